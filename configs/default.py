@@ -1,0 +1,74 @@
+"""Every setting there is, with the paper's ImageNet recipe as its value (arXiv 2102.06171, appendix A).
+
+Other files in this folder are deltas. A setting that is None follows from others once the command line is
+read (`nfnets/config.py`), so that `--config.train.batch_size=1024` also gives the right learning rate and
+number of steps; given explicitly, it stays as given.
+"""
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The complete config, locked: a delta that names another key is an error."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0  # Of initial parameters, order of examples, augmentation and dropout.
+
+    config.model = model = ml_collections.ConfigDict()
+    model.variant = 'F0'  # F0 .. F7, F0+ .. F7+: sets what is None here.
+    model.widths = placeholder(tuple)  # Channels of each stage.
+    model.depths = placeholder(tuple)  # Blocks of each stage.
+    model.group_width = placeholder(int)  # Channels of a group in the 3x3 convolutions.
+    model.activation = 'gelu'  # gelu, relu or silu, each scaled to keep the variance.
+    model.dropout_rate = placeholder(float)  # Of the pooled features, 0..1.
+    model.stochastic_depth_rate = 0.25  # Share of branches dropped at the far end, 0..1.
+    model.num_classes = placeholder(int)  # None: as many as the data has.
+
+    config.data = data = ml_collections.ConfigDict()
+    data.source = 'tfds'  # tfds (a prepared TensorFlow data set), folder or digits.
+    data.name = 'imagenet2012'  # Of the TensorFlow data set.
+    data.dir = placeholder(str)  # tfds: its data_dir; folder: what holds train/ and val/.
+    data.train_split = 'train'  # In TFDS's syntax; a folder's name under `dir` for `folder`.
+    data.eval_split = 'validation'
+    data.train_size = placeholder(int)  # Side of training images, px.
+    data.eval_size = placeholder(int)  # Side of evaluation images, px.
+    data.eval_margin = 32  # Evaluation resizes to this much more than eval_size, then crops, px.
+    data.crop_area = (0.08, 1.0)  # Least and most of an image that a training crop covers.
+    data.flip = True  # Mirror half of the training images.
+    data.skip_broken = False  # Count images that cannot be decoded and go on, instead of stopping.
+
+    config.augment = augment = ml_collections.ConfigDict()
+    augment.mixup_alpha = 0.2  # Of Beta(alpha, alpha); 0: no MixUp.
+    augment.cutmix = True  # On half of the batch, MixUp on the other; on all if there is no MixUp.
+    augment.partners = 'fresh'  # Mix with: 'fresh' images, decoded for it, or others of the 'batch'.
+    augment.randaugment_layers = 4  # Operations on each image; 0: none.
+    augment.randaugment_magnitude = placeholder(int)  # Strength, 0..30.
+
+    config.train = train = ml_collections.ConfigDict()
+    train.batch_size = 4096  # Images a step, over all devices of all hosts.
+    train.epochs = 360.0  # Length of the run, in passes over the training split.
+    train.steps = placeholder(int)  # Length of the run in steps, instead of epochs.
+    train.precision = 'bfloat16'  # Of activations and gradients in training; or 'float32'.
+    train.label_smoothing = 0.1  # Share of the target spread over all classes, 0..1.
+    train.log_every_steps = 100  # Between lines of metrics.
+
+    config.optimizer = optimizer = ml_collections.ConfigDict()
+    optimizer.learning_rate_per_256 = 0.1  # Peak rate for each 256 images of the batch.
+    optimizer.learning_rate = placeholder(float)  # Peak rate, instead.
+    optimizer.warmup_epochs = 5.0  # Linear from 0; then a cosine to 0 at the end.
+    optimizer.warmup_steps = placeholder(float)  # The same in steps, instead.
+    optimizer.momentum = 0.9  # Nesterov's.
+    optimizer.weight_decay = 2e-5  # Not on gains, biases and skip gains.
+    optimizer.agc_clipping = 0.01  # Gradient norm to parameter norm of a unit, at most; inf: any.
+    optimizer.agc_eps = 1e-3  # Least parameter norm that a unit counts with.
+    optimizer.ema_decay = 0.99999  # What the decay of the parameters' average grows to.
+
+    config.eval = evaluation = ml_collections.ConfigDict()
+    evaluation.batch_size = placeholder(int)  # Over all devices; None: train.batch_size.
+    evaluation.every_epochs = 5.0  # Between evaluations; there is always one at the end.
+    evaluation.every_steps = placeholder(int)  # The same in steps, instead.
+
+    config.checkpoint = checkpoint = ml_collections.ConfigDict()
+    checkpoint.every_steps = 1000  # Between checkpoints; there is always one at the end.
+    checkpoint.keep = 3  # The last so many are kept.
+    return config.lock()

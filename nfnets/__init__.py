@@ -1,0 +1,7 @@
+"""Normaliser-free networks: models, optimiser, input pipeline and training loop."""
+
+from nfnets.models.nfnet import NFNet
+from nfnets.optim.agc import adaptive_grad_clip
+from nfnets.variants import VARIANTS, Variant
+
+__all__ = ['VARIANTS', 'NFNet', 'Variant', 'adaptive_grad_clip']

@@ -1,0 +1,120 @@
+"""What a config describes, built. With `nfnets/train.py` the only code that reads settings."""
+
+import functools
+from collections.abc import Callable, Mapping
+
+import haiku as hk
+import jax
+import ml_collections
+import optax
+from ml_collections import FrozenConfigDict as Config
+
+from nfnets import config as config_lib
+from nfnets import parallel
+from nfnets.data import stream
+from nfnets.data.augment import augment
+from nfnets.data.source import Source, load_source
+from nfnets.evaluate import Results, evaluate, make_eval_step
+from nfnets.models.nfnet import NFNet
+from nfnets.optim.optimizer import make_optimizer, warmup_cosine
+from nfnets.train_step import TrainStep, make_train_step
+
+
+def source(config: ml_collections.ConfigDict, split: str) -> Source:
+    """The examples of one split; the config need not be complete."""
+    return load_source(config.data.source, name=config.data.name, directory=config.data.dir, split=split)
+
+
+def network(config: Config) -> hk.Transformed:
+    """The network: apply takes (params, key, images [N, H, W, 3], is_training)."""
+    variant = config_lib.make_variant(config)
+
+    def forward(images: jax.Array, is_training: bool) -> dict[str, jax.Array]:
+        net = NFNet(
+            config.model.num_classes,
+            variant,
+            stochastic_depth_rate=config.model.stochastic_depth_rate,
+            activation=config.model.activation,
+        )
+        return net(images, is_training)
+
+    return hk.transform(forward)
+
+
+def schedule(config: Config) -> optax.Schedule:
+    """The learning rate by the number of updates done."""
+    settings = config.optimizer
+    return warmup_cosine(settings.learning_rate, settings.warmup_steps, config.train.steps)
+
+
+def optimizer(config: Config) -> optax.GradientTransformation:
+    """The paper's chain."""
+    return make_optimizer(
+        schedule(config),
+        momentum=config.optimizer.momentum,
+        weight_decay=config.optimizer.weight_decay,
+        agc_clipping=config.optimizer.agc_clipping,
+        agc_eps=config.optimizer.agc_eps,
+    )
+
+
+def train_step(config: Config) -> TrainStep:
+    """The parallel training step."""
+    settings = config.augment
+    return make_train_step(
+        network(config),
+        optimizer(config),
+        functools.partial(
+            augment,
+            partners=settings.partners,
+            mixup_alpha=settings.mixup_alpha,
+            cutmix=settings.cutmix,
+            randaugment_layers=settings.randaugment_layers,
+            randaugment_magnitude=settings.randaugment_magnitude,
+        ),
+        num_classes=config.model.num_classes,
+        label_smoothing=config.train.label_smoothing,
+        precision=config.train.precision,
+        ema_decay=config.optimizer.ema_decay,
+    )
+
+
+def train_batches(config: Config, examples: Source, position: int) -> stream.TrainBatches:
+    """This process's part of the training stream, from a position on."""
+    mixes = config.augment.mixup_alpha > 0 or config.augment.cutmix
+    images_per_example = 2 if mixes and config.augment.partners == 'fresh' else 1
+    return stream.train_batches(
+        examples,
+        seed=config.seed,
+        position=position,
+        batch_size=config.train.batch_size * images_per_example,
+        image_size=config.data.train_size,
+        crop_area=config.data.crop_area,
+        flip=config.data.flip,
+        skip_broken=config.data.skip_broken,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def evaluation(config: Config, examples: Source) -> Callable[[Mapping[str, hk.Params]], Results]:
+    """Evaluates sets of parameters by name over all of the examples."""
+    eval_step = make_eval_step(network(config))
+
+    def run(params_by_name: Mapping[str, hk.Params]) -> Results:
+        batches = stream.eval_batches(
+            examples,
+            batch_size=config.eval.batch_size,
+            image_size=config.data.eval_size,
+            margin=config.data.eval_margin,
+            skip_broken=config.data.skip_broken,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+        def expected_examples() -> int:
+            return len(examples) - parallel.sum_over_processes(batches.skipped)
+
+        return evaluate(eval_step, params_by_name, batches, expected_examples)
+
+    return run

@@ -1,0 +1,67 @@
+"""Runs a script so that a mistake in what was given costs one line, not a traceback."""
+
+import difflib
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+import ml_collections
+from absl import app, flags
+
+from nfnets.config import flatten, get
+from nfnets.errors import InputError, TrainingStopped
+
+
+def run(main: Callable[[Sequence[str]], None], settings: ml_collections.ConfigDict) -> None:
+    """Parses the flags and calls `main`; does not return.
+
+    Exit status 2 and one line for a mistake in flags, settings, data or working directory; 1 and one
+    line when training had to stop.
+
+    Args:
+      main: takes the positional arguments, program name first.
+      settings: a config with every key there is, to name the one that a mistyped key was meant to be.
+    """
+
+    def checked(argv: Sequence[str]) -> None:
+        try:
+            main(argv)
+        except InputError as error:
+            _exit(2, error)
+        except TrainingStopped as error:
+            _exit(1, error)
+
+    app.run(checked, flags_parser=lambda argv: _parse(list(argv), settings))
+
+
+def _parse(argv: list[str], settings: ml_collections.ConfigDict) -> list[str]:
+    try:
+        _check_overrides(argv[1:], settings)
+        return flags.FLAGS(argv)
+    except (InputError, flags.Error, OSError, TypeError, KeyError, AttributeError) as error:
+        return _exit(2, error)
+
+
+def _check_overrides(arguments: list[str], settings: ml_collections.ConfigDict) -> None:
+    known = flatten(settings.to_dict())
+    for argument in arguments:
+        found = re.match(r'--?(?:no)?config\.([^=]+)(?:=(.*))?$', argument)
+        if not found or found[1] in known:
+            continue
+        key, value = found[1], found[2]
+        given = f'--config.{key}' + ('' if value is None else f'={value}')
+        if any(name.startswith(key + '.') for name in known):
+            names = ', '.join(get(settings, key).keys())
+            raise InputError(f'{given}: {key} is a group of settings: {names}')
+        last = {name.rsplit('.', 1)[-1]: name for name in known}
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.6) or [
+            last[name] for name in difflib.get_close_matches(key.rsplit('.', 1)[-1], last, n=1)
+        ]
+        meant = f'did you mean {near[0]}?' if near else 'configs/default.py lists them all'
+        raise InputError(f'{given}: there is no such setting; {meant}')
+
+
+def _exit(status: int, error: BaseException) -> list[str]:
+    line = ' '.join(str(error).split())
+    print(f'error: {line}', file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,250 @@
+"""Turns the config as given into the config as run: checked, complete, frozen.
+
+Called once, after the command line is read and the data is found. Nothing below `nfnets/train.py` sees the
+config.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+
+from nfnets.errors import InputError
+from nfnets.models.activations import ACTIVATIONS
+from nfnets.variants import Variant, get_variant
+
+# Settings that say how a run is watched and where its data lies, not what it computes: they may change
+# when a run goes on.
+_MAY_CHANGE = ('data.dir', 'data.skip_broken', 'train.log_every_steps', 'eval.', 'checkpoint.')
+
+_Rule = tuple[Callable[[Any], bool], str]
+_POSITIVE: _Rule = (lambda v: v > 0, 'more than 0')
+_NOT_NEGATIVE: _Rule = (lambda v: v >= 0, '0 or more')
+_SHARE: _Rule = (lambda v: 0 <= v <= 1, 'from 0 to 1')
+_RATE: _Rule = (lambda v: 0 <= v < 1, 'from 0 to below 1')
+_WHOLE_NUMBERS: _Rule = (
+    lambda v: len(v) > 0 and all(isinstance(x, int) and x > 0 for x in v),
+    'whole numbers above 0, one for each stage, as in (256,512)',
+)
+
+
+def _one_of(*choices: str) -> _Rule:
+    return lambda v: v in choices, f'one of {", ".join(choices)}'
+
+
+_RULES: dict[str, _Rule] = {
+    'seed': _NOT_NEGATIVE,
+    'model.widths': _WHOLE_NUMBERS,
+    'model.depths': _WHOLE_NUMBERS,
+    'model.group_width': _POSITIVE,
+    'model.activation': _one_of(*ACTIVATIONS),
+    'model.dropout_rate': _RATE,
+    'model.stochastic_depth_rate': _SHARE,
+    'model.num_classes': _POSITIVE,
+    'data.train_size': _POSITIVE,
+    'data.eval_size': _POSITIVE,
+    'data.eval_margin': _NOT_NEGATIVE,
+    'data.crop_area': (
+        lambda v: len(v) == 2 and 0 < v[0] <= v[1] <= 1,
+        'two shares above 0 and up to 1, the smaller first',
+    ),
+    'augment.mixup_alpha': _NOT_NEGATIVE,
+    'augment.partners': _one_of('fresh', 'batch'),
+    'augment.randaugment_layers': _NOT_NEGATIVE,
+    'augment.randaugment_magnitude': (lambda v: 0 <= v <= 30, 'from 0 to 30'),
+    'train.batch_size': _POSITIVE,
+    'train.epochs': _POSITIVE,
+    'train.steps': _POSITIVE,
+    'train.precision': _one_of('float32', 'bfloat16'),
+    'train.label_smoothing': _RATE,
+    'train.log_every_steps': _POSITIVE,
+    'optimizer.learning_rate_per_256': _POSITIVE,
+    'optimizer.learning_rate': _POSITIVE,
+    'optimizer.warmup_epochs': _NOT_NEGATIVE,
+    'optimizer.warmup_steps': _NOT_NEGATIVE,
+    'optimizer.momentum': _RATE,
+    'optimizer.weight_decay': _NOT_NEGATIVE,
+    'optimizer.agc_clipping': _POSITIVE,
+    'optimizer.agc_eps': _POSITIVE,
+    'optimizer.ema_decay': _SHARE,
+    'eval.batch_size': _POSITIVE,
+    'eval.every_epochs': _POSITIVE,
+    'eval.every_steps': _POSITIVE,
+    'checkpoint.every_steps': _POSITIVE,
+    'checkpoint.keep': _POSITIVE,
+}
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Checks each setting that has a value, and those that must fit each other.
+
+    Raises:
+      InputError: names the setting, its value and what is allowed.
+    """
+    for key, (is_allowed, allowed) in _RULES.items():
+        value = get(config, key)
+        if value is not None and not is_allowed(value):
+            raise InputError(f'{key}={value} is not allowed: it must be {allowed}')
+    variant = make_variant(config)
+    if len(variant.widths) != len(variant.depths):
+        raise InputError(
+            f'model.widths={variant.widths} and model.depths={variant.depths} must name the same '
+            'number of stages'
+        )
+    if min(variant.widths) // 2 < variant.group_width:
+        raise InputError(
+            f'model.group_width={variant.group_width} must be at most half of the narrowest stage of '
+            f'model.widths={variant.widths}'
+        )
+
+
+def make_variant(config: ml_collections.ConfigDict) -> Variant:
+    """The variant that the config names, with what the config gives explicitly in its place.
+
+    Raises:
+      InputError: there is no such variant.
+    """
+    explicit = {
+        'widths': config.model.widths,
+        'depths': config.model.depths,
+        'group_width': config.model.group_width,
+        'dropout_rate': config.model.dropout_rate,
+        'train_size': config.data.train_size,
+        'eval_size': config.data.eval_size,
+        'randaugment_magnitude': config.augment.randaugment_magnitude,
+    }
+    given = {name: value for name, value in explicit.items() if value is not None}
+    return dataclasses.replace(get_variant(config.model.variant), **given)
+
+
+def complete(
+    config: ml_collections.ConfigDict, *, num_examples: int, num_classes: int, num_devices: int
+) -> ml_collections.FrozenConfigDict:
+    """Derives every setting that is None and freezes the config.
+
+    Args:
+      config: one that `check` accepts.
+      num_examples: in the training split.
+      num_classes: in the data.
+      num_devices: over all processes.
+
+    Returns:
+      The config without a None, but for a `data.dir` that the source does not need.
+
+    Raises:
+      InputError: a batch does not divide by the devices, the data has more classes than the network,
+        or the warm-up is longer than the run.
+    """
+    config = ml_collections.ConfigDict(config)
+    _derive_model(config, num_classes)
+    _derive_batches(config, num_devices)
+    steps_per_epoch = num_examples / config.train.batch_size
+    if config.train.steps is None:
+        config.train.steps = max(1, int(config.train.epochs * steps_per_epoch))
+    else:
+        config.train.epochs = config.train.steps / steps_per_epoch
+    if config.optimizer.warmup_steps is None:
+        config.optimizer.warmup_steps = config.optimizer.warmup_epochs * steps_per_epoch
+    else:
+        config.optimizer.warmup_epochs = config.optimizer.warmup_steps / steps_per_epoch
+    if config.optimizer.warmup_steps >= config.train.steps:
+        raise InputError(
+            f'optimizer.warmup_epochs={config.optimizer.warmup_epochs:g} is '
+            f'{config.optimizer.warmup_steps:g} steps here, and the run has train.steps='
+            f'{config.train.steps}: the warm-up must be shorter than the run'
+        )
+    if config.optimizer.learning_rate is None:
+        rate = config.optimizer.learning_rate_per_256 * config.train.batch_size / 256
+        config.optimizer.learning_rate = rate
+    if config.eval.every_steps is None:
+        config.eval.every_steps = max(1, round(config.eval.every_epochs * steps_per_epoch))
+    return ml_collections.FrozenConfigDict(config)
+
+
+def _derive_model(config: ml_collections.ConfigDict, num_classes: int) -> None:
+    variant = make_variant(config)
+    config.model.widths = variant.widths
+    config.model.depths = variant.depths
+    config.model.group_width = variant.group_width
+    config.model.dropout_rate = variant.dropout_rate
+    config.data.train_size = variant.train_size
+    config.data.eval_size = variant.eval_size
+    config.augment.randaugment_magnitude = variant.randaugment_magnitude
+    if config.model.num_classes is None:
+        config.model.num_classes = num_classes
+    if config.model.num_classes < num_classes:
+        raise InputError(
+            f'model.num_classes={config.model.num_classes}, but the data has labels 0 to '
+            f'{num_classes - 1}: it must be {num_classes} or more'
+        )
+
+
+def _derive_batches(config: ml_collections.ConfigDict, num_devices: int) -> None:
+    if config.eval.batch_size is None:
+        config.eval.batch_size = config.train.batch_size
+    for key in ('train.batch_size', 'eval.batch_size'):
+        size = get(config, key)
+        if size % num_devices:
+            below = size // num_devices * num_devices
+            nearest = ' or '.join(str(n) for n in (below, below + num_devices) if n)
+            raise InputError(f'{key}={size} does not divide by the {num_devices} devices; nearest: {nearest}')
+    mixes = config.augment.mixup_alpha > 0 or config.augment.cutmix
+    per_device = config.train.batch_size // num_devices
+    if mixes and config.augment.partners == 'batch' and per_device < 2:
+        raise InputError(
+            f"augment.partners='batch' needs 2 images a device to mix, and train.batch_size="
+            f"{config.train.batch_size} on {num_devices} devices is 1: take more, or 'fresh'"
+        )
+
+
+def get(config: ml_collections.ConfigDict, key: str) -> Any:
+    """The value at a dotted key such as 'train.batch_size'."""
+    for part in key.split('.'):
+        config = config[part]
+    return config
+
+
+def flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+    """{'train': {'steps': 3}} -> {'train.steps': 3}."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f'{prefix}{name}.'))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def to_json(config: ml_collections.FrozenConfigDict) -> str:
+    """The config as a JSON object of one key a line."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True) + '\n'
+
+
+def check_same_run(config: ml_collections.FrozenConfigDict, written: str, path: str) -> None:
+    """Refuses to go on with a run of another config.
+
+    Args:
+      config: of the run to start.
+      written: the JSON of the run that the working directory holds.
+      path: of that JSON, for the message.
+
+    Raises:
+      InputError: a setting that changes what is computed differs, or the file cannot be read.
+    """
+    try:
+        before = flatten(json.loads(written))
+    except (json.JSONDecodeError, AttributeError) as error:
+        raise InputError(f'{path} is not a config that a run wrote: {error}') from error
+    now = flatten(json.loads(to_json(config)))
+    changed = [
+        f'{key}={now.get(key)} (there: {before.get(key)})'
+        for key in sorted(now.keys() | before.keys())
+        if now.get(key) != before.get(key) and not key.startswith(_MAY_CHANGE)
+    ]
+    if changed:
+        raise InputError(
+            f'{path} is of a run with another config: {", ".join(changed)}; '
+            'give the same settings to go on, or another --workdir'
+        )

@@ -1,0 +1,1 @@
+"""From files to augmented batches: sources, decoding, the order of examples, augmentation."""

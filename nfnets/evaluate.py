@@ -1,0 +1,102 @@
+"""Accuracy and loss over a whole split: every example once, whatever the batch and the devices."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nfnets import losses, parallel
+from nfnets.data.augment import normalise
+
+EvalStep = Callable[[dict, dict], dict]
+Results = dict[str, dict[str, float]]
+
+
+def make_eval_step(network: hk.Transformed) -> EvalStep:
+    """Builds the parallel evaluation step, in float32 whatever the precision of training.
+
+    Args:
+      network: its apply takes (params, key, images [N, H, W, 3], is_training) and gives 'logits'.
+
+    Returns:
+      (params by name, batch) to sums by name over the real examples of all devices of all hosts. The
+      batch has 'images' [D, N, H, W, 3] (pixels, 0..255), 'labels' [D, N] and 'mask' [D, N], 1 for a real
+      example and 0 for padding.
+    """
+
+    def eval_step(
+        params_by_name: dict[str, hk.Params], batch: dict[str, jax.Array]
+    ) -> dict[str, dict[str, jax.Array]]:
+        images = normalise(batch['images'])
+        sums = {}
+        for name, params in params_by_name.items():
+            logits = network.apply(params, None, images, False)['logits']
+            sums[name] = {
+                key: jnp.sum(value * batch['mask'])
+                for key, value in example_metrics(logits, batch['labels']).items()
+            }
+        return parallel.total(sums)
+
+    return parallel.parallelize(eval_step, batch_argument=1)
+
+
+def example_metrics(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
+    """What an evaluation adds up for each example.
+
+    Args:
+      logits: [N, K].
+      labels: [N], int.
+
+    Returns:
+      'loss' (nats, no smoothing), 'top_1', 'top_5' (0 or 1; of all classes where there are fewer than
+      five) and 'num_examples' (1), each float32 [N].
+    """
+    targets = jax.nn.one_hot(labels, logits.shape[-1])
+    _, best = jax.lax.top_k(logits, min(5, logits.shape[-1]))
+    hits = best == labels[:, None]
+    return {
+        'loss': losses.cross_entropy(logits, targets),
+        'top_1': hits[:, 0].astype(jnp.float32),
+        'top_5': jnp.any(hits, axis=1).astype(jnp.float32),
+        'num_examples': jnp.ones(labels.shape, jnp.float32),
+    }
+
+
+def evaluate(
+    eval_step: EvalStep,
+    params_by_name: Mapping[str, hk.Params],
+    batches: Iterable[dict[str, np.ndarray]],
+    expected_examples: Callable[[], int],
+) -> Results:
+    """Evaluates several sets of parameters over the same batches.
+
+    Args:
+      eval_step: from `make_eval_step`.
+      params_by_name: such as {'eval': params, 'eval_ema': average}.
+      batches: this process's part; every process must have as many.
+      expected_examples: how many examples all processes together must have counted, asked at the end.
+
+    Returns:
+      {name: {'loss', 'top_1', 'top_5', 'num_examples'}}, means over the examples counted.
+
+    Raises:
+      RuntimeError: the examples counted are not as many as expected.
+    """
+    # Sums of one batch are exact in float32; those of a split might not be.
+    totals: dict[str, dict[str, float]] = {name: {} for name in params_by_name}
+    for batch in batches:
+        sums = jax.device_get(eval_step(dict(params_by_name), parallel.split_batch(batch)))
+        for name, values in sums.items():
+            for key, value in values.items():
+                totals[name][key] = totals[name].get(key, 0.0) + float(value)
+    return {name: _means(values, expected_examples()) for name, values in totals.items()}
+
+
+def _means(totals: dict[str, float], expected: int) -> dict[str, float]:
+    count = round(totals.get('num_examples', 0.0))
+    if count != expected or count == 0:
+        raise RuntimeError(f'evaluation counted {count} examples where the split has {expected}')
+    means = {key: totals[key] / count for key in ('loss', 'top_1', 'top_5')}
+    return {**means, 'num_examples': count}

@@ -1,0 +1,1 @@
+"""Haiku modules of the networks."""

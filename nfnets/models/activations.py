@@ -1,0 +1,38 @@
+"""Activations scaled to keep unit variance (Brock et al. 2021, arXiv 2101.08692, section 3).
+
+Each is gamma * f(x), with gamma = 1 / std(f(x)) for x ~ N(0, 1): the variance that a scaled
+weight-standardised convolution preserves is then preserved by the activation that follows it.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+Activation = Callable[[jax.Array], jax.Array]
+
+_GAMMA_GELU = 1.7015043497085571  # Of the tanh approximation.
+_GAMMA_RELU = 1.7139588594436646
+_GAMMA_SILU = 1.7881293296813965
+
+
+def scaled_gelu(x: jax.Array) -> jax.Array:
+    """GELU (tanh approximation) with unit output variance for x ~ N(0, 1); any shape."""
+    return jax.nn.gelu(x, approximate=True) * jnp.asarray(_GAMMA_GELU, x.dtype)
+
+
+def scaled_relu(x: jax.Array) -> jax.Array:
+    """ReLU with unit output variance for x ~ N(0, 1); any shape."""
+    return jax.nn.relu(x) * jnp.asarray(_GAMMA_RELU, x.dtype)
+
+
+def scaled_silu(x: jax.Array) -> jax.Array:
+    """SiLU with unit output variance for x ~ N(0, 1); any shape."""
+    return jax.nn.silu(x) * jnp.asarray(_GAMMA_SILU, x.dtype)
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    'gelu': scaled_gelu,
+    'relu': scaled_relu,
+    'silu': scaled_silu,
+}

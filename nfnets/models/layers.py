@@ -1,0 +1,103 @@
+"""The layers that NFNets have and ordinary networks don't.
+
+References:
+  [C] Brock et al. 2021, arXiv 2101.08692 (scaled weight standardisation, section 4).
+  [P] Brock et al. 2021, arXiv 2102.06171 (the NFNet block, section 4.2 and appendix C).
+"""
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+
+def standardize_weight(w: jax.Array, gain: jax.Array, eps: float = 1e-4) -> jax.Array:
+    """Scaled weight standardisation ([C] equation 5; [P] equation 1).
+
+    Over the fan-in of each output channel: (w - mean) * gain / sqrt(max(N * variance, eps)), so that
+    an input of unit variance leaves the convolution with variance gain^2.
+
+    Args:
+      w: [H, W, I, O] kernel.
+      gain: [O].
+      eps: smallest N * variance divided by.
+
+    Returns:
+      [H, W, I, O], in w's dtype.
+    """
+    fan_in = w.shape[0] * w.shape[1] * w.shape[2]
+    mean = jnp.mean(w, axis=(0, 1, 2), keepdims=True)
+    variance = jnp.var(w, axis=(0, 1, 2), keepdims=True)
+    scale = jax.lax.rsqrt(jnp.maximum(variance * fan_in, eps)) * gain[None, None, None, :]
+    return (w - mean) * scale
+
+
+class WSConv2D(hk.Module):
+    """Convolution with scaled weight standardisation, a learnt gain and a bias per output channel."""
+
+    def __init__(
+        self,
+        output_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        groups: int = 1,
+        name: str | None = None,
+    ):
+        """Args: output_channels must be a multiple of groups; padding is always SAME."""
+        super().__init__(name=name)
+        self.output_channels = output_channels
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.groups = groups
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, H, W, I] -> [N, ceil(H / stride), ceil(W / stride), output_channels]."""
+        shape = (self.kernel_size,) * 2 + (x.shape[-1] // self.groups, self.output_channels)
+        w_init = hk.initializers.VarianceScaling(1.0, 'fan_in', 'normal')
+        w = hk.get_parameter('w', shape, x.dtype, init=w_init)
+        gain = hk.get_parameter('gain', (self.output_channels,), x.dtype, init=jnp.ones)
+        bias = hk.get_parameter('bias', (self.output_channels,), x.dtype, init=jnp.zeros)
+        out = jax.lax.conv_general_dilated(
+            x,
+            standardize_weight(w, gain),
+            window_strides=(self.stride, self.stride),
+            padding='SAME',
+            feature_group_count=self.groups,
+            dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+        )
+        return out + bias[None, None, None, :]
+
+
+class SqueezeExcite(hk.Module):
+    """The attention factor of each channel (Hu et al. 2018, arXiv 1709.01507), between 0 and 1.
+
+    The hidden activation is the plain ReLU of the released code, not the GELU that [P] names: the
+    released weights were trained with it.
+    """
+
+    def __init__(self, channels: int, ratio: float = 0.5, name: str | None = None):
+        super().__init__(name=name)
+        self.squeeze = hk.Linear(max(1, int(channels * ratio)))
+        self.excite = hk.Linear(channels)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, H, W, C] -> [N, 1, 1, C]."""
+        hidden = jax.nn.relu(self.squeeze(jnp.mean(x, axis=(1, 2))))
+        return jax.nn.sigmoid(self.excite(hidden))[:, None, None, :]
+
+
+class StochasticDepth(hk.Module):
+    """Drops the whole branch of an example at random (Huang et al. 2016, arXiv 1603.09382).
+
+    As in the released code, what is kept is not divided by the keep probability.
+    """
+
+    def __init__(self, drop_rate: float, name: str | None = None):
+        super().__init__(name=name)
+        self.drop_rate = drop_rate
+
+    def __call__(self, x: jax.Array, is_training: bool) -> jax.Array:
+        """[N, H, W, C] -> the same, examples dropped set to zero; unchanged in evaluation."""
+        if not is_training or self.drop_rate == 0.0:
+            return x
+        kept = jax.random.bernoulli(hk.next_rng_key(), 1.0 - self.drop_rate, (x.shape[0], 1, 1, 1))
+        return x * kept.astype(x.dtype)

@@ -1,0 +1,171 @@
+"""NFNet (Brock et al. 2021, arXiv 2102.06171, section 4.2, figure 3 and appendix C).
+
+Names and shapes of the parameters are those of the released weights. Checked against the numbers that
+the released code gives (tests/golden). Where paper and released code differ, the released code is
+followed: plain ReLU inside squeeze-excite, no division by the keep probability in stochastic depth.
+"""
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+from nfnets.models.activations import ACTIVATIONS, Activation
+from nfnets.models.layers import SqueezeExcite, StochasticDepth, WSConv2D
+from nfnets.variants import Variant, get_variant
+
+_ALPHA = 0.2  # Scale of each residual branch, so the growth of variance with depth.
+_BOTTLENECK_RATIO = 0.5  # Width of the 3x3 convolutions to the block's.
+_STEM = ((16, 2), (32, 1), (64, 1))  # Channels and stride; a fourth follows, of the stage's width.
+
+
+class NFBlock(hk.Module):
+    """Pre-activation bottleneck block with two grouped 3x3 convolutions and squeeze-excite."""
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        stride: int,
+        is_transition: bool,
+        beta: float,
+        group_width: int,
+        drop_rate: float,
+        activation: Activation,
+        name: str | None = None,
+    ):
+        """Creates the block.
+
+        Args:
+          channels: of the output.
+          stride: of the first 3x3 convolution; more than 1 only in a transition.
+          is_transition: first block of a stage, whose shortcut is a convolution.
+          beta: standard deviation expected of the input.
+          group_width: channels of one group of the 3x3 convolutions; the inner width is rounded down
+            to a multiple of it.
+          drop_rate: probability of dropping an example's branch in training.
+          activation: a variance-preserving one.
+          name: of the module.
+        """
+        super().__init__(name=name)
+        self.stride = stride
+        self.is_transition = is_transition
+        self.beta = beta
+        self.activation = activation
+        groups = int(channels * _BOTTLENECK_RATIO) // group_width
+        width = groups * group_width
+        self.conv0 = WSConv2D(width, 1, name='conv0')
+        self.conv1 = WSConv2D(width, 3, stride, groups, name='conv1')
+        self.conv1b = WSConv2D(width, 3, 1, groups, name='conv1b')
+        self.conv2 = WSConv2D(channels, 1, name='conv2')
+        if is_transition:
+            self.conv_shortcut = WSConv2D(channels, 1, name='conv_shortcut')
+        self.squeeze_excite = SqueezeExcite(channels, name='squeeze_excite')
+        self.stochastic_depth = StochasticDepth(drop_rate)
+
+    def __call__(self, x: jax.Array, is_training: bool) -> jax.Array:
+        """[N, H, W, I] -> [N, ceil(H / stride), ceil(W / stride), channels]."""
+        out = self.activation(x) * (1 / self.beta)
+        shortcut = self._shortcut(out) if self.is_transition else x
+        out = self.activation(self.conv0(out))
+        out = self.activation(self.conv1(out))
+        out = self.activation(self.conv1b(out))
+        out = self.conv2(out)
+        out = out * 2 * self.squeeze_excite(out)  # 2: the sigmoid's mean is a half at the start.
+        out = self.stochastic_depth(out, is_training)
+        # Starts at zero: the network begins as its shortcuts (SkipInit, arXiv 2002.10444).
+        skip_gain = hk.get_parameter('skip_gain', (), out.dtype, init=jnp.zeros)
+        return out * skip_gain * _ALPHA + shortcut
+
+    def _shortcut(self, out: jax.Array) -> jax.Array:
+        if self.stride > 1:
+            window = (1, 2, 2, 1)
+            out = hk.avg_pool(out, window, (1, self.stride, self.stride, 1), padding='SAME')
+        return self.conv_shortcut(out)
+
+
+def _make_blocks(variant: Variant, stochastic_depth_rate: float, activation: Activation) -> list[NFBlock]:
+    # No method of the network: Haiku would put the method's name into the parameters' names.
+    blocks: list[NFBlock] = []
+    num_blocks = sum(variant.depths)
+    variance = 1.0
+    for stage, (width, depth) in enumerate(zip(variant.widths, variant.depths, strict=True)):
+        for index in range(depth):
+            blocks.append(
+                NFBlock(
+                    width,
+                    stride=2 if stage > 0 and index == 0 else 1,
+                    is_transition=index == 0,
+                    beta=variance**0.5,
+                    group_width=variant.group_width,
+                    drop_rate=stochastic_depth_rate * len(blocks) / num_blocks,
+                    activation=activation,
+                    name='nf_block',
+                )
+            )
+            # A transition's shortcut is itself a convolution of a normalised input, so the
+            # variance starts from 1 again; each branch adds alpha^2.
+            variance = (1.0 if index == 0 else variance) + _ALPHA**2
+    return blocks
+
+
+class NFNet(hk.Module):
+    """A normaliser-free network of the F-family, or of its blocks with other widths and depths."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        variant: str | Variant = 'F0',
+        *,
+        dropout_rate: float | None = None,
+        stochastic_depth_rate: float = 0.25,
+        activation: str = 'gelu',
+        name: str = 'NFNet',
+    ):
+        """Creates the network.
+
+        Args:
+          num_classes: number of logits.
+          variant: name of a member of the family ('F0' .. 'F7', 'F0+' .. 'F7+'), or a `Variant` with
+            widths, depths and group width of one's own.
+          dropout_rate: of the pooled features in training; the variant's if None.
+          stochastic_depth_rate: drop rate that would follow the last block; it grows linearly with
+            depth, from 0 at the first.
+          activation: 'gelu' (the paper's), 'relu' or 'silu'.
+          name: first part of every parameter's name; the released weights have 'NFNet'.
+
+        Raises:
+          InputError: the variant does not exist.
+        """
+        super().__init__(name=name)
+        variant = get_variant(variant) if isinstance(variant, str) else variant
+        self.dropout_rate = variant.dropout_rate if dropout_rate is None else dropout_rate
+        self.activation = ACTIVATIONS[activation]
+        stem = (*_STEM, (variant.widths[0] // 2, 2))
+        self.stem = [
+            WSConv2D(channels, 3, stride, name=f'stem_conv{i}') for i, (channels, stride) in enumerate(stem)
+        ]
+        self.blocks = _make_blocks(variant, stochastic_depth_rate, self.activation)
+        self.final_conv = WSConv2D(2 * variant.widths[-1], 1, name='final_conv')
+        self.linear = hk.Linear(num_classes, w_init=hk.initializers.RandomNormal(stddev=0.01), name='linear')
+
+    def __call__(self, images: jax.Array, is_training: bool) -> dict[str, jax.Array]:
+        """Classifies images.
+
+        Args:
+          images: [N, H, W, 3], normalised.
+          is_training: with dropout and stochastic depth, which need a random key.
+
+        Returns:
+          'logits' [N, num_classes] and 'pool' [N, C], the features that the classifier sees, before
+          dropout; both in the dtype of images and parameters.
+        """
+        out = self.stem[0](images)
+        for conv in self.stem[1:]:
+            out = conv(self.activation(out))
+        for block in self.blocks:
+            out = block(out, is_training)
+        pool = jnp.mean(self.activation(self.final_conv(out)), axis=(1, 2))
+        features = pool
+        if is_training and self.dropout_rate > 0.0:
+            features = hk.dropout(hk.next_rng_key(), self.dropout_rate, pool)
+        return {'logits': self.linear(features), 'pool': pool}

@@ -1,0 +1,90 @@
+"""Adaptive gradient clipping (Brock et al. 2021, arXiv 2102.06171, section 4.1, equation 3)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+class AdaptiveGradClipState(NamedTuple):
+    """State of `adaptive_grad_clip`.
+
+    Attributes:
+      clipped_fraction: share of the units whose gradient the last update clipped, float32 [].
+    """
+
+    clipped_fraction: jax.Array
+
+
+def adaptive_grad_clip(clipping: float, eps: float = 1e-3) -> optax.GradientTransformation:
+    r"""Clips the gradient of each unit to a multiple of the norm of the unit's parameters.
+
+    .. math::
+      G_i \rightarrow \lambda \frac{\max(\|W_i\|, \epsilon)}{\|G_i\|} G_i
+      \quad \text{where} \quad \|G_i\| > \lambda \max(\|W_i\|, \epsilon)
+
+    A unit is one output: the fan-in of a convolution [H, W, I, O], a column of a linear layer [I, O];
+    a scalar or a vector, with or without axes of length 1, is one unit as a whole. Norms are taken and
+    compared in float32 whatever the gradients' type. A NaN or an infinity spreads over its unit and no
+    further, as in optax. To leave a layer out, wrap in `optax.masked`.
+
+    Args:
+      clipping: lambda, the largest ratio of the gradient's norm to the parameters'; 0.01 in the paper,
+        where larger batches want smaller values.
+      eps: least norm that parameters count with, so that those starting at zero can move.
+
+    Returns:
+      An `optax.GradientTransformation` with `AdaptiveGradClipState`; its update needs `params`.
+    """
+
+    def init(params: optax.Params) -> AdaptiveGradClipState:
+        del params
+        return AdaptiveGradClipState(clipped_fraction=jnp.zeros((), jnp.float32))
+
+    def update(
+        updates: optax.Updates, state: AdaptiveGradClipState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, AdaptiveGradClipState]:
+        if params is None:
+            raise ValueError(optax.NO_PARAMS_MSG)
+        leaves, treedef = jax.tree.flatten(updates)
+        clipped, counts, units = [], [], 0
+        for grad, param in zip(leaves, jax.tree.leaves(params), strict=True):
+            limit = clipping * jnp.maximum(unitwise_norm(param), eps)
+            norm = unitwise_norm(grad)
+            within = norm <= limit  # False for NaN, which then shows in the whole unit.
+            factor = jnp.where(within, 1.0, limit / jnp.where(within, 1.0, norm))
+            clipped.append((grad.astype(jnp.float32) * factor).astype(grad.dtype))
+            counts.append(jnp.sum(~within))
+            units += norm.size
+        fraction = sum(counts, jnp.zeros((), jnp.int32)) / max(units, 1)
+        state = AdaptiveGradClipState(fraction.astype(jnp.float32))
+        return jax.tree.unflatten(treedef, clipped), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def unitwise_norm(x: jax.Array) -> jax.Array:
+    """L2 norm of each unit of a parameter or gradient, float32, broadcastable against it.
+
+    Args:
+      x: [], [N], linear [I, O], [G, I, O] or convolution [H, W, I, O], of any float type.
+
+    Returns:
+      [] or with 1 for every axis summed over: the input axes, or all axes of what is no more than a
+      vector once its axes of length 1 are dropped.
+
+    Raises:
+      ValueError: more than four axes that are not of length 1.
+    """
+    x = x.astype(jnp.float32)
+    rank = sum(size > 1 for size in x.shape)
+    if rank <= 1:
+        axes = tuple(range(x.ndim))
+    elif x.ndim <= 3:
+        axes = (0,)
+    elif x.ndim == 4:
+        axes = (0, 1, 2)
+    else:
+        raise ValueError(f'no unit-wise norm for the shape {x.shape}: at most 4 axes')
+    return jnp.sqrt(jnp.sum(jnp.square(x), axis=axes, keepdims=True))

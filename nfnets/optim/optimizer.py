@@ -1,0 +1,78 @@
+"""The optimiser of the paper, as one chain in written order (arXiv 2102.06171, section 4.1, appendix A)."""
+
+from collections.abc import Callable
+
+import jax
+import optax
+
+from nfnets.optim.agc import adaptive_grad_clip
+
+_NOT_DECAYED = frozenset({'gain', 'bias', 'b', 'skip_gain'})
+
+
+def warmup_cosine(learning_rate: float, warmup_steps: float, total_steps: int) -> optax.Schedule:
+    """Linear from 0 to the peak, then half a cosine to 0, where it stays.
+
+    Args:
+      learning_rate: at the peak.
+      warmup_steps: until the peak; need not be whole (5 epochs of ImageNet are 1563.9 steps of 4096).
+      total_steps: warm-up included.
+
+    Returns:
+      Schedule from the number of updates done to the learning rate of the next.
+    """
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0, peak_value=learning_rate, warmup_steps=warmup_steps, decay_steps=total_steps
+    )
+
+
+def is_clipped(module_name: str, name: str) -> bool:
+    """Whether AGC applies: to all but the weight of the classifier, `NETWORK/~/linear`."""
+    is_classifier = module_name.count('/') == 2 and module_name.endswith('/~/linear')
+    return not (is_classifier and name == 'w')
+
+
+def is_decayed(module_name: str, name: str) -> bool:
+    """Whether weight decay applies: to all but gains, biases and skip gains."""
+    del module_name
+    return name not in _NOT_DECAYED
+
+
+def mask(params: optax.Params, predicate: Callable[[str, str], bool]) -> optax.Params:
+    """The predicate of every parameter's module and name, as a tree of bools like `params`."""
+    return {module: {name: predicate(module, name) for name in names} for module, names in params.items()}
+
+
+def make_optimizer(
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    momentum: float,
+    weight_decay: float,
+    agc_clipping: float,
+    agc_eps: float,
+) -> optax.GradientTransformation:
+    """Stochastic gradient descent as the NFNets are trained with.
+
+    Weight decay is coupled: added to the clipped gradient, before momentum sees it.
+
+    Args:
+      learning_rate: or its schedule.
+      momentum: of Nesterov's kind, 0..1.
+      weight_decay: factor of the parameters.
+      agc_clipping: largest ratio of a unit's gradient norm to its parameters' norm.
+      agc_eps: least parameter norm of a unit.
+
+    Returns:
+      An `optax.GradientTransformation`; its update needs `params`.
+    """
+    return optax.chain(
+        optax.masked(adaptive_grad_clip(agc_clipping, agc_eps), lambda params: mask(params, is_clipped)),
+        optax.add_decayed_weights(weight_decay, lambda params: mask(params, is_decayed)),
+        optax.trace(momentum, nesterov=True),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def clipped_fraction(opt_state: optax.OptState) -> jax.Array:
+    """Share of the units that AGC clipped in the last update, float32 []."""
+    return optax.tree_utils.tree_get(opt_state, 'clipped_fraction')

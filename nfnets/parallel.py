@@ -1,0 +1,70 @@
+"""What runs on all devices of all hosts: the only file that names the axis of `jax.pmap`."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+_AXIS = 'devices'
+
+Tree = TypeVar('Tree')
+
+
+def parallelize(
+    fn: Callable[..., Any], *, batch_argument: int, donate_argument: int | None = None
+) -> Callable[..., Any]:
+    """Compiles a function of positional arguments to run on every device, each with its share of a batch.
+
+    Args:
+      fn: must return what is the same on all devices: reduce with `mean` or `total`.
+      batch_argument: index of the argument that differs by device, with leaves [D, N / D, ...] for the D
+        devices of this process; all others are given once.
+      donate_argument: index of an argument whose memory the result may take.
+
+    Returns:
+      The function; its results are given once.
+    """
+    num_arguments = fn.__code__.co_argcount
+    in_axes = tuple(0 if i == batch_argument else None for i in range(num_arguments))
+    donate = () if donate_argument is None else (donate_argument,)
+    return jax.pmap(fn, _AXIS, in_axes=in_axes, out_axes=None, donate_argnums=donate)
+
+
+def mean(tree: Tree) -> Tree:
+    """Mean over all devices; inside a parallel function."""
+    return jax.lax.pmean(tree, _AXIS)
+
+
+def total(tree: Tree) -> Tree:
+    """Sum over all devices; inside a parallel function."""
+    return jax.lax.psum(tree, _AXIS)
+
+
+def device_key(key: jax.Array) -> jax.Array:
+    """A random key of this device's own, from one that all share; inside a parallel function."""
+    return jax.random.fold_in(key, jax.lax.axis_index(_AXIS))
+
+
+def split_batch(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """[N, ...] -> [D, N / D, ...] for the D devices of this process."""
+    devices = jax.local_device_count()
+    return {name: x.reshape(devices, -1, *x.shape[1:]) for name, x in batch.items()}
+
+
+def replicate(tree: Tree) -> Tree:
+    """Puts a tree of arrays on every device of this process.
+
+    With several processes, `pmap` with donation accepts only what already lies on all of them.
+    """
+    mesh = Mesh(np.asarray(jax.local_devices()), (_AXIS,))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def sum_over_processes(number: int) -> int:
+    """Sum of a number that each process has of its own; every process must call it."""
+    if jax.process_count() == 1:
+        return number
+    return int(np.sum(multihost_utils.process_allgather(np.asarray(number))))

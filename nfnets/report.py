@@ -1,0 +1,212 @@
+"""What a run says of itself: a progress bar, `metrics.jsonl`, TensorBoard events, and an early stop."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from nfnets.errors import TrainingStopped
+
+Scalars = Mapping[str, float]
+
+
+class MetricsWriter:
+    """Appends scalars to `metrics.jsonl`, one JSON object a line, and to TensorBoard event files.
+
+    Of several processes only the first writes. Lines of steps after the one gone on from are dropped:
+    those steps are run again.
+    """
+
+    def __init__(self, workdir: Path, start_step: int):
+        """Args: workdir exists; start_step is the last step already done."""
+        self._is_writer = jax.process_index() == 0
+        if self._is_writer:
+            path = workdir / 'metrics.jsonl'
+            _drop_after(path, start_step)
+            self._file = path.open('a')
+            self._events = SummaryWriter(str(workdir), purge_step=start_step + 1)
+
+    def write(self, step: int, scalars: Scalars) -> None:
+        """Writes the scalars of one step; they reach the disk at once."""
+        if not self._is_writer:
+            return
+        self._file.write(json.dumps({'step': step, **scalars}) + '\n')
+        self._file.flush()
+        for name, value in scalars.items():
+            self._events.add_scalar(name, value, step)
+        self._events.flush()
+
+    def close(self) -> None:
+        if self._is_writer:
+            self._file.close()
+            self._events.close()
+
+
+def _drop_after(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if _step_of(line) <= step]
+    if kept != lines:
+        replace_file(path, ''.join(kept))
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)['step']
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float('inf')  # A line that was cut short when the run was killed.
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Writes a file so that, whatever happens, it holds either the old text or the new."""
+    draft = path.with_name(path.name + '.tmp')
+    with draft.open('w') as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+class StepReport:
+    """Follows the steps of a run: shows each, writes some, and stops at the first that is not finite.
+
+    A step's metrics are fetched only after the next step is under way, so that the device never waits
+    for the host.
+    """
+
+    def __init__(
+        self,
+        writer: MetricsWriter,
+        *,
+        start_step: int,
+        total_steps: int,
+        batch_size: int,
+        log_every_steps: int,
+        schedule: optax.Schedule,
+        parameter_names: list[str],
+    ):
+        """Follows from the step after start_step; schedule and names explain the metrics."""
+        self._writer = writer
+        self._batch_size = batch_size
+        self._log_every_steps = log_every_steps
+        self._schedule = schedule
+        self._parameter_names = parameter_names
+        self._pending: tuple[int, Mapping[str, jax.Array]] | None = None
+        self._started, self._timed_steps, self._is_first_step = time.perf_counter(), 0, True
+        self._bar = tqdm(
+            total=total_steps,
+            initial=start_step,
+            unit='step',
+            desc='training',
+            dynamic_ncols=True,
+            mininterval=0.2 if sys.stderr.isatty() else 30.0,
+            disable=jax.process_index() != 0,
+        )
+
+    def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+        """Takes the metrics of a step just started, and reports the step before it.
+
+        Raises:
+          TrainingStopped: the loss or a gradient of the step before is not finite.
+        """
+        self.flush()
+        self._pending = step, metrics
+
+    def flush(self) -> None:
+        """Waits for the step under way and reports it.
+
+        Raises:
+          TrainingStopped: its loss or a gradient is not finite.
+        """
+        if self._pending is None:
+            return
+        (step, pending), self._pending = self._pending, None
+        metrics = jax.device_get(pending)
+        check_finite(step, metrics, self._parameter_names)
+        rate = self._images_per_second()
+        loss = float(metrics['loss'])
+        self._bar.set_postfix_str(f'loss {loss:.3f}, {rate:.0f} images/s', refresh=False)
+        self._bar.update()
+        if step % self._log_every_steps == 0:
+            self._writer.write(step, {**self._scalars(step, metrics), 'images_per_second': rate})
+            self._started, self._timed_steps = time.perf_counter(), 0
+
+    def _scalars(self, step: int, metrics: Mapping[str, np.ndarray]) -> Scalars:
+        return {
+            'train/loss': float(metrics['loss']),
+            'train/top_1': float(metrics['top_1']),
+            'train/grad_norm': float(np.sqrt(np.sum(metrics['grad_sum_squares']))),
+            'train/update_norm': float(metrics['update_norm']),
+            'train/param_norm': float(metrics['param_norm']),
+            'train/agc_clipped_fraction': float(metrics['agc_clipped_fraction']),
+            'learning_rate': float(self._schedule(step - 1)),
+        }
+
+    def _images_per_second(self) -> float:
+        self._timed_steps += 1
+        now = time.perf_counter()
+        rate = self._timed_steps * self._batch_size / (now - self._started)
+        if self._is_first_step:  # It may hold a compilation: the steps after it are timed without.
+            self._started, self._timed_steps, self._is_first_step = now, 0, False
+        return rate
+
+    def restart_clock(self) -> None:
+        """Goes on after a pause, such as an evaluation, that images/s must not count."""
+        self._started, self._timed_steps, self._is_first_step = time.perf_counter(), 0, True
+
+    def say(self, text: str) -> None:
+        """Prints a line above the bar."""
+        if jax.process_index() == 0:
+            self._bar.write(text)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def check_finite(
+    step: int, metrics: Mapping[str, np.ndarray], parameter_names: list[str], most: int = 5
+) -> None:
+    """Stops a run whose loss or gradients have become NaN or infinite.
+
+    Args:
+      step: of the metrics.
+      metrics: with 'loss' [] and 'grad_sum_squares' [parameters].
+      parameter_names: of the latter.
+      most: how many parameters are named.
+
+    Raises:
+      TrainingStopped: names the step, the loss and the parameters.
+    """
+    broken = np.flatnonzero(~np.isfinite(metrics['grad_sum_squares']))
+    if np.isfinite(metrics['loss']) and not broken.size:
+        return
+    names = [parameter_names[i] for i in broken[:most]]
+    if broken.size > most:
+        names.append(f'and {broken.size - most} more of {len(parameter_names)}')
+    raise TrainingStopped(
+        f'step {step}: the loss is {float(metrics["loss"]):g}; gradients that are not finite: '
+        f'{", ".join(names) or "none"}'
+    )
+
+
+def flat_results(results: Mapping[str, Scalars]) -> Scalars:
+    """{'eval': {'top_1': 0.9}} -> {'eval/top_1': 0.9}."""
+    return {f'{name}/{key}': value for name, r in results.items() for key, value in r.items()}
+
+
+def summary(results: Mapping[str, Scalars]) -> str:
+    """One line for each set of parameters evaluated, for people."""
+    return '\n'.join(
+        f'  {name + ":":9} top-1 {100 * r["top_1"]:.2f}%, top-5 {100 * r["top_5"]:.2f}%, '
+        f'loss {r["loss"]:.4f} over {r["num_examples"]} images'
+        for name, r in results.items()
+    )

@@ -1,0 +1,93 @@
+"""One update: augment, differentiate, average over devices, clip and apply, move the average."""
+
+from collections.abc import Callable
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import optax
+
+from nfnets import losses, parallel
+from nfnets.data.augment import AugmentedBatch
+from nfnets.optim.ema import update_ema
+from nfnets.optim.optimizer import clipped_fraction
+from nfnets.train_state import TrainState
+
+Metrics = dict[str, jax.Array]
+Augment = Callable[[jax.Array, jax.Array, jax.Array], AugmentedBatch]
+TrainStep = Callable[[TrainState, dict, jax.Array], tuple[TrainState, Metrics]]
+
+
+def make_train_step(
+    network: hk.Transformed,
+    optimizer: optax.GradientTransformation,
+    augment: Augment,
+    *,
+    num_classes: int,
+    label_smoothing: float,
+    precision: str,
+    ema_decay: float,
+) -> TrainStep:
+    """Builds the parallel training step.
+
+    Args:
+      network: its apply takes (params, key, images [N, H, W, 3], is_training) and gives 'logits'.
+      optimizer: whose state knows the fraction clipped (`make_optimizer`).
+      augment: (key, images uint8 [M, H, W, 3], labels [M]) to an augmented batch of N.
+      num_classes: K.
+      label_smoothing: share of each target that is spread over all classes.
+      precision: 'float32', or 'bfloat16' for the paper's policy: parameters and images are cast for
+        the passes forward and back, the gradients come out in float32 before devices add them up, and
+        parameters, optimiser and loss stay in float32.
+      ema_decay: what the decay of the parameters' average grows to.
+
+    Returns:
+      (state, batch, key) to (state, metrics). The batch has 'images' uint8 [D, M, H, W, 3] and
+      'labels' int32 [D, M] for the D devices of this process; the key is the run's, the same at every
+      step; the state is donated. Metrics are scalars but for 'grad_sum_squares' [parameters], whose order
+      is that of `parameter_names`.
+    """
+    dtype = jnp.dtype(precision)
+
+    def loss_fn(params: hk.Params, batch: AugmentedBatch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        cast_params = jax.tree.map(lambda p: p.astype(dtype), params)
+        out = network.apply(cast_params, key, batch.images.astype(dtype), True)
+        targets = losses.soft_targets(
+            batch.labels,
+            batch.mix_labels,
+            batch.ratio,
+            num_classes=num_classes,
+            label_smoothing=label_smoothing,
+        )
+        return jnp.mean(losses.cross_entropy(out['logits'], targets)), out['logits']
+
+    def train_step(
+        state: TrainState, batch: dict[str, jax.Array], run_key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        key = parallel.device_key(jax.random.fold_in(run_key, state.step))
+        augment_key, network_key = jax.random.split(key)
+        augmented = augment(augment_key, batch['images'], batch['labels'])
+        value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, logits), grads = value_and_grad(state.params, augmented, network_key)
+        correct = jnp.argmax(logits, axis=-1) == augmented.labels
+        loss, top_1, grads = parallel.mean((loss, jnp.mean(correct), grads))
+
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema_params = update_ema(state.ema_params, params, state.step, ema_decay)
+        metrics = {
+            'loss': loss,
+            'top_1': top_1,
+            'grad_sum_squares': jnp.stack([jnp.sum(g**2) for g in jax.tree.leaves(grads)]),
+            'update_norm': optax.tree.norm(updates),
+            'param_norm': optax.tree.norm(params),
+            'agc_clipped_fraction': clipped_fraction(opt_state),
+        }
+        return TrainState(state.step + 1, params, ema_params, opt_state), metrics
+
+    return parallel.parallelize(train_step, batch_argument=1, donate_argument=0)
+
+
+def parameter_names(params: hk.Params) -> list[str]:
+    """'module/name' of every parameter, in the order of 'grad_sum_squares'."""
+    return ['/'.join(str(key.key) for key in path) for path, _ in jax.tree.leaves_with_path(params)]

@@ -1,0 +1,71 @@
+"""The NFNet family as data: F0..F7 of Brock et al. 2021 (arXiv 2102.06171, tables 1 and 6).
+
+F7 and the `+` variants, which are wider, are those of the code released with the paper.
+"""
+
+import dataclasses
+
+from nfnets.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """What one member of the family fixes: its architecture and the recipe that goes with its size.
+
+    Attributes:
+      widths: output channels of each stage.
+      depths: residual blocks of each stage; as long as `widths`.
+      group_width: channels of one group of the 3x3 convolutions.
+      train_size: side of the training images, px.
+      eval_size: side of the evaluation images, px.
+      dropout_rate: share of the pooled features dropped before the classifier in training, 0..1.
+      randaugment_magnitude: strength of RandAugment, as the paper counts it (F0: 5, F3: 15).
+    """
+
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    train_size: int
+    eval_size: int
+    dropout_rate: float
+    randaugment_magnitude: int
+    group_width: int = 128
+
+
+_DEPTHS = (1, 2, 6, 3)  # of F0; F1 has twice as many blocks in each stage, F2 three times, ...
+_WIDTHS = (256, 512, 1536, 1536)
+_PLUS_WIDTHS = (384, 768, 2048, 2048)
+
+# Index in the family: train px, test px, dropout rate, RandAugment magnitude.
+_RECIPES = (
+    (192, 256, 0.2, 5),
+    (224, 320, 0.3, 10),
+    (256, 352, 0.4, 10),
+    (320, 416, 0.4, 15),
+    (384, 512, 0.5, 15),
+    (416, 544, 0.5, 15),
+    (448, 576, 0.5, 15),
+    (480, 608, 0.5, 15),
+)
+
+
+def _variant(index: int, widths: tuple[int, ...]) -> Variant:
+    depths = tuple(depth * (index + 1) for depth in _DEPTHS)
+    return Variant(widths, depths, *_RECIPES[index])
+
+
+VARIANTS: dict[str, Variant] = {
+    f'F{index}{suffix}': _variant(index, widths)
+    for suffix, widths in (('', _WIDTHS), ('+', _PLUS_WIDTHS))
+    for index in range(len(_RECIPES))
+}
+
+
+def get_variant(name: str) -> Variant:
+    """The variant of that name.
+
+    Raises:
+      InputError: there is none.
+    """
+    if name not in VARIANTS:
+        raise InputError(f'unknown variant {name!r}; there are {", ".join(VARIANTS)}')
+    return VARIANTS[name]

@@ -1,0 +1,13 @@
+"""What every test runs under: eight CPU devices, and settings that turn silent mistakes into errors."""
+
+import os
+
+# Before JAX starts: several devices, so that a forgotten reduction shows; no accelerator, so that
+# the numbers do not depend on the machine.
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
+os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
+
+import jax
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
