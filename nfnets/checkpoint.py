@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from nfnets.train_state import TrainState
@@ -27,9 +28,9 @@ class Checkpoints:
           state: after some step.
           position: images of the training stream that all processes have consumed.
         """
-        # NumPy copies: the next step takes the arrays' memory, and Orbax refuses what pmap gives on
-        # several processes.
-        copy = jax.device_get(state)
+        # NumPy copies: the next step takes the arrays' memory, which `jax.device_get` may only look
+        # into, and Orbax refuses what pmap gives on several processes.
+        copy = jax.tree.map(np.array, state)
         step = int(copy.step)
         if step == self.latest_step():
             return

@@ -1,0 +1,151 @@
+"""The config: what is derived, what is refused, what may change when a run goes on."""
+
+import json
+
+import ml_collections
+import pytest
+
+from configs import default, digits, imagenet
+from nfnets import config as config_lib
+from nfnets.errors import InputError
+
+IMAGENET = {'num_examples': 1_281_167, 'num_classes': 1000, 'num_devices': 8}
+
+
+def _changed(**settings: object) -> ml_collections.ConfigDict:
+    config = default.get_config()
+    config.update_from_flattened_dict({k.replace('__', '.'): v for k, v in settings.items()})
+    return config
+
+
+def test_paper_recipe_of_f0_follows_from_the_defaults():
+    config = config_lib.complete(imagenet.get_config('F0'), **IMAGENET)
+    assert config.train.steps == 112_602
+    assert config.optimizer.learning_rate == pytest.approx(1.6)
+    assert config.optimizer.warmup_steps == pytest.approx(1563.92456055, rel=1e-9)
+    assert (config.data.train_size, config.data.eval_size) == (192, 256)
+    assert config.model.dropout_rate == 0.2
+    assert config.augment.randaugment_magnitude == 5
+    assert config.model.num_classes == 1000
+
+
+def test_overrides_after_the_variant_carry_over_to_what_follows_from_them():
+    config = imagenet.get_config('F0')
+    config.model.variant = 'F3'
+    config.train.batch_size = 1024
+    config = config_lib.complete(config, **IMAGENET)
+    assert config.train.steps == 360 * 1_281_167 // 1024
+    assert config.optimizer.learning_rate == pytest.approx(0.4)
+    assert config.augment.randaugment_magnitude == 15
+    assert (config.data.train_size, config.data.eval_size) == (320, 416)
+
+
+def test_what_is_given_explicitly_stays():
+    config = _changed(train__steps=50, optimizer__warmup_steps=2.0, optimizer__learning_rate=3.0)
+    config.augment.randaugment_magnitude = 7
+    config.data.train_size = 64
+    config = config_lib.complete(config, **IMAGENET)
+    assert (config.train.steps, config.optimizer.learning_rate) == (50, 3.0)
+    assert (config.augment.randaugment_magnitude, config.data.train_size) == (7, 64)
+    assert config.train.epochs == pytest.approx(50 * 4096 / 1_281_167)
+
+
+def test_a_complete_config_is_frozen_and_has_no_gap_but_the_directory():
+    config = config_lib.complete(default.get_config(), **IMAGENET)
+    gaps = [key for key, value in config_lib.flatten(config.to_dict()).items() if value is None]
+    assert gaps == ['data.dir']
+    with pytest.raises(AttributeError):
+        config.train.steps = 1
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('model.variant', 'F9'),
+        ('model.activation', 'tanh'),
+        ('model.dropout_rate', 1.0),
+        ('model.widths', ()),
+        ('model.widths', (256, -1, 3, 4)),
+        ('data.crop_area', (0.5,)),
+        ('data.crop_area', (0.9, 0.1)),
+        ('data.train_size', 0),
+        ('augment.partners', 'twins'),
+        ('augment.randaugment_magnitude', 31),
+        ('train.batch_size', 0),
+        ('train.epochs', 0.0),
+        ('train.precision', 'float16'),
+        ('train.label_smoothing', 1.0),
+        ('optimizer.momentum', 1.0),
+        ('optimizer.agc_clipping', 0.0),
+        ('checkpoint.keep', 0),
+    ],
+)
+def test_impossible_values_are_refused_by_name(key, value):
+    config = default.get_config()
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(InputError) as error:
+        config_lib.check(config)
+    last = key.rsplit('.', 1)[-1]
+    assert last in str(error.value)
+    assert str(value) in str(error.value)
+
+
+def test_shapes_of_the_network_must_fit_each_other():
+    with pytest.raises(InputError, match='same number of stages'):
+        config_lib.check(_changed(model__widths=(64, 64)))
+    with pytest.raises(InputError, match='group_width=128'):
+        config_lib.check(_changed(model__widths=(64, 64, 64, 64)))
+
+
+@pytest.mark.parametrize('key', ['train.batch_size', 'eval.batch_size'])
+def test_a_batch_that_does_not_divide_by_the_devices_names_its_neighbours(key):
+    config = default.get_config()
+    config.update_from_flattened_dict({key: 20})
+    with pytest.raises(InputError, match=f'{key}=20 .* 8 devices; nearest: 16 or 24'):
+        config_lib.complete(config, **IMAGENET)
+
+
+def test_partners_from_the_batch_need_two_images_a_device():
+    with pytest.raises(InputError, match='needs 2 images a device'):
+        config_lib.complete(_changed(train__batch_size=8, augment__partners='batch'), **IMAGENET)
+
+
+def test_more_classes_in_the_data_than_in_the_network_are_refused():
+    with pytest.raises(InputError, match=r'model\.num_classes=10, but the data has labels 0 to 999'):
+        config_lib.complete(_changed(model__num_classes=10), **IMAGENET)
+
+
+def test_a_warmup_longer_than_the_run_is_refused():
+    with pytest.raises(InputError, match='warm-up must be shorter'):
+        config_lib.complete(_changed(train__steps=100), **IMAGENET)
+
+
+def test_a_run_of_another_config_is_refused_but_watching_it_otherwise_is_not():
+    written = config_lib.to_json(config_lib.complete(default.get_config(), **IMAGENET))
+    assert json.loads(written)['train']['steps'] == 112_602
+    watched = _changed(train__log_every_steps=7, checkpoint__keep=9, data__dir='/elsewhere')
+    config_lib.check_same_run(config_lib.complete(watched, **IMAGENET), written, 'config.json')
+    other = config_lib.complete(_changed(optimizer__momentum=0.5), **IMAGENET)
+    with pytest.raises(InputError, match=r'optimizer\.momentum=0\.5 \(there: 0\.9\)'):
+        config_lib.check_same_run(other, written, 'config.json')
+
+
+def test_a_broken_config_json_is_named():
+    config = config_lib.complete(default.get_config(), **IMAGENET)
+    for text in ('{', '[]'):
+        with pytest.raises(InputError, match=r'DIR/config\.json'):
+            config_lib.check_same_run(config, text, 'DIR/config.json')
+
+
+def test_every_setting_with_a_rule_exists_and_every_number_has_a_rule():
+    settings = config_lib.flatten(default.get_config().to_dict())
+    rules = config_lib._RULES
+    assert set(rules) <= set(settings)
+    numbers = {k for k, v in settings.items() if isinstance(v, (int, float)) and type(v) is not bool}
+    assert numbers <= set(rules)
+
+
+def test_deltas_are_accepted_and_a_mistyped_key_in_one_is_not():
+    config_lib.check(digits.get_config())
+    with pytest.raises(AttributeError):
+        default.get_config().train.batchsize = 3

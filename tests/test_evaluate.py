@@ -1,0 +1,70 @@
+"""Evaluation counts every example once and gives the means that NumPy gives."""
+
+import haiku as hk
+import jax
+import numpy as np
+import pytest
+
+from nfnets.evaluate import evaluate, make_eval_step
+
+CLASSES = 7
+
+
+def _network():
+    def forward(images, is_training):
+        del is_training
+        return {'logits': hk.Linear(CLASSES)(images.mean(axis=(1, 2)))}
+
+    return hk.transform(forward)
+
+
+def _examples(count):
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0, 255, (count, 4, 4, 3)).astype(np.float32)
+    return images, rng.integers(0, CLASSES, count).astype(np.int32)
+
+
+def _batches(images, labels, size):
+    for start in range(0, len(images), size):
+        real = len(images[start : start + size])
+        pad = [(0, size - real)]
+        yield {
+            'images': np.pad(images[start : start + size], pad + [(0, 0)] * 3),
+            'labels': np.pad(labels[start : start + size], pad),
+            'mask': np.pad(np.ones(real, np.float32), pad),
+        }
+
+
+def _expected(params, images, labels):
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    features = ((images.astype(np.float64) / 255 - mean) / std).mean(axis=(1, 2))
+    logits = features @ np.float64(params['linear']['w']) + np.float64(params['linear']['b'])
+    rank = np.sum(logits > logits[np.arange(len(labels)), labels][:, None], axis=1)
+    log_z = np.log(np.sum(np.exp(logits), axis=1))
+    loss = log_z - logits[np.arange(len(labels)), labels]
+    return {'loss': loss.mean(), 'top_1': np.mean(rank < 1), 'top_5': np.mean(rank < 5)}
+
+
+@pytest.mark.parametrize('size', [8, 16, 64])
+def test_37_examples_count_as_37_with_the_means_of_numpy(size):
+    network = _network()
+    images, labels = _examples(37)
+    sets = {
+        name: network.init(jax.random.key(seed), images[:1], False)
+        for seed, name in enumerate(('eval', 'eval_ema'))
+    }
+    step = make_eval_step(network)
+    results = evaluate(step, sets, _batches(images, labels, size), lambda: 37)
+    for name, params in sets.items():
+        assert results[name]['num_examples'] == 37
+        for key, value in _expected(params, images, labels).items():
+            assert results[name][key] == pytest.approx(value, rel=1e-5), (name, key)
+    assert results['eval'] != results['eval_ema']
+
+
+def test_a_count_that_is_not_the_splits_fails_loudly():
+    network = _network()
+    images, labels = _examples(10)
+    params = network.init(jax.random.key(0), images[:1], False)
+    with pytest.raises(RuntimeError, match='counted 10 examples where the split has 11'):
+        evaluate(make_eval_step(network), {'eval': params}, _batches(images, labels, 8), lambda: 11)

@@ -1,0 +1,185 @@
+"""The whole loop, as a user runs it: from encoded images to checkpoint, killed, gone on with, refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from configs import digits
+from nfnets.errors import InputError, TrainingStopped
+from nfnets.train import train_and_evaluate
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = {
+    'model.widths': (16, 32),
+    'model.depths': (1, 1),
+    'model.group_width': 8,
+    'data.train_size': 16,
+    'data.eval_size': 16,
+    'train.batch_size': 64,
+    'train.steps': 12,
+    'train.log_every_steps': 1,
+    'optimizer.warmup_steps': 3.0,
+    'eval.batch_size': 80,
+    'eval.every_steps': 6,
+    'checkpoint.every_steps': 4,
+}
+# Nothing that depends on how the batch falls to devices.
+NOT_RANDOM = {
+    'augment.mixup_alpha': 0.0,
+    'model.dropout_rate': 0.0,
+    'model.stochastic_depth_rate': 0.0,
+}
+
+
+def _config(settings):
+    config = digits.get_config()
+    config.update_from_flattened_dict(settings)
+    return config
+
+
+def _start(workdir, settings, devices=8, config='configs/digits.py'):
+    flags = [f'--config.{key}={value}' for key, value in settings.items()]
+    command = [sys.executable, str(ROOT / 'scripts' / 'train.py'), f'--config={config}']
+    environment = dict(os.environ)
+    environment['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={devices}'
+    return subprocess.Popen(
+        [*command, f'--workdir={workdir}', *flags],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _finish(process):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def _state(workdir):
+    with ocp.CheckpointManager((workdir / 'checkpoints').absolute()) as manager:
+        step = manager.latest_step()
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(), input=ocp.args.JsonRestore())
+        restored = manager.restore(step, args=args)
+    leaves = jax.tree_util.tree_leaves_with_path(restored['state'])
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}, restored['input']
+
+
+def _metrics(workdir):
+    lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != 'images_per_second'} for line in lines]
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('undisturbed') / 'run'
+    return workdir, _finish(_start(workdir, TINY))
+
+
+def test_a_run_leaves_config_metrics_events_and_checkpoints(undisturbed):
+    workdir, output = undisturbed
+    config = json.loads((workdir / 'config.json').read_text())
+    assert config['train']['steps'] == 12
+    assert config['data']['eval_size'] == 16
+    lines = _metrics(workdir)
+    training = [line for line in lines if 'train/loss' in line]
+    assert [line['step'] for line in training] == list(range(1, 13))
+    assert set(training[0]) >= {
+        'train/loss',
+        'train/top_1',
+        'train/grad_norm',
+        'train/agc_clipped_fraction',
+        'learning_rate',
+    }
+    evaluations = [line for line in lines if 'eval/top_1' in line]
+    assert [line['step'] for line in evaluations] == [6, 12]
+    for prefix in ('eval', 'eval_ema'):
+        assert evaluations[0][f'{prefix}/num_examples'] == 360  # A fifth of 1,797; 80 does not divide it.
+        assert {f'{prefix}/top_5', f'{prefix}/loss'} <= set(evaluations[0])
+    assert {p.name for p in (workdir / 'checkpoints').iterdir() if p.is_dir()} == {'4', '8', '12'}
+    assert list(workdir.glob('events.out.tfevents.*'))
+    assert str(workdir) in output
+
+
+def test_a_run_learns(undisturbed):
+    lines = [line for line in _metrics(undisturbed[0]) if 'train/loss' in line]
+    assert np.mean([x['train/loss'] for x in lines[-3:]]) < np.mean([x['train/loss'] for x in lines[:3]])
+
+
+def test_a_run_killed_and_started_again_ends_bit_equal_to_an_undisturbed_one(undisturbed, tmp_path):
+    workdir = tmp_path / 'run'
+    process = _start(workdir, TINY)
+    deadline = time.monotonic() + 120
+    # The fifth step's line is written after the fourth step's checkpoint was begun.
+    while time.monotonic() < deadline and process.poll() is None:
+        if (workdir / 'checkpoints' / '4').is_dir():
+            break
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, 'the run ended before it could be killed'
+
+    output = _finish(_start(workdir, TINY))
+    assert 'going on from step' in output
+    expected, expected_input = _state(undisturbed[0])
+    state, input_ = _state(workdir)
+    assert input_ == expected_input == {'position': 12 * 64}
+    assert state.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(state[name], value, err_msg=name)
+    assert _metrics(workdir) == _metrics(undisturbed[0])
+
+
+def test_a_complete_run_is_evaluated_again_and_left_as_it_is(undisturbed):
+    workdir, _ = undisturbed
+    before = (workdir / 'metrics.jsonl').read_text()
+    output = _finish(_start(workdir, TINY))
+    assert 'already complete at step 12' in output
+    assert (workdir / 'metrics.jsonl').read_text() == before
+
+
+def test_one_device_and_eight_give_the_same_parameters(tmp_path):
+    settings = {**TINY, **NOT_RANDOM}
+    runs = [_start(tmp_path / str(devices), settings, devices) for devices in (1, 8)]
+    for run in runs:
+        _finish(run)
+    one, _ = _state(tmp_path / '1')
+    eight, _ = _state(tmp_path / '8')
+    assert one.keys() == eight.keys()
+    for name, value in one.items():
+        scale = np.abs(value).max() + 1e-6
+        np.testing.assert_allclose(eight[name], value, rtol=0, atol=2e-5 * scale, err_msg=name)
+
+
+def test_a_workdir_of_another_config_is_refused_and_untouched(undisturbed):
+    workdir, _ = undisturbed
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob('*')}
+    with pytest.raises(InputError, match=r'optimizer\.momentum=0\.5'):
+        train_and_evaluate(_config({**TINY, 'optimizer.momentum': 0.5}), workdir)
+    assert {p: p.stat().st_mtime_ns for p in workdir.rglob('*')} == before
+
+
+def test_a_workdir_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(InputError, match='file/run'):
+        train_and_evaluate(_config(TINY), tmp_path / 'file' / 'run')
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
+    settings = {**TINY, 'optimizer.learning_rate': 1e37, 'checkpoint.every_steps': 1}
+    with pytest.raises(TrainingStopped, match=r'step \d+: the loss is .*NFNet/.* last checkpoint: \d+'):
+        train_and_evaluate(_config(settings), tmp_path)
+    state, _ = _state(tmp_path)
+    for name, value in state.items():
+        assert np.isfinite(value).all(), name

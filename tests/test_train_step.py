@@ -1,0 +1,119 @@
+"""The training step against optax and NumPy by hand, in float32 and in the bfloat16 policy."""
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from nfnets.data.augment import AugmentedBatch
+
+from nfnets import parallel
+from nfnets.optim.optimizer import make_optimizer
+from nfnets.train_state import init_train_state
+from nfnets.train_step import make_train_step, parameter_names
+
+CLASSES = 5
+SEEN = {'momentum': 0.9, 'weight_decay': 1e-3, 'agc_clipping': 0.01, 'agc_eps': 1e-3}
+
+
+def _network(dtypes=None):
+    def forward(images, is_training):
+        assert is_training
+        if dtypes is not None:
+            dtypes.append(images.dtype)
+        return {'logits': hk.Linear(CLASSES, name='head')(images.reshape(images.shape[0], -1))}
+
+    return hk.transform(forward)
+
+
+def _augment(key, images, labels):
+    del key
+    ratio = jnp.full(labels.shape, 0.75)
+    return AugmentedBatch(images.astype(jnp.float32) / 255, labels, (labels + 1) % CLASSES, ratio)
+
+
+def _batch():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (16, 2, 2, 3)).astype(np.uint8)
+    return {'images': images, 'labels': rng.integers(0, CLASSES, 16).astype(np.int32)}
+
+
+def _run(precision, steps=2, dtypes=None):
+    network = _network(dtypes)
+    optimizer = make_optimizer(0.1, **SEEN)
+    params = network.init(jax.random.key(1), jnp.zeros((1, 2, 2, 3)), True)
+    params = jax.tree.map(lambda p: p + 0.1, params)
+    start = jax.tree.map(np.array, params)
+    step = make_train_step(
+        network,
+        optimizer,
+        _augment,
+        num_classes=CLASSES,
+        label_smoothing=0.1,
+        precision=precision,
+        ema_decay=0.99999,
+    )
+    state = parallel.replicate(init_train_state(params, optimizer))
+    history = []
+    for _ in range(steps):
+        state, metrics = step(state, parallel.split_batch(_batch()), jax.random.key(0))
+        history.append(jax.device_get(metrics))
+    return start, jax.device_get(state), history
+
+
+def _oracle(params, steps):
+    """Two steps in float64: gradient of softmax cross-entropy by its formula, then the paper's chain."""
+    batch = _batch()
+    x = batch['images'].reshape(16, -1) / 255.0
+    one_hot = np.eye(CLASSES)[batch['labels']]
+    mixed = np.eye(CLASSES)[(batch['labels'] + 1) % CLASSES]
+    targets = 0.9 * (0.75 * one_hot + 0.25 * mixed) + 0.1 / CLASSES
+    w, b = np.float64(params['head']['w']), np.float64(params['head']['b'])
+    ema_w, m_w, m_b = w, 0.0, 0.0
+    losses = []
+    for t in range(steps):
+        logits = x @ w + b
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        losses.append(-np.sum(targets * np.log(p), axis=1).mean())
+        g_w, g_b = x.T @ (p - targets) / 16, (p - targets).mean(0)
+        limit_w = 0.01 * np.maximum(np.linalg.norm(w, axis=0), 1e-3)
+        g_w = g_w * np.minimum(1, limit_w / np.linalg.norm(g_w, axis=0))
+        g_b = g_b * min(1, 0.01 * max(np.linalg.norm(b), 1e-3) / np.linalg.norm(g_b))
+        g_w = g_w + 1e-3 * w
+        m_w, m_b = 0.9 * m_w + g_w, 0.9 * m_b + g_b
+        w, b = w - 0.1 * (g_w + 0.9 * m_w), b - 0.1 * (g_b + 0.9 * m_b)
+        decay = (1 + t) / (10 + t)
+        ema_w = decay * ema_w + (1 - decay) * w
+    return w, b, ema_w, losses
+
+
+def test_two_steps_on_eight_devices_are_those_of_the_formula():
+    start, state, history = _run('float32')
+    w, b, ema_w, losses = _oracle(start, 2)
+    assert int(state.step) == 2
+    np.testing.assert_allclose(state.params['head']['w'], w, rtol=1e-5)
+    np.testing.assert_allclose(state.params['head']['b'], b, rtol=1e-5)
+    np.testing.assert_allclose(state.ema_params['head']['w'], ema_w, rtol=1e-5)
+    np.testing.assert_allclose([m['loss'] for m in history], losses, rtol=1e-5)
+    assert history[0]['agc_clipped_fraction'] == 1.0
+
+
+def test_metrics_hold_a_squared_gradient_norm_for_each_named_parameter():
+    start, _, history = _run('float32', steps=1)
+    assert parameter_names(start) == ['head/b', 'head/w']
+    assert history[0]['grad_sum_squares'].shape == (2,)
+    assert optax.tree.norm(start) == pytest.approx(history[0]['param_norm'], rel=0.05)
+
+
+def test_bfloat16_is_for_the_passes_alone():
+    dtypes = []
+    start, state, history = _run('bfloat16', dtypes=dtypes)
+    assert jnp.bfloat16 in dtypes
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((state.params, state.ema_params)))
+    assert history[0]['loss'].dtype == np.float32
+    w, _, _, losses = _oracle(start, 2)
+    np.testing.assert_allclose([m['loss'] for m in history], losses, rtol=1e-2)
+    np.testing.assert_allclose(state.params['head']['w'], w, rtol=2e-3)
+    assert np.abs(state.params['head']['w'] - w).max() > 1e-7  # It was not float32 all along.
