@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from nfnets.data.augment import AugmentedBatch
 
 from nfnets import parallel
+from nfnets.data.augment import AugmentedBatch
 from nfnets.optim.optimizer import make_optimizer
 from nfnets.train_state import init_train_state
 from nfnets.train_step import make_train_step, parameter_names

@@ -1,0 +1,90 @@
+"""From decoded images to what the network sees, on the accelerator (arXiv 2102.06171, appendix A.1)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from nfnets.data.mixing import mix
+from nfnets.data.randaugment import randaugment
+
+_MEAN = (0.485, 0.456, 0.406)  # Of ImageNet's channels, in the range 0..1.
+_STD = (0.229, 0.224, 0.225)
+
+
+class AugmentedBatch(NamedTuple):
+    """A batch as the network and the loss take it, whatever the augmentation.
+
+    Attributes:
+      images: float32 [N, H, W, 3], normalised.
+      labels: int32 [N].
+      mix_labels: int32 [N], of what each was mixed with.
+      ratio: float32 [N], weight of `labels`; 1 if not mixed.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    mix_labels: jax.Array
+    ratio: jax.Array
+
+
+def augment(
+    key: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    partners: str,
+    mixup_alpha: float,
+    cutmix: bool,
+    randaugment_layers: int,
+    randaugment_magnitude: int,
+) -> AugmentedBatch:
+    """Mixes pairs, applies RandAugment, normalises.
+
+    Args:
+      key: random.
+      images: uint8 [M, H, W, 3], decoded, cropped and flipped.
+      labels: int32 [M].
+      partners: where MixUp and CutMix take the second image of a pair: 'fresh', M = 2 N and it is the
+        one N places on; 'batch', M = N and it is the one before. Without mixing, M = N.
+      mixup_alpha: of MixUp's Beta distribution; 0 for no MixUp.
+      cutmix: whether there is CutMix.
+      randaugment_layers: operations on each image; 0 for none.
+      randaugment_magnitude: 0..30.
+
+    Returns:
+      The batch of N.
+    """
+    mix_key, randaugment_key = jax.random.split(key)
+    if not (mixup_alpha or cutmix):
+        partner_images, partner_labels = images, labels
+    elif partners == 'fresh':
+        images, partner_images = jnp.split(images, 2)
+        labels, partner_labels = jnp.split(labels, 2)
+    else:
+        partner_images, partner_labels = jnp.roll(images, 1, axis=0), jnp.roll(labels, 1)
+    mixed = mix(
+        mix_key,
+        images,
+        labels,
+        partner_images,
+        partner_labels,
+        mixup_alpha=mixup_alpha,
+        cutmix=cutmix,
+    )
+    pixels = mixed.images
+    if randaugment_layers:
+        pixels = randaugment(
+            randaugment_key,
+            jnp.clip(pixels, 0.0, 255.0).astype(jnp.uint8),
+            layers=randaugment_layers,
+            magnitude=randaugment_magnitude,
+        )
+    return AugmentedBatch(normalise(pixels), mixed.labels, mixed.mix_labels, mixed.ratio)
+
+
+def normalise(images: jax.Array) -> jax.Array:
+    """(images - mean) / std of ImageNet's channels: [N, H, W, 3], uint8 or float in 0..255, to float32."""
+    mean = 255.0 * jnp.asarray(_MEAN)[None, None, None, :]
+    std = 255.0 * jnp.asarray(_STD)[None, None, None, :]
+    return (images.astype(jnp.float32) - mean) / std

@@ -1,0 +1,97 @@
+"""From encoded bytes to pixels, as TensorFlow graph functions that run in tf.data's own threads.
+
+The geometry is that of the code released with the paper (arXiv 2102.06171): distorted bounding boxes in
+training; in evaluation a bicubic resize of the whole image to a square, whatever its aspect, then the
+centre. Neither resize antialiases.
+"""
+
+import tensorflow as tf
+
+_ASPECT = (3 / 4, 4 / 3)
+_MIN_OBJECT = 0.1  # Share of the whole image that a crop must cover at least.
+_ATTEMPTS = 10
+_FALLBACK_MARGIN = 32  # px; the centre crop is of size / (size + margin) of the shorter side.
+
+
+def decode_train(
+    encoded: tf.Tensor, seed: tf.Tensor, *, size: int, crop_area: tuple[float, float], flip: bool
+) -> tf.Tensor:
+    """A random crop of an image, perhaps mirrored, resized.
+
+    Args:
+      encoded: string [], JPEG, PNG, BMP or GIF (the first frame), of any colour space.
+      seed: int64 [2]; the crop is a function of it.
+      size: side of the result, px.
+      crop_area: least and most share of the image that the crop covers.
+      flip: mirror half of the images.
+
+    Returns:
+      uint8 [size, size, 3], rounded to the nearest level.
+    """
+    crop_seed, flip_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+
+    def from_jpeg() -> tf.Tensor:  # Decodes only what the crop needs.
+        shape = tf.io.extract_jpeg_shape(encoded)
+        window = _random_window(shape, crop_seed, size, crop_area)
+        return tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
+
+    def from_other() -> tf.Tensor:
+        image = _decode(encoded)
+        top, left, height, width = tf.unstack(_random_window(tf.shape(image), crop_seed, size, crop_area))
+        return image[top : top + height, left : left + width]
+
+    image = tf.cond(tf.io.is_jpeg(encoded), from_jpeg, from_other)
+    if flip:
+        image = tf.image.stateless_random_flip_left_right(image, flip_seed)
+    image = _resize(image, size)
+    return tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
+
+
+def _random_window(shape: tf.Tensor, seed: tf.Tensor, size: int, crop_area: tuple[float, float]) -> tf.Tensor:
+    """[top, left, height, width] of a distorted bounding box, int32."""
+    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+        shape,
+        tf.zeros((1, 0, 4)),
+        seed,
+        min_object_covered=_MIN_OBJECT,
+        aspect_ratio_range=_ASPECT,
+        area_range=crop_area,
+        max_attempts=_ATTEMPTS,
+        use_image_if_no_bounding_boxes=True,
+    )
+    window = tf.stack([begin[0], begin[1], extent[0], extent[1]])
+    # No attempt succeeded, or the whole image was drawn: the released code cannot tell, nor do we.
+    is_whole = tf.reduce_all(extent[:2] == shape[:2])
+    return tf.cond(is_whole, lambda: _centre_window(shape, size), lambda: window)
+
+
+def _centre_window(shape: tf.Tensor, size: int) -> tf.Tensor:
+    share = size / (size + _FALLBACK_MARGIN)
+    side = tf.cast(share * tf.cast(tf.minimum(shape[0], shape[1]), tf.float32), tf.int32)
+    return tf.stack([(shape[0] - side + 1) // 2, (shape[1] - side + 1) // 2, side, side])
+
+
+def decode_eval(encoded: tf.Tensor, *, size: int, margin: int) -> tf.Tensor:
+    """The whole image resized to a square of size + margin, of which the centre.
+
+    Args:
+      encoded: string [].
+      size: side of the result, px.
+      margin: px.
+
+    Returns:
+      float32 [size, size, 3]; bicubic overshoot below 0 and above 255 is kept.
+    """
+    image = _resize(_decode(encoded), size + margin)
+    offset = (margin + 1) // 2
+    return image[offset : offset + size, offset : offset + size]
+
+
+def _decode(encoded: tf.Tensor) -> tf.Tensor:
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def _resize(image: tf.Tensor, size: int) -> tf.Tensor:
+    image = tf.image.resize(image, (size, size), method='bicubic')
+    return tf.ensure_shape(image, (size, size, 3))

@@ -1,0 +1,129 @@
+"""Random access to the records of TFDS's two file formats.
+
+ArrayRecord has it built in. A TFRecord file has no index, but each record begins with its length, so one is
+made by reading 12 bytes a record: about MEASURE.
+"""
+
+import os
+import struct
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from nfnets.errors import InputError
+
+_HEADER = struct.Struct('<QI')  # Length of the record, checksum of the length.
+_FOOTER = 4  # Checksum of the record.
+_THREADS = 16
+
+
+class Shard(NamedTuple):
+    """The records of one file that belong to a split."""
+
+    path: Path
+    skip: int
+    take: int
+    total: int  # Records in the whole file.
+
+
+class Records(Protocol):
+    """Serialised records of several shards, in order."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> bytes: ...
+
+    def describe(self, index: int) -> str:
+        """Names the file and the record's place in it."""
+
+
+class _Sharded:
+    def __init__(self, shards: Sequence[Shard]):
+        self._shards = shards
+        self._ends = np.cumsum([shard.take for shard in shards])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def locate(self, index: int) -> tuple[int, int]:
+        """Shard and record within its file."""
+        shard = int(np.searchsorted(self._ends, index, side='right'))
+        begin = self._ends[shard] - self._shards[shard].take
+        return shard, int(index - begin) + self._shards[shard].skip
+
+    def describe(self, index: int) -> str:
+        shard, record = self.locate(index)
+        return f'record {record} of {self._shards[shard].path}'
+
+
+class TFRecords(_Sharded):
+    """TFRecord files, indexed when opened."""
+
+    def __init__(self, shards: Sequence[Shard]):
+        """Args: shards of local files. Raises InputError: one is missing, cut short or of another count."""
+        super().__init__(shards)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            self._offsets = list(pool.map(_index, shards))
+        self._files = [os.open(shard.path, os.O_RDONLY) for shard in shards]
+
+    def __getitem__(self, index: int) -> bytes:
+        shard, record = self.locate(index)
+        offsets = self._offsets[shard]
+        begin, end = offsets[record] + _HEADER.size, offsets[record + 1] - _FOOTER
+        return os.pread(self._files[shard], int(end - begin), int(begin))
+
+    def __del__(self) -> None:
+        for file in getattr(self, '_files', ()):
+            os.close(file)
+
+
+def _index(shard: Shard) -> np.ndarray:
+    """Offset of each record of a TFRecord file, and of its end; int64 [records + 1]."""
+    try:
+        file = os.open(shard.path, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f'{shard.path} cannot be opened: {error.strerror}') from error
+    try:
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)  # Only the headers are wanted.
+        size = os.fstat(file).st_size
+        offsets = [0]
+        while offsets[-1] + _HEADER.size <= size:
+            length, _ = _HEADER.unpack(os.pread(file, _HEADER.size, offsets[-1]))
+            offsets.append(offsets[-1] + _HEADER.size + length + _FOOTER)
+    finally:
+        os.close(file)
+    if offsets[-1] != size or len(offsets) - 1 != shard.total:
+        raise InputError(
+            f'{shard.path} is damaged: {size} bytes hold {len(offsets) - 1} records up to byte '
+            f'{offsets[-1]}, and {shard.total} records are expected; prepare the data set again'
+        )
+    return np.asarray(offsets, np.int64)
+
+
+class ArrayRecords(_Sharded):
+    """ArrayRecord files."""
+
+    def __init__(self, shards: Sequence[Shard]):
+        """Args: shards. Raises InputError: one cannot be opened or has another count."""
+        from array_record.python.array_record_module import ArrayRecordReader
+
+        super().__init__(shards)
+        self._readers = []
+        for shard in shards:
+            try:
+                reader = ArrayRecordReader(str(shard.path))
+            except (RuntimeError, ValueError, OSError) as error:
+                raise InputError(f'{shard.path} cannot be opened: {error}') from error
+            if reader.num_records() != shard.total:
+                raise InputError(
+                    f'{shard.path} is damaged: it holds {reader.num_records()} records, and '
+                    f'{shard.total} are expected; prepare the data set again'
+                )
+            self._readers.append(reader)
+
+    def __getitem__(self, index: int) -> bytes:
+        shard, record = self.locate(index)
+        return self._readers[shard].read([record])[0]

@@ -1,0 +1,60 @@
+"""Where examples come from: the interface of all sources, and the choice of one by name."""
+
+from pathlib import Path
+from typing import Protocol
+
+from nfnets.errors import InputError
+
+KINDS = ('tfds', 'folder', 'digits')
+
+
+class Source(Protocol):
+    """Encoded images with labels, read in any order.
+
+    Attributes:
+      class_names: name of each label, 0 first.
+    """
+
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Number of examples."""
+
+    def read(self, index: int) -> tuple[bytes, int]:
+        """The encoded image (JPEG, PNG, BMP or GIF) and the label of one example; thread-safe."""
+
+    def describe(self, index: int) -> str:
+        """Names an example in a message."""
+
+
+def load_source(kind: str, *, name: str, directory: str | None, split: str) -> Source:
+    """Opens one split of a data set; reads no image.
+
+    Args:
+      kind: 'tfds' (a prepared TensorFlow data set), 'folder' or 'digits'.
+      name: of the TensorFlow data set; the other kinds ignore it.
+      directory: TFDS's data_dir (None: its default), or the folder; 'digits' ignores it.
+      split: in TFDS's syntax; for a folder the name of a folder in it; for 'digits' 'train' or 'eval'.
+
+    Returns:
+      The source.
+
+    Raises:
+      InputError: there is no such kind, data set or split, or nothing usable in it.
+    """
+    # Imported where used: TFDS alone takes seconds.
+    if kind == 'digits':
+        from nfnets.data.digits import DigitsSource
+
+        return DigitsSource(split)
+    if kind == 'folder':
+        from nfnets.data.folder import FolderSource
+
+        if directory is None:
+            raise InputError("data.source='folder' needs data.dir, the folder that holds the splits")
+        return FolderSource(Path(directory), split)
+    if kind == 'tfds':
+        from nfnets.data.tfds_source import TfdsSource
+
+        return TfdsSource(name, directory, split)
+    raise InputError(f'unknown data.source {kind!r}; there are {", ".join(KINDS)}')

@@ -1,0 +1,100 @@
+"""Image-classification sets that TensorFlow Datasets has prepared, read without TensorFlow's pipeline.
+
+Nothing is ever downloaded: the set must have been prepared before.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from nfnets.data.records import ArrayRecords, Records, Shard, TFRecords
+from nfnets.errors import InputError
+
+_HOW_TO_PREPARE = {
+    'imagenet2012': (
+        'put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar into {dir}/downloads/manual and run '
+        '`tfds build imagenet2012 --data_dir={dir} --file_format=array_record`'
+    )
+}
+
+
+class TfdsSource:
+    """One split of a prepared data set with one image and one class label an example."""
+
+    def __init__(self, name: str, directory: str | None, split: str):
+        """Reads the set's description and where its records lie.
+
+        Args:
+          name: as in TFDS's catalogue, such as 'imagenet2012', perhaps with ':VERSION'.
+          directory: TFDS's data_dir; None for TFDS's own default.
+          split: in TFDS's syntax, such as 'train', 'train[10000:]', 'validation'.
+
+        Raises:
+          InputError: the set is unknown, not prepared, damaged, of another kind, or has no such split.
+        """
+        builder = _builder(name, directory)
+        self._name = f'{name} {split}'
+        info = builder.info
+        self._image, self._label = _features(name, info)
+        self.class_names = tuple(info.features[self._label].names)
+        self._records = _records(builder, split)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def read(self, index: int) -> tuple[bytes, int]:
+        features = tf.train.Example.FromString(self._records[index]).features.feature
+        return features[self._image].bytes_list.value[0], features[self._label].int64_list.value[0]
+
+    def describe(self, index: int) -> str:
+        return f'{self._name} #{index} ({self._records.describe(index)})'
+
+
+def _builder(name: str, directory: str | None) -> tfds.core.DatasetBuilder:
+    try:
+        builder = tfds.builder(name, data_dir=directory, try_gcs=False)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        known = sorted(set(tfds.list_builders(with_community_datasets=False)))
+        near = difflib.get_close_matches(name, known, n=3) or known[:3]
+        raise InputError(
+            f'unknown data.name {name!r}; nearest: {", ".join(near)}; all {len(known)}: '
+            'python -c "import tensorflow_datasets as t; print(*t.list_builders())"'
+        ) from error
+    except (AssertionError, ValueError) as error:  # No such version or builder config.
+        raise InputError(f'data.name={name}: {error}') from error
+    if not builder.info.splits:
+        base = name.split(':')[0]
+        how = _HOW_TO_PREPARE.get(base, 'run `tfds build {name} --data_dir={dir}`')
+        # The folder of the data set's own name and version is below the data_dir.
+        data_dir = directory or str(Path(builder.data_dir).parents[1])
+        raise InputError(
+            f'data.name={name} is not prepared in data.dir={data_dir}; ' + how.format(name=base, dir=data_dir)
+        )
+    return builder
+
+
+def _features(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:
+    keys: Any = info.supervised_keys
+    if keys and len(keys) == 2:
+        image, label = keys
+        is_image = isinstance(info.features[image], tfds.features.Image)
+        if is_image and isinstance(info.features[label], tfds.features.ClassLabel):
+            return image, label
+    raise InputError(f'data.name={name} has no pair of image and class label: supervised keys {keys}')
+
+
+def _records(builder: tfds.core.DatasetBuilder, split: str) -> Records:
+    splits = builder.info.splits
+    try:
+        instructions = splits[split].file_instructions
+    except (KeyError, ValueError, AssertionError) as error:
+        raise InputError(
+            f'data.name={builder.info.name} has no split {split!r}; there are '
+            f'{", ".join(splits)}, and parts of them such as {next(iter(splits))}[:90%]'
+        ) from error
+    shards = [Shard(Path(i.filename), i.skip, i.take, i.examples_in_shard) for i in instructions]
+    is_array_record = builder.info.file_format is tfds.core.FileFormat.ARRAY_RECORD
+    return ArrayRecords(shards) if is_array_record else TFRecords(shards)
