@@ -27,7 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.randaugment_layers = 0
 
     config.train.batch_size = 64
-    config.train.epochs = 25.0
+    config.train.steps = 400
     config.train.precision = 'float32'
     config.train.log_every_steps = 20
 
@@ -35,6 +35,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.warmup_epochs = 2.0
     config.optimizer.ema_decay = 0.99
 
-    config.eval.every_epochs = 5.0
+    config.eval.every_steps = 100
     config.checkpoint.every_steps = 100
     return config

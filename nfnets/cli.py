@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import ml_collections
-from absl import app, flags
+from absl import app, flags, logging
 
 from nfnets.config import flatten, get
 from nfnets.errors import InputError, TrainingStopped
@@ -24,6 +24,7 @@ def run(main: Callable[[Sequence[str]], None], settings: ml_collections.ConfigDi
     """
 
     def checked(argv: Sequence[str]) -> None:
+        logging.set_verbosity(logging.WARNING)  # Orbax tells of every file.
         try:
             main(argv)
         except InputError as error:

@@ -6,6 +6,7 @@ Any setting of configs/default.py can be given as --config.GROUP.NAME=VALUE. The
 run that was stopped.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from absl import flags
 from ml_collections import config_flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clone, not installed.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # Before TensorFlow starts to talk.
 
 from configs import default
 from nfnets import cli

@@ -112,7 +112,7 @@ def _look_up(images: jax.Array, table: jax.Array) -> jax.Array:
     """Replaces levels: uint8 [N, H, W, 3] by a table [256] or by tables [N, 3, 256]."""
     if table.ndim == 1:
         return table.astype(jnp.uint8)[images.astype(jnp.int32)]
-    count, height, width, channels = images.shape
+    count, _, _, channels = images.shape
     offset = (jnp.arange(count)[:, None] * channels + jnp.arange(channels)[None, :]) * 256
     index = images.astype(jnp.int32) + offset[:, None, None, :]
     return table.astype(jnp.uint8).reshape(-1)[index]
@@ -212,9 +212,10 @@ def _factor(magnitude: int) -> float:
 
 
 def _grayscale(images: jax.Array) -> jax.Array:
-    luma = jnp.asarray(_LUMA)[None, None, None, :]
-    gray = jnp.sum(images.astype(jnp.float32) * (1 / 255) * luma, axis=-1, keepdims=True)
-    # TensorFlow's way from 0..1 back to levels.
+    x = images.astype(jnp.float32) * (1 / 255)
+    # Not a sum over an axis: with that, XLA on CPU (jax 0.10.2) does not round down below.
+    gray = _LUMA[0] * x[..., 0:1] + _LUMA[1] * x[..., 1:2] + _LUMA[2] * x[..., 2:3]
+    # TensorFlow's way from 0..1 back to levels, rounded down.
     return jnp.broadcast_to((gray * 255.5).astype(jnp.uint8), images.shape)
 
 
