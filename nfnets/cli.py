@@ -4,6 +4,7 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import ml_collections
 from absl import app, flags, logging
@@ -37,10 +38,19 @@ def run(main: Callable[[Sequence[str]], None], settings: ml_collections.ConfigDi
 
 def _parse(argv: list[str], settings: ml_collections.ConfigDict) -> list[str]:
     try:
+        _check_file(argv[1:])
         _check_overrides(argv[1:], settings)
         return flags.FLAGS(argv)
     except (InputError, flags.Error, OSError, TypeError, KeyError, AttributeError) as error:
         return _exit(2, error)
+
+
+def _check_file(arguments: list[str]) -> None:
+    joined = '\0'.join(arguments)
+    found = re.search(r'(?:^|\0)--?config[=\0]([^\0:]+)', joined)
+    if found and not Path(found[1]).is_file():
+        there = ', '.join(sorted(str(path) for path in Path('configs').glob('*.py')))
+        raise InputError(f'--config={found[1]}: there is no such file; there are {there or "none here"}')
 
 
 def _check_overrides(arguments: list[str], settings: ml_collections.ConfigDict) -> None:
@@ -54,15 +64,18 @@ def _check_overrides(arguments: list[str], settings: ml_collections.ConfigDict) 
         if any(name.startswith(key + '.') for name in known):
             names = ', '.join(get(settings, key).keys())
             raise InputError(f'{given}: {key} is a group of settings: {names}')
-        last = {name.rsplit('.', 1)[-1]: name for name in known}
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.6) or [
-            last[name] for name in difflib.get_close_matches(key.rsplit('.', 1)[-1], last, n=1)
-        ]
-        meant = f'did you mean {near[0]}?' if near else 'configs/default.py lists them all'
+        last = key.rsplit('.', 1)[-1]
+        near = [name for name in known if name.rsplit('.', 1)[-1] == last]
+        near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+        near = near or [name for name in known if difflib.get_close_matches(last, name.split('.')[-1:])]
+        meant = f'did you mean {" or ".join(near)}?' if near else 'configs/default.py lists them all'
         raise InputError(f'{given}: there is no such setting; {meant}')
 
 
 def _exit(status: int, error: BaseException) -> list[str]:
-    line = ' '.join(str(error).split())
+    text = str(error)
+    if 'Traceback' in text:  # config_flags tells of an error in a config file this way.
+        text = text.strip().splitlines()[-1].partition(': ')[2]
+    line = ' '.join(text.split())
     print(f'error: {line}', file=sys.stderr)
     sys.exit(status)

@@ -97,6 +97,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> Resu
         report.close()
         writer.close()
         checkpoints.close()
+    if jax.process_index() == 0:
+        print(where(workdir))
     return results
 
 
@@ -135,4 +137,13 @@ def describe(
         f'{jax.device_count()} {jax.devices()[0].platform} devices; {train_size:,} images to train '
         f'on, {eval_size:,} to evaluate on; '
         + (f'going on from step {step}' if step else f'{config.train.steps} steps to go')
+    )
+
+
+def where(workdir: Path) -> str:
+    """What a run leaves, for people."""
+    return (
+        f'checkpoints: {workdir}/checkpoints\n'
+        f'metrics:     {workdir}/metrics.jsonl (curves: tensorboard --logdir={workdir})\n'
+        f'config:      {workdir}/config.json'
     )

@@ -15,7 +15,9 @@ from absl import flags
 from ml_collections import config_flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clone, not installed.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # Before TensorFlow starts to talk.
+# TensorFlow only decodes images here; it need not talk of what it could do besides.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
 from configs import default
 from nfnets import cli

@@ -9,5 +9,23 @@ os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
 
 import jax
+import pytest
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+@pytest.fixture(scope='session')
+def f0_gradients():
+    """(loss, logits, gradients) of F0 in float32, see `golden_numbers.f0_gradients`."""
+    import golden_numbers  # After the settings above.
+
+    return golden_numbers.f0_gradients()
+
+
+@pytest.fixture(scope='session')
+def f0_gradients_float64():
+    """The same in float64."""
+    import golden_numbers
+
+    with jax.enable_x64(True):
+        return golden_numbers.f0_gradients('float64')

@@ -18,7 +18,10 @@ def _train(*arguments: str) -> subprocess.CompletedProcess:
     ('arguments', 'expected'),
     [
         (['--config.train.batch_sise=3'], ['train.batch_sise=3', 'did you mean train.batch_size?']),
-        (['--config.batch_size=3'], ['config.batch_size', 'did you mean train.batch_size?']),
+        (
+            ['--config.batch_size=3'],
+            ['config.batch_size', 'did you mean eval.batch_size or train.batch_size?'],
+        ),
         (['--config.train=3'], ['train is a group of settings', 'batch_size']),
         (['--config.train.batch_size=many'], ['train.batch_size=many', 'int']),
         (['--config.train.batch_size=0'], ['train.batch_size=0', 'more than 0']),

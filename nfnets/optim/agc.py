@@ -46,7 +46,7 @@ def adaptive_grad_clip(clipping: float, eps: float = 1e-3) -> optax.GradientTran
         updates: optax.Updates, state: AdaptiveGradClipState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AdaptiveGradClipState]:
         if params is None:
-            raise ValueError(optax.NO_PARAMS_MSG)
+            raise ValueError('adaptive_grad_clip compares with the params: update(updates, state, params)')
         leaves, treedef = jax.tree.flatten(updates)
         clipped, counts, units = [], [], 0
         for grad, param in zip(leaves, jax.tree.leaves(params), strict=True):

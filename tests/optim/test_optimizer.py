@@ -1,0 +1,98 @@
+"""The chain, its masks, its schedule and the average, against the released code's numbers."""
+
+import golden_numbers
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from nfnets.optim.ema import ema_decay, update_ema
+from nfnets.optim.optimizer import is_clipped, is_decayed, make_optimizer, mask, warmup_cosine
+
+
+def test_only_the_classifiers_weight_escapes_clipping():
+    masks = golden_numbers.flat(mask(golden_numbers.f0_params(), is_clipped))
+    assert [name for name, clipped in masks.items() if not clipped] == ['NFNet/~/linear/w']
+
+
+def test_gains_biases_and_skip_gains_of_f0_escape_weight_decay():
+    masks = golden_numbers.flat(mask(golden_numbers.f0_params(), is_decayed))
+    exempt = sorted({name.rsplit('/', 1)[-1] for name, decayed in masks.items() if not decayed})
+    decayed = sorted({name.rsplit('/', 1)[-1] for name, decayed in masks.items() if decayed})
+    assert exempt == ['b', 'bias', 'gain', 'skip_gain']
+    assert decayed == ['w']
+    # 57 convolutions with gain and bias, 25 linear layers with b, 12 skip gains.
+    assert sum(not decayed for decayed in masks.values()) == 57 * 2 + 25 + 12
+
+
+def test_masks_are_those_of_the_released_code():
+    golden = golden_numbers.load('sgd_agc_F0_96_f64.npz')
+    clipped = golden_numbers.flat(mask(golden_numbers.f0_params(), is_clipped))
+    decayed = golden_numbers.flat(mask(golden_numbers.f0_params(), is_decayed))
+    for name, decay, clipping in zip(
+        golden['names'], golden['weight_decay'], golden['clipping'], strict=True
+    ):
+        assert decayed[name] == (decay > 0), name  # NaN: none.
+        assert clipped[name] == (clipping > 0), name
+
+
+def test_two_steps_on_f0_are_those_of_the_released_code(f0_gradients_float64):
+    golden = golden_numbers.load('sgd_agc_F0_96_f64.npz')
+    grads = jax.tree.map(np.float32, f0_gradients_float64[2])
+    optimizer = make_optimizer(0.1, momentum=0.9, weight_decay=2e-5, agc_clipping=0.01, agc_eps=1e-3)
+    params = jax.tree.map(jnp.asarray, golden_numbers.f0_params())
+    opt_state = optimizer.init(params)
+    step = jax.jit(optimizer.update)
+    for t in (1, 2):
+        updates, opt_state = step(grads, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        trace = optax.tree_utils.tree_get(opt_state, 'trace')
+        for kind, tree in (('update', updates), ('momentum', trace)):
+            tree = golden_numbers.flat(tree)
+            norms = [np.linalg.norm(np.float64(tree[name]).ravel()) for name in golden['names']]
+            np.testing.assert_allclose(norms, golden[f'{kind}{t}_l2'], rtol=1e-5)
+            for name, expected, part in golden_numbers.stored_entries(golden, f'{kind}{t}'):
+                error = golden_numbers.relative_error(tree[name][part], expected)
+                assert error < 1e-5, (kind, t, name)
+
+
+def test_the_fraction_clipped_on_f0_is_that_of_the_released_code(f0_gradients_float64):
+    golden = golden_numbers.load('sgd_agc_F0_96_f64.npz')
+    grads = jax.tree.map(np.float32, f0_gradients_float64[2])
+    optimizer = make_optimizer(0.1, momentum=0.9, weight_decay=0.0, agc_clipping=0.01, agc_eps=1e-3)
+    params = golden_numbers.f0_params()
+    _, opt_state = optimizer.update(grads, optimizer.init(params), params)
+    flat = golden_numbers.flat(params)
+    units = [1 if flat[n].ndim < 2 else flat[n].shape[-1] for n in golden['names']]
+    use = np.isfinite(golden['clipping'])
+    expected = np.sum((golden['clip_fraction'] * units)[use]) / np.sum(np.array(units)[use])
+    actual = float(optax.tree_utils.tree_get(opt_state, 'clipped_fraction'))
+    assert actual == pytest.approx(expected, abs=1e-6)
+
+
+def test_schedule_is_the_papers_and_stays_at_zero_after_its_end():
+    golden = golden_numbers.load('schedule.npz')
+    total = int(golden['nfnet/cfg_num_steps'])
+    schedule = warmup_cosine(1.6, float(golden['nfnet/cfg_warmup_steps']), total)
+    for step, expected in zip(golden['nfnet/steps'], golden['nfnet/lr_exact_f64'], strict=True):
+        if step <= total:
+            # float32 holds 1 - step / steps to 1e-7 at best.
+            assert float(schedule(step)) == pytest.approx(expected, abs=2e-7), step
+        else:
+            assert float(schedule(step)) == 0
+
+
+def test_decay_of_the_average_warms_up_as_in_the_released_code():
+    golden = golden_numbers.load('ema.npz')
+    for step, expected in zip(golden['steps'], golden['decay_eff_ema1_cur0'], strict=True):
+        decay = ema_decay(jnp.asarray(step), float(golden['decay']))
+        assert float(decay) == pytest.approx(float(expected), rel=1e-6), step
+
+
+def test_the_average_follows_the_released_codes():
+    golden = golden_numbers.load('ema.npz')
+    ema = {'w': jnp.asarray(golden['chain_init'])}
+    for step, current in enumerate(golden['chain_current']):
+        ema = update_ema(ema, {'w': jnp.asarray(current)}, jnp.asarray(step), float(golden['decay']))
+        np.testing.assert_allclose(ema['w'], golden['chain_ema'][step], rtol=1e-5)
