@@ -89,6 +89,7 @@ def train_batches(config: Config, examples: Source, position: int) -> stream.Tra
         position=position,
         batch_size=config.train.batch_size * images_per_example,
         image_size=config.data.train_size,
+        margin=config.data.eval_margin,
         crop_area=config.data.crop_area,
         flip=config.data.flip,
         skip_broken=config.data.skip_broken,

@@ -10,11 +10,10 @@ import tensorflow as tf
 _ASPECT = (3 / 4, 4 / 3)
 _MIN_OBJECT = 0.1  # Share of the whole image that a crop must cover at least.
 _ATTEMPTS = 10
-_FALLBACK_MARGIN = 32  # px; the centre crop is of size / (size + margin) of the shorter side.
 
 
 def decode_train(
-    encoded: tf.Tensor, seed: tf.Tensor, *, size: int, crop_area: tuple[float, float], flip: bool
+    encoded: tf.Tensor, seed: tf.Tensor, *, size: int, margin: int, crop_area: tuple[float, float], flip: bool
 ) -> tf.Tensor:
     """A random crop of an image, perhaps mirrored, resized.
 
@@ -22,6 +21,7 @@ def decode_train(
       encoded: string [], JPEG, PNG, BMP or GIF (the first frame), of any colour space.
       seed: int64 [2]; the crop is a function of it.
       size: side of the result, px.
+      margin: where no crop is found, the centre of size / (size + margin) of the shorter side is taken, px.
       crop_area: least and most share of the image that the crop covers.
       flip: mirror half of the images.
 
@@ -32,12 +32,14 @@ def decode_train(
 
     def from_jpeg() -> tf.Tensor:  # Decodes only what the crop needs.
         shape = tf.io.extract_jpeg_shape(encoded)
-        window = _random_window(shape, crop_seed, size, crop_area)
+        window = _random_window(shape, crop_seed, size, margin, crop_area)
         return tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
 
     def from_other() -> tf.Tensor:
         image = _decode(encoded)
-        top, left, height, width = tf.unstack(_random_window(tf.shape(image), crop_seed, size, crop_area))
+        top, left, height, width = tf.unstack(
+            _random_window(tf.shape(image), crop_seed, size, margin, crop_area)
+        )
         return image[top : top + height, left : left + width]
 
     image = tf.cond(tf.io.is_jpeg(encoded), from_jpeg, from_other)
@@ -47,7 +49,9 @@ def decode_train(
     return tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
 
 
-def _random_window(shape: tf.Tensor, seed: tf.Tensor, size: int, crop_area: tuple[float, float]) -> tf.Tensor:
+def _random_window(
+    shape: tf.Tensor, seed: tf.Tensor, size: int, margin: int, crop_area: tuple[float, float]
+) -> tf.Tensor:
     """[top, left, height, width] of a distorted bounding box, int32."""
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         shape,
@@ -62,12 +66,12 @@ def _random_window(shape: tf.Tensor, seed: tf.Tensor, size: int, crop_area: tupl
     window = tf.stack([begin[0], begin[1], extent[0], extent[1]])
     # No attempt succeeded, or the whole image was drawn: the released code cannot tell, nor do we.
     is_whole = tf.reduce_all(extent[:2] == shape[:2])
-    return tf.cond(is_whole, lambda: _centre_window(shape, size), lambda: window)
+    return tf.cond(is_whole, lambda: _centre_window(shape, size / (size + margin)), lambda: window)
 
 
-def _centre_window(shape: tf.Tensor, size: int) -> tf.Tensor:
-    share = size / (size + _FALLBACK_MARGIN)
+def _centre_window(shape: tf.Tensor, share: float) -> tf.Tensor:
     side = tf.cast(share * tf.cast(tf.minimum(shape[0], shape[1]), tf.float32), tf.int32)
+    side = tf.maximum(side, 1)
     return tf.stack([(shape[0] - side + 1) // 2, (shape[1] - side + 1) // 2, side, side])
 
 

@@ -103,6 +103,7 @@ def train_batches(
     position: int,
     batch_size: int,
     image_size: int,
+    margin: int,
     crop_area: tuple[float, float],
     flip: bool,
     skip_broken: bool,
@@ -117,6 +118,7 @@ def train_batches(
       position: see the module.
       batch_size: source images a step over all processes.
       image_size: px.
+      margin: as of `decode.decode_train`, px.
       crop_area: least and most share of an image that a crop covers.
       flip: mirror half of the images.
       skip_broken: count images that cannot be decoded instead of stopping.
@@ -139,7 +141,9 @@ def train_batches(
             start += batch_size
 
     def decode_fn(encoded: tf.Tensor, crop_seed: tf.Tensor) -> tf.Tensor:
-        return decode.decode_train(encoded, crop_seed, size=image_size, crop_area=crop_area, flip=flip)
+        return decode.decode_train(
+            encoded, crop_seed, size=image_size, margin=margin, crop_area=crop_area, flip=flip
+        )
 
     pipeline = _Pipeline(source, work(), decode_fn, image_size, tf.uint8, skip_broken)
     return TrainBatches(pipeline, position, batch_size)

@@ -1,0 +1,133 @@
+"""Decoding against the released code's pixels, PIL, and the law of random crops."""
+
+import io
+
+import golden_numbers
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from nfnets.data import decode
+
+MEAN, STD = np.array([0.485, 0.456, 0.406]) * 255, np.array([0.229, 0.224, 0.225]) * 255
+
+
+def _picture(mode='RGB', size=(40, 30)):
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).convert(mode)
+
+
+def _encode(image, form, **settings):
+    file = io.BytesIO()
+    image.save(file, form, **settings)
+    return file.getvalue()
+
+
+def _train(encoded, seed=0, size=16, margin=32, crop_area=(0.08, 1.0), flip=True):
+    seeds = tf.constant([0, seed], tf.int64)
+    return decode.decode_train(
+        tf.constant(encoded), seeds, size=size, margin=margin, crop_area=crop_area, flip=flip
+    ).numpy()
+
+
+@pytest.mark.parametrize('name', ['landscape', 'portrait_gray'])
+def test_evaluation_gives_the_released_codes_pixels(name):
+    golden = golden_numbers.load(f'preproc_{name}.npz')
+    out = decode.decode_eval(tf.constant(golden['jpeg'].tobytes()), size=64, margin=32).numpy()
+    expected = golden['resize_crop_32_64'] * STD + MEAN
+    assert np.abs(out - expected).max() < 1e-3 * 255
+
+
+@pytest.mark.parametrize(
+    ('form', 'mode', 'settings'),
+    [
+        ('PNG', 'RGB', {}),
+        ('PNG', 'RGBA', {}),
+        ('PNG', 'L', {}),
+        ('PNG', 'P', {}),
+        ('PNG', '1', {}),
+        ('BMP', 'RGB', {}),
+        ('GIF', 'P', {}),
+        ('JPEG', 'RGB', {'quality': 95}),
+        ('JPEG', 'L', {'quality': 95}),
+        ('JPEG', 'CMYK', {'quality': 95, 'subsampling': 0}),
+    ],
+)
+def test_every_format_and_colour_space_becomes_rgb(form, mode, settings):
+    image = _picture(mode)
+    encoded = _encode(image, form, **settings)
+    expected = np.asarray(Image.open(io.BytesIO(encoded)).convert('RGB')).astype(float)
+    out = decode.decode_eval(tf.constant(encoded), size=16, margin=0).numpy()
+    resized = tf.image.resize(expected, (16, 16), 'bicubic').numpy()
+    # TensorFlow decodes JPEG by the fast transform, PIL by the accurate one: some levels apart. A wrong
+    # colour space would be a hundred apart.
+    most, mean = (16.0, 3.0) if form == 'JPEG' else (0.01, 0.01)
+    assert np.abs(out - resized).max() < most
+    assert np.abs(out - resized).mean() < mean
+    assert _train(encoded).shape == (16, 16, 3)
+
+
+def test_sixteen_bits_become_eight():
+    levels = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    encoded = tf.io.encode_png(levels[..., None]).numpy()
+    out = decode.decode_eval(tf.constant(encoded), size=8, margin=0).numpy()
+    np.testing.assert_allclose(out[..., 0], levels / 257, atol=1.0)
+
+
+def test_a_crop_is_a_function_of_its_seed():
+    encoded = _encode(_picture(), 'JPEG')
+    first = _train(encoded, seed=1)
+    assert first.dtype == np.uint8
+    np.testing.assert_array_equal(_train(encoded, seed=1), first)
+    assert np.any(_train(encoded, seed=2) != first)
+
+
+def test_half_of_the_images_are_mirrored_and_none_if_not_wanted():
+    ramp = np.tile(np.linspace(0, 255, 32).astype(np.uint8)[None, :, None], (32, 1, 3))
+    encoded = tf.io.encode_png(ramp).numpy()
+    falls = [_falls(_train(encoded, seed)) for seed in range(200)]
+    assert 70 < sum(falls) < 130
+    assert not any(_falls(_train(encoded, seed, flip=False)) for seed in range(50))
+
+
+def _falls(image):
+    return bool(np.mean(image[:, 0]) > np.mean(image[:, -1]))
+
+
+def test_crops_cover_the_areas_and_aspects_asked_for():
+    """A picture whose red and green channels are its coordinates shows where a crop came from."""
+    side = 200
+    y, x = np.mgrid[0:side, 0:side]
+    picture = np.stack([x, y, 0 * x], -1).astype(np.uint8)
+    encoded = tf.io.encode_png(picture).numpy()
+    areas, aspects = [], []
+    for seed in range(300):
+        out = _train(encoded, seed, size=32, crop_area=(0.2, 0.6), flip=False).astype(float)
+        # Pixel centres of 32 lie half a step inside of the crop on both sides.
+        width, height = (np.ptp(out[..., channel]) * 32 / 31 for channel in (0, 1))
+        areas.append(width * height / side**2)
+        aspects.append(width / height)
+    assert min(areas) > 0.18
+    assert max(areas) < 0.63
+    assert np.mean(areas) == pytest.approx(0.4, abs=0.03)
+    assert min(aspects) > 0.72
+    assert max(aspects) < 1.4
+
+
+def test_a_crop_that_is_the_whole_image_becomes_the_centre():
+    picture = np.zeros((128, 128, 3), np.uint8)
+    picture[32:96, 32:96] = 255
+    out = _train(tf.io.encode_png(picture).numpy(), size=32, crop_area=(1.0, 1.0), flip=False)
+    # 32 of 64 px: the centre half, which is white.
+    np.testing.assert_array_equal(out, 255)
+    speck = tf.io.encode_png(np.full((2, 2, 3), 9, np.uint8)).numpy()
+    np.testing.assert_array_equal(_train(speck, crop_area=(1.0, 1.0)), 9)
+
+
+@pytest.mark.parametrize('form', ['JPEG', 'PNG'])
+def test_a_file_cut_short_is_an_error(form):
+    encoded = _encode(_picture(size=(100, 80)), form)
+    for broken in (encoded[: len(encoded) // 2], b'', b'no image'):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            _train(broken)

@@ -1,0 +1,182 @@
+"""The three sources, and what is said of data that cannot be used."""
+
+import io
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+import tiny_imagenet
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from nfnets.data.source import load_source
+from nfnets.errors import InputError
+
+
+def _load(kind, split, directory=None, name='imagenet2012'):
+    return load_source(kind, name=name, directory=directory and str(directory), split=split)
+
+
+def test_an_unknown_kind_names_those_there_are():
+    with pytest.raises(InputError, match="'zip'; there are tfds, folder, digits"):
+        _load('zip', 'train')
+
+
+# ---- Digits
+
+
+def test_digits_are_scikit_learns_and_a_fifth_is_held_out():
+    train, held_out = _load('digits', 'train'), _load('digits', 'eval')
+    assert (len(train), len(held_out)) == (1437, 360)
+    assert train.class_names == tuple('0123456789')
+    decoded = [
+        (np.asarray(Image.open(io.BytesIO(encoded))).tobytes(), label)
+        for source in (train, held_out)
+        for encoded, label in map(source.read, range(len(source)))
+    ]
+    digits = load_digits()
+    pixels = np.rint(digits.images * 255 / 16).astype(np.uint8)
+    expected = [(x.tobytes(), int(y)) for x, y in zip(pixels, digits.target, strict=True)]
+    assert sorted(decoded) == sorted(expected)
+    counts = np.bincount([held_out.read(i)[1] for i in range(360)])
+    assert counts.min() >= 34  # A fifth of each class.
+
+
+def test_digits_have_two_splits():
+    with pytest.raises(InputError, match="'test'; there are train, eval"):
+        _load('digits', 'test')
+
+
+# ---- Folders
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for split, names in (('train', ('cat', 'dog', 'eel')), ('val', ('dog', 'eel'))):
+        for name in names:
+            path = tmp_path / split / name
+            path.mkdir(parents=True)
+            (path / 'b.jpg').write_bytes(f'{split} {name} b'.encode())
+            (path / 'a.JPEG').write_bytes(f'{split} {name} a'.encode())
+            (path / '.hidden.jpg').write_bytes(b'')
+            (path / 'notes.txt').write_bytes(b'')
+    deep = tmp_path / 'train' / 'cat' / 'deep'
+    deep.mkdir()
+    (deep / 'c.png').write_bytes(b'train cat c')
+    return tmp_path
+
+
+def test_a_folder_has_sorted_classes_and_only_its_images(folder):
+    source = _load('folder', 'train', folder)
+    assert source.class_names == ('cat', 'dog', 'eel')
+    examples = {source.read(i) for i in range(len(source))}
+    expected = {(f'train {n} {f}'.encode(), k) for k, n in enumerate(source.class_names) for f in 'ab'}
+    assert examples == expected | {(b'train cat c', 0)}
+    assert source.describe(0).startswith(str(folder / 'train' / 'cat'))
+
+
+def test_labels_of_another_split_are_those_of_train(folder):
+    source = _load('folder', 'val', folder)
+    assert source.class_names == ('cat', 'dog', 'eel')
+    assert {source.read(i) for i in range(len(source))} == {
+        (f'val {n} {f}'.encode(), k) for k, n in ((1, 'dog'), (2, 'eel')) for f in 'ab'
+    }
+
+
+def test_a_class_that_train_does_not_have_is_named(folder):
+    shutil.copytree(folder / 'val' / 'dog', folder / 'val' / 'fox')
+    with pytest.raises(InputError, match=r'val has classes that .*train has not: fox'):
+        _load('folder', 'val', folder)
+
+
+def test_what_is_missing_or_empty_is_named_with_the_layout_expected(folder, tmp_path):
+    layout = r'expected .*/train/CLASS/\*\.jpg'
+    with pytest.raises(InputError, match=f'nowhere is no folder; {layout}'):
+        _load('folder', 'train', tmp_path / 'nowhere')
+    with pytest.raises(InputError, match='test is no folder; expected'):
+        _load('folder', 'test', folder)
+    (tmp_path / 'empty' / 'train').mkdir(parents=True)
+    with pytest.raises(InputError, match=f'train holds no folder of a class; {layout}'):
+        _load('folder', 'train', tmp_path / 'empty')
+    (folder / 'train' / 'asp').mkdir()
+    with pytest.raises(InputError, match=f'asp holds no image; {layout}'):
+        _load('folder', 'train', folder)
+    with pytest.raises(InputError, match=r'needs data\.dir'):
+        _load('folder', 'train')
+
+
+# ---- TensorFlow Datasets
+
+
+@pytest.fixture(scope='module', params=['tfrecord', 'array_record'])
+def imagenet(request, tmp_path_factory):
+    directory = tmp_path_factory.mktemp(request.param)
+    tiny_imagenet.prepare(directory, train_images=60, file_format=request.param)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ('split', 'count'),
+    [('train', 60), ('validation', 37), ('train[10:30]', 20), ('train[:10]+validation', 47)],
+)
+def test_a_prepared_set_gives_what_tfds_gives(imagenet, split, count):
+    source = _load('tfds', split, imagenet)
+    assert len(source) == count
+    assert len(source.class_names) == 1000
+    assert source.class_names[0] == 'n01440764'
+    decoders = {'image': tfds.decode.SkipDecoding()}
+    if 'array' in imagenet.name:
+        reference = tfds.data_source('imagenet2012', data_dir=imagenet, split=split, decoders=decoders)
+    else:
+        reference = tfds.load('imagenet2012', data_dir=imagenet, split=split, decoders=decoders)
+        reference = reference.as_numpy_iterator()
+    expected = [(bytes(x['image']), int(x['label'])) for x in reference]
+    assert [source.read(i) for i in range(count)] == expected
+    assert 'imagenet2012-' in source.describe(count - 1)
+
+
+def test_an_unknown_split_names_those_there_are(imagenet):
+    for split in ('test', 'train[a:]'):
+        with pytest.raises(InputError, match=r'no split .*there are train, validation'):
+            _load('tfds', split, imagenet)
+
+
+def test_a_shard_cut_short_or_missing_is_named(imagenet, tmp_path):
+    copy = tmp_path / 'copy'
+    shutil.copytree(imagenet / 'imagenet2012', copy / 'imagenet2012')
+    (shard,) = copy.rglob('*-train.*-00000-of-00001')
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=shard.name):
+        _load('tfds', 'train', copy)
+    shard.unlink()
+    with pytest.raises(InputError, match=shard.name):
+        _load('tfds', 'train', copy)
+
+
+def test_an_unknown_set_names_the_nearest():
+    with pytest.raises(InputError, match="'imagnet2012'; nearest: imagenet2012,"):
+        _load('tfds', 'train', '/nowhere', name='imagnet2012')
+
+
+def test_a_set_not_prepared_says_how_to(tmp_path):
+    with pytest.raises(InputError, match=r'not prepared in .*ILSVRC2012_img_train\.tar .*tfds build'):
+        _load('tfds', 'train', tmp_path)
+    with pytest.raises(InputError, match=r'not prepared in .*tfds build cifar10 --data_dir='):
+        _load('tfds', 'train', tmp_path, name='cifar10')
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_set_without_class_labels_is_refused(tmp_path):
+    features = tfds.features.FeaturesDict({'image': tfds.features.Image(shape=(4, 4, 3))})
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name='unlabelled',
+        version='1.0.0',
+        features=features,
+        split_datasets={'train': [('0', {'image': np.zeros((4, 4, 3), np.uint8)})]},
+        data_dir=tmp_path,
+        disable_shuffling=True,
+    )
+    with pytest.raises(InputError, match='no pair of image and class label'):
+        _load('tfds', 'train', tmp_path, name='unlabelled')

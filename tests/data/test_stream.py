@@ -1,0 +1,190 @@
+"""The order of examples, resuming, sharding by process, and what is broken."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nfnets.data import stream
+from nfnets.errors import InputError
+
+
+class Numbered:
+    """Images of one colour each, so that a decoded image tells which example it was."""
+
+    def __init__(self, count, broken=(), labels=None):
+        self._count = count
+        self._broken = broken
+        self._labels = labels
+        self.class_names = tuple(str(i) for i in range(count))
+
+    def __len__(self):
+        return self._count
+
+    def read(self, index):
+        if index in self._broken:
+            return b'\x89PNG broken', index
+        colour = np.array([index % 16, index // 16, 7], np.uint8) * 16
+        image = np.broadcast_to(colour, (6, 6, 3))
+        label = index if self._labels is None else self._labels[index]
+        return tf.io.encode_png(image).numpy(), label
+
+    def describe(self, index):
+        return f'example {index}'
+
+
+def _train(source, **changed):
+    settings = {
+        'seed': 3,
+        'position': 0,
+        'batch_size': 12,
+        'image_size': 4,
+        'margin': 2,
+        'crop_area': (0.3, 1.0),
+        'flip': True,
+        'skip_broken': False,
+    }
+    return stream.train_batches(source, **{**settings, **changed})
+
+
+def _take(batches, count):
+    taken = [next(batches) for _ in range(count)]
+    batches.close()
+    return taken
+
+
+def _labels(batches, count):
+    return np.concatenate([batch['labels'] for batch in _take(batches, count)])
+
+
+def _eval(source, **changed):
+    settings = {'batch_size': 16, 'image_size': 4, 'margin': 2, 'skip_broken': False}
+    return stream.eval_batches(source, **{**settings, **changed})
+
+
+def test_batches_have_bytes_and_labels_that_belong_together():
+    for batch in _take(_train(Numbered(40)), 3):
+        assert batch['images'].shape == (12, 4, 4, 3)
+        assert batch['images'].dtype == np.uint8
+        assert batch['labels'].dtype == np.int32
+        colours = batch['images'][:, 0, 0, :2].astype(int) // 16
+        np.testing.assert_array_equal(colours[:, 0] + 16 * colours[:, 1], batch['labels'])
+
+
+def test_every_epoch_has_every_example_once_in_an_order_of_its_own():
+    labels = _labels(_train(Numbered(36)), 9).reshape(3, 36)
+    for epoch in labels:
+        assert sorted(epoch) == list(range(36))
+    assert np.any(labels[0] != labels[1])
+    again = _labels(_train(Numbered(36)), 9).reshape(3, 36)
+    np.testing.assert_array_equal(labels, again)
+    other = _labels(_train(Numbered(36), seed=4), 3)
+    assert np.any(other != labels[0])
+
+
+def test_epochs_go_over_into_each_other_within_a_batch():
+    labels = _labels(_train(Numbered(10)), 5)  # 60 examples: six epochs of ten in batches of 12.
+    for epoch in labels.reshape(6, 10):
+        assert sorted(epoch) == list(range(10))
+
+
+@pytest.mark.parametrize('processes', [2, 3])
+def test_processes_share_the_batches_of_one(processes):
+    whole = _take(_train(Numbered(40)), 5)
+    parts = [
+        _take(_train(Numbered(40), process_index=k, process_count=processes), 5) for k in range(processes)
+    ]
+    for step, batch in enumerate(whole):
+        for name, value in batch.items():
+            joined = np.concatenate([part[step][name] for part in parts])
+            np.testing.assert_array_equal(joined, value)
+
+
+def test_going_on_from_a_position_gives_the_same_batches_bit_for_bit():
+    batches = _train(Numbered(40))
+    for _ in range(4):
+        next(batches)
+    assert batches.position == 48  # What was read ahead does not count.
+    rest = _take(batches, 3)
+    resumed = _take(_train(Numbered(40), position=48), 3)
+    for a, b in zip(rest, resumed, strict=True):
+        np.testing.assert_array_equal(a['images'], b['images'])
+        np.testing.assert_array_equal(a['labels'], b['labels'])
+
+
+def test_an_example_is_cropped_anew_in_every_epoch():
+    class Ramp(Numbered):
+        def read(self, index):
+            ramp = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5
+            return tf.io.encode_png(np.kron(ramp, np.ones((8, 8, 1), np.uint8))).numpy(), index
+
+    first, second = _take(_train(Ramp(12), flip=False), 2)
+    order = [np.argsort(batch['labels']) for batch in (first, second)]
+    assert np.any(first['images'][order[0]] != second['images'][order[1]])
+
+
+@pytest.mark.parametrize('processes', [1, 2, 4])
+def test_37_examples_are_evaluated_as_37_by_any_number_of_processes(processes):
+    seen = []
+    counts = set()
+    for k in range(processes):
+        batches = list(_eval(Numbered(37), process_index=k, process_count=processes))
+        counts.add(len(batches))
+        for batch in batches:
+            assert batch['images'].dtype == np.float32
+            assert batch['images'].shape == (16 // processes, 4, 4, 3)
+            seen += batch['labels'][batch['mask'] > 0].tolist()
+    assert counts == {3}
+    assert sorted(seen) == list(range(37))
+
+
+def test_a_broken_image_is_named():
+    batches = _train(Numbered(12, broken=(5,)))
+    with pytest.raises(InputError, match=r'^example 5 cannot be decoded .*data\.skip_broken=True'):
+        next(batches)
+    batches.close()
+    with pytest.raises(InputError, match=r'^example 36 cannot be decoded'):
+        list(_eval(Numbered(37, broken=(36,))))
+
+
+def test_broken_images_are_counted_and_replaced_on_demand():
+    batches = _train(Numbered(12, broken=(5, 7)), skip_broken=True)
+    taken = _take(batches, 2)
+    assert batches.skipped == 4
+    for batch in taken:
+        assert not {5, 7} & set(batch['labels'].tolist())
+        assert set(range(12)) - {5, 7} == set(batch['labels'].tolist())
+        colours = batch['images'][:, 0, 0, 0].astype(int) // 16
+        np.testing.assert_array_equal(colours, batch['labels'])
+
+
+def test_broken_images_are_left_out_of_an_evaluation_on_demand():
+    batches = _eval(Numbered(37, broken=(0, 36)), skip_broken=True)
+    seen = [x for b in batches for x in b['labels'][b['mask'] > 0]]
+    assert sorted(seen) == list(range(1, 36))
+    assert batches.skipped == 2
+
+
+def test_a_batch_of_broken_images_alone_stops():
+    batches = _train(Numbered(12, broken=range(12)), skip_broken=True)
+    with pytest.raises(InputError, match='none of the 12 images'):
+        next(batches)
+    batches.close()
+
+
+@pytest.mark.parametrize('label', [-1, 20])
+def test_a_label_outside_of_the_classes_is_named(label):
+    batches = _train(Numbered(20, labels=[label] * 20))
+    with pytest.raises(InputError, match=rf'^example .* has the label {label}; .* 0 to 19'):
+        next(batches)
+    batches.close()
+
+
+def test_a_file_that_cannot_be_read_is_named():
+    class Gone(Numbered):
+        def read(self, index):
+            raise FileNotFoundError(2, 'No such file or directory', f'{index}.jpg')
+
+    batches = _train(Gone(12))
+    with pytest.raises(InputError, match=r'^example \d+ cannot be read: .*No such file'):
+        next(batches)
+    batches.close()
