@@ -1,8 +1,7 @@
 """What a network costs, counted on its traced program: parameters and multiply-adds."""
 
-import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
@@ -13,31 +12,36 @@ from nfnets.models.nfnet import NFNet
 from nfnets.variants import Variant
 
 
-def count_parameters(variant: str | Variant, num_classes: int = 1000) -> int:
-    """Number of values in all parameters; nothing is allocated."""
-    return sum(math.prod(p.shape) for p in jax.tree.leaves(abstract_params(variant, num_classes)))
+class Cost(NamedTuple):
+    """Size and work of a network.
+
+    Attributes:
+      parameters: values in all parameters.
+      tensors: arrays that hold them.
+      multiply_adds: of convolutions and linear layers, for one image.
+    """
+
+    parameters: int
+    tensors: int
+    multiply_adds: int
 
 
-def count_multiply_adds(variant: str | Variant, size: int, num_classes: int = 1000) -> int:
-    """Multiply-adds of convolutions and linear layers for one image of size x size px."""
+def network_cost(variant: str | Variant, size: int, num_classes: int = 1000) -> Cost:
+    """Counts an NFNet for images of size x size px; nothing is computed or allocated.
+
+    Raises:
+      InputError: the variant does not exist.
+    """
+    network = hk.transform(lambda images: NFNet(num_classes, variant)(images, is_training=False))
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    apply = _network(variant, num_classes).apply
-    traced = jax.make_jaxpr(lambda params, x: apply(params, None, x))
-    return _multiply_adds(traced(abstract_params(variant, num_classes), images).jaxpr)
+    # Initialisation runs the network once, so its trace holds both: parameters and program.
+    program, params = jax.make_jaxpr(network.init, return_shape=True)(jax.random.key(0), images)
+    sizes = [math.prod(p.shape) for p in jax.tree.leaves(params)]
+    return Cost(sum(sizes), len(sizes), multiply_adds(program.jaxpr))
 
 
-@functools.cache
-def abstract_params(variant: str | Variant, num_classes: int) -> hk.Params:
-    """Names, shapes and types of the parameters, without values."""
-    init = _network(variant, num_classes).init
-    return jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-
-
-def _network(variant: str | Variant, num_classes: int) -> hk.Transformed:
-    return hk.transform(lambda images: NFNet(num_classes, variant)(images, is_training=False))
-
-
-def _multiply_adds(jaxpr: Any) -> int:
+def multiply_adds(jaxpr: Any) -> int:
+    """Multiply-adds of the convolutions and matrix products of a jaxpr and of all within it."""
     total = 0
     for equation in jaxpr.eqns:
         out = math.prod(equation.outvars[0].aval.shape)
@@ -52,7 +56,7 @@ def _multiply_adds(jaxpr: Any) -> int:
             total += out * math.prod(shape[axis] for axis in contracted)
         for inner in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
             if _is_jaxpr(inner):
-                total += _multiply_adds(getattr(inner, 'jaxpr', inner))
+                total += multiply_adds(getattr(inner, 'jaxpr', inner))
     return total
 
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import tiny_imagenet
 
 from configs import digits
 from nfnets.errors import InputError, TrainingStopped
@@ -183,3 +184,29 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     state, _ = _state(tmp_path)
     for name, value in state.items():
         assert np.isfinite(value).all(), name
+
+
+def test_the_imagenet_config_trains_on_tfds_own_imagenet(tmp_path):
+    tiny_imagenet.prepare(tmp_path / 'data')
+    settings = {
+        'data.dir': tmp_path / 'data',
+        'model.widths': '(32,32,64,64)',
+        'model.group_width': 16,
+        'data.train_size': 32,
+        'data.eval_size': 32,
+        'train.batch_size': 16,
+        'train.steps': 3,
+        'train.log_every_steps': 1,
+        'optimizer.warmup_steps': 1.0,
+    }
+    output = _finish(_start(tmp_path / 'run', settings, config='configs/imagenet.py:F0'))
+    assert '60 images to train on, 37 to evaluate on' in output
+    lines = _metrics(tmp_path / 'run')
+    (evaluation,) = [line for line in lines if 'eval/top_1' in line]
+    assert evaluation['eval/num_examples'] == evaluation['eval_ema/num_examples'] == 37
+    config = json.loads((tmp_path / 'run' / 'config.json').read_text())
+    assert config['model']['num_classes'] == 1000
+    assert config['train']['precision'] == 'bfloat16'
+    assert config['augment']['randaugment_magnitude'] == 5
+    _, input_ = _state(tmp_path / 'run')
+    assert input_ == {'position': 3 * 16 * 2}  # Each image with a fresh partner.

@@ -1,10 +1,12 @@
 """Random access to the records of TFDS's two file formats.
 
 ArrayRecord has it built in. A TFRecord file has no index, but each record begins with its length, so one is
-made by reading 12 bytes a record: about MEASURE.
+made by reading 12 bytes a record whenever a split is opened. Measured on a local disk with 50,040 records of
+110 kB in 40 files: 0.3 s from the page cache and 1.2 s from the disk, so 7 s and 31 s for ImageNet.
 """
 
 import os
+import resource
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,17 +69,15 @@ class TFRecords(_Sharded):
         super().__init__(shards)
         with ThreadPoolExecutor(_THREADS) as pool:
             self._offsets = list(pool.map(_index, shards))
-        self._files = [os.open(shard.path, os.O_RDONLY) for shard in shards]
 
     def __getitem__(self, index: int) -> bytes:
         shard, record = self.locate(index)
         offsets = self._offsets[shard]
         begin, end = offsets[record] + _HEADER.size, offsets[record + 1] - _FOOTER
-        return os.pread(self._files[shard], int(end - begin), int(begin))
-
-    def __del__(self) -> None:
-        for file in getattr(self, '_files', ()):
-            os.close(file)
+        # Opened anew each time, some microseconds: ImageNet's 1,088 files are more than many systems
+        # let a process keep open.
+        with open(self._shards[shard].path, 'rb', buffering=0) as file:
+            return os.pread(file.fileno(), int(end - begin), int(begin))
 
 
 def _index(shard: Shard) -> np.ndarray:
@@ -111,6 +111,7 @@ class ArrayRecords(_Sharded):
         from array_record.python.array_record_module import ArrayRecordReader
 
         super().__init__(shards)
+        _allow_open_files(len(shards))
         self._readers = []
         for shard in shards:
             try:
@@ -127,3 +128,11 @@ class ArrayRecords(_Sharded):
     def __getitem__(self, index: int) -> bytes:
         shard, record = self.locate(index)
         return self._readers[shard].read([record])[0]
+
+
+def _allow_open_files(files: int) -> None:
+    """Lets this process keep as many files open as the system allows: ImageNet has 1,088."""
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed != resource.RLIM_INFINITY and files >= allowed:
+        raise InputError(f'{files} shards need as many open files, and this system allows {allowed}')
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
