@@ -68,7 +68,7 @@ def verdict(name: str, cost: Cost) -> tuple[str, bool]:
     if not right:
         return 'DIFFERS', False
     if name in PAPER and PAPER[name].differs:
-        return 'agrees with released code; the paper has another network', True
+        return 'agrees with released code, not with the paper', True
     return 'agrees' if name in PAPER else 'agrees with released code', True
 
 
@@ -79,7 +79,8 @@ def row(name: str) -> tuple[str, bool]:
     text, right = verdict(name, test)
     published = PAPER.get(name) or RELEASED.get(name) or Published('', '')
     line = (
-        f'{name:4} {test.tensors:>7,} {test.parameters:>12,} {variant.train_size:>5} {train.multiply_adds:>15,}'
+        f'{name:4} {test.tensors:>7,} {test.parameters:>12,}'
+        f' {variant.train_size:>5} {train.multiply_adds:>15,}'
         f' {variant.eval_size:>5} {test.multiply_adds:>15,}'
         f'  {published.parameters or "-":>10} {published.multiply_adds or "-":>8}  {text}'
     )

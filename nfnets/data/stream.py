@@ -8,6 +8,7 @@ a position costs one permutation and reads nothing again (for ImageNet's 1,281,1
 """
 
 import collections
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -216,6 +217,7 @@ class _Pipeline:
         self._readers = ThreadPoolExecutor(_READERS, 'read')
         self._under_way: collections.deque[_Work] = collections.deque()
         self._error: Exception | None = None
+        self._is_closed = False
         self.skipped = 0
         first = next(work)
         dataset = tf.data.Dataset.from_generator(
@@ -244,6 +246,8 @@ class _Pipeline:
     def _encoded(self, work: Iterator[_Work]) -> Iterator[tuple[list[bytes], list[int], np.ndarray]]:
         try:
             for part in work:
+                if self._is_closed:
+                    return
                 examples = list(self._readers.map(self._read, part.indices.tolist()))
                 self._under_way.append(part)
                 yield [e[0] for e in examples], [e[1] for e in examples], part.seeds
@@ -296,9 +300,15 @@ class _Pipeline:
         )
 
     def close(self) -> None:
-        """Lets go of what reads ahead."""
-        self._batches = iter(())
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        """Stops reading ahead; waits for what is under way."""
+        self._is_closed = True
+        # Used up rather than dropped: while one of its threads waits for Python, dropping TensorFlow's
+        # iterator was seen to block for half a minute.
+        exhausted = False
+        while not exhausted:
+            with contextlib.suppress(tf.errors.InvalidArgumentError):  # Of a broken image.
+                exhausted = next(self._batches, None) is None
+        self._readers.shutdown(cancel_futures=True)
 
 
 def _or_fail(decode_fn: _Decode) -> _Decode:

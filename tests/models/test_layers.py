@@ -73,8 +73,8 @@ def test_activations_keep_unit_variance(name):
     density = np.exp(-(x**2) / 2)
     y = np.float64(ACTIVATIONS[name](jnp.asarray(x, jnp.float32)))
     mean, square = (np.average(z, weights=density) for z in (y, y**2))
-    # The released constants were estimated from samples: all three leave 1.0010 to 1.0014.
-    assert square - mean**2 == pytest.approx(1.0, abs=1.5e-3)
+    # The released constants are no exact ones: they leave 1.00035 (GELU), 1.00064 (ReLU), 1.00053 (SiLU).
+    assert np.sqrt(square - mean**2) == pytest.approx(1.0, abs=7e-4)
 
 
 def test_squeeze_excite_is_the_formula_with_a_plain_relu():

@@ -83,14 +83,26 @@ def test_a_new_network_is_its_shortcuts():
     params = network.init(jax.random.key(0), images, True)
     loss = lambda p: jnp.sum(network.apply(p, None, images, True)['pool'] ** 2)  # noqa: E731
     grads = jax.jit(jax.grad(loss))(params)
+    assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(grads))
     assert not np.any(grads['NFNet/~/nf_block_1/~/conv0']['w'])
     assert abs(float(grads['NFNet/~/nf_block_1']['skip_gain'])) > 0
 
 
-def test_dropout_acts_in_training_alone():
-    network = _network(num_classes=10, variant=SMALL, dropout_rate=0.5)
+def test_drop_rates_grow_linearly_with_depth_from_zero():
+    blocks = hk.transform(lambda: NFNet(10, 'F0', stochastic_depth_rate=0.24).blocks).apply({}, None)
+    rates = [block.stochastic_depth.drop_rate for block in blocks]
+    np.testing.assert_allclose(rates, 0.24 * np.arange(12) / 12, rtol=1e-12)
+
+
+@pytest.mark.parametrize('rates', [(0.5, 0.0), (0.0, 0.9)], ids=['dropout', 'stochastic_depth'])
+def test_what_is_random_acts_in_training_alone(rates):
+    dropout, depth = rates
+    network = _network(num_classes=10, variant=SMALL, dropout_rate=dropout, stochastic_depth_rate=depth)
     images = jax.random.normal(jax.random.key(2), (2, 32, 32, 3))
     params = network.init(jax.random.key(0), images, True)
+    for names in params.values():  # A branch that starts closed cannot be seen to be dropped.
+        if 'skip_gain' in names:
+            names['skip_gain'] = jnp.ones(())
     trained = [network.apply(params, jax.random.key(k), images, True)['logits'] for k in (1, 2)]
     assert np.any(trained[0] != trained[1])
     evaluated = [network.apply(params, jax.random.key(k), images, False)['logits'] for k in (1, 2)]

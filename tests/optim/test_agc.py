@@ -91,6 +91,13 @@ def test_zero_gradients_and_zero_parameters_are_safe():
     np.testing.assert_array_equal(_clip(zero, zero)[0], zero)
 
 
+def test_a_gradient_just_at_the_limit_is_not_clipped():
+    grad, param = jnp.array([1.0, 0, 0, 0]), jnp.ones(4)  # Norms 1 and 2, exact in float32.
+    out, fraction = _clip(grad, param, clipping=0.5)
+    np.testing.assert_array_equal(out, grad)
+    assert fraction == 0
+
+
 def test_bfloat16_gradients_are_measured_in_float32():
     # In bfloat16 the sum of 4096 squares would stop growing at 256.
     grad, param = jnp.ones((4096, 2), jnp.bfloat16), jnp.ones((4096, 2))
