@@ -107,6 +107,13 @@ def test_bfloat16_gradients_are_measured_in_float32():
     assert unitwise_norm(grad).dtype == jnp.float32
 
 
+def test_bfloat16_gradients_are_scaled_in_float32_and_rounded_once():
+    three = jnp.full(16, 3.0)
+    out, _ = _clip(three.astype(jnp.bfloat16), three, clipping=0.3)
+    # A factor rounded to bfloat16 first, 0.30078, would give the next value above.
+    np.testing.assert_array_equal(out, jnp.full(16, 0.9, jnp.bfloat16))
+
+
 def test_the_fraction_counts_units_under_a_mask():
     params = {'a': jnp.ones((4, 8)), 'b': jnp.ones(3), 'left_out': jnp.ones((4, 100))}
     grads = {
