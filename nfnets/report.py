@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -76,6 +76,36 @@ def replace_file(path: Path, text: str) -> None:
     draft.replace(path)
 
 
+class Throughput:
+    """Images/s over the steps since the last interval began."""
+
+    def __init__(self, batch_size: int, clock: Callable[[], float] = time.perf_counter):
+        """Args: batch_size is images a step; clock gives seconds."""
+        self._batch_size = batch_size
+        self._clock = clock
+        self.restart()
+
+    def restart(self) -> None:
+        """Begins anew after a pause."""
+        self._began, self._steps, self._is_first = self._clock(), 0, True
+
+    def count(self, ends_interval: bool) -> float:
+        """Counts a step that was just started, which means that the one before it is done.
+
+        The first step after a pause may hold a compilation: it alone is timed with it, and the interval
+        begins after it.
+
+        Returns:
+          Images/s of the interval so far.
+        """
+        self._steps += 1
+        now = self._clock()
+        rate = self._steps * self._batch_size / (now - self._began)
+        if ends_interval or self._is_first:
+            self._began, self._steps, self._is_first = now, 0, False
+        return rate
+
+
 class StepReport:
     """Follows the steps of a run: shows each, writes some, and stops at the first that is not finite.
 
@@ -96,17 +126,16 @@ class StepReport:
     ):
         """Follows from the step after start_step; schedule and names explain the metrics."""
         self._writer = writer
-        self._batch_size = batch_size
         self._log_every_steps = log_every_steps
         self._schedule = schedule
         self._parameter_names = parameter_names
-        self._pending: tuple[int, Mapping[str, jax.Array]] | None = None
-        self._started, self._timed_steps, self._is_first_step = time.perf_counter(), 0, True
+        self._pending: tuple[int, Mapping[str, jax.Array], float] | None = None
+        self._throughput = Throughput(batch_size)
         self._bar = tqdm(
             total=total_steps,
             initial=start_step,
             unit='step',
-            desc='training',
+            desc='compiling',
             dynamic_ncols=True,
             mininterval=0.2 if sys.stderr.isatty() else 30.0,
             disable=jax.process_index() != 0,
@@ -119,7 +148,7 @@ class StepReport:
           TrainingStopped: the loss or a gradient of the step before is not finite.
         """
         self.flush()
-        self._pending = step, metrics
+        self._pending = step, metrics, self._throughput.count(step % self._log_every_steps == 0)
 
     def flush(self) -> None:
         """Waits for the step under way and reports it.
@@ -129,16 +158,15 @@ class StepReport:
         """
         if self._pending is None:
             return
-        (step, pending), self._pending = self._pending, None
+        (step, pending, rate), self._pending = self._pending, None
         metrics = jax.device_get(pending)
         check_finite(step, metrics, self._parameter_names)
-        rate = self._images_per_second()
         loss = float(metrics['loss'])
         self._bar.set_postfix_str(f'loss {loss:.3f}, {rate:.0f} images/s', refresh=False)
+        self._bar.set_description('training', refresh=False)
         self._bar.update()
         if step % self._log_every_steps == 0:
             self._writer.write(step, {**self._scalars(step, metrics), 'images_per_second': rate})
-            self._started, self._timed_steps = time.perf_counter(), 0
 
     def _scalars(self, step: int, metrics: Mapping[str, np.ndarray]) -> Scalars:
         return {
@@ -151,17 +179,9 @@ class StepReport:
             'learning_rate': float(self._schedule(step - 1)),
         }
 
-    def _images_per_second(self) -> float:
-        self._timed_steps += 1
-        now = time.perf_counter()
-        rate = self._timed_steps * self._batch_size / (now - self._started)
-        if self._is_first_step:  # It may hold a compilation: the steps after it are timed without.
-            self._started, self._timed_steps, self._is_first_step = now, 0, False
-        return rate
-
     def restart_clock(self) -> None:
         """Goes on after a pause, such as an evaluation, that images/s must not count."""
-        self._started, self._timed_steps, self._is_first_step = time.perf_counter(), 0, True
+        self._throughput.restart()
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from nfnets.errors import TrainingStopped
-from nfnets.report import MetricsWriter, check_finite
+from nfnets.report import MetricsWriter, Throughput, check_finite
 
 
 def _lines(path):
@@ -57,3 +57,15 @@ def test_a_loss_that_is_not_finite_stops_even_with_finite_gradients():
     metrics = {'loss': np.float32('nan'), 'grad_sum_squares': np.ones(1)}
     with pytest.raises(TrainingStopped, match='step 2: the loss is nan'):
         check_finite(2, metrics, ['a'])
+
+
+def test_images_per_second_leave_out_the_compilation_and_pauses():
+    times = iter([0.0, 100.0, 102.0, 104.0, 105.0, 500.0, 510.0, 512.0])
+    throughput = Throughput(batch_size=10, clock=lambda: next(times))
+    assert throughput.count(ends_interval=False) == pytest.approx(10 / 100)  # With a compilation.
+    assert throughput.count(ends_interval=False) == pytest.approx(10 / 2)
+    assert throughput.count(ends_interval=True) == pytest.approx(20 / 4)
+    assert throughput.count(ends_interval=False) == pytest.approx(10 / 1)
+    throughput.restart()
+    assert throughput.count(ends_interval=False) == pytest.approx(10 / 10)
+    assert throughput.count(ends_interval=False) == pytest.approx(10 / 2)
