@@ -39,16 +39,16 @@ def _batch():
     return {'images': images, 'labels': rng.integers(0, CLASSES, 16).astype(np.int32)}
 
 
-def _run(precision, steps=2, dtypes=None):
+def _run(precision, steps=2, dtypes=None, augment=_augment, learning_rate=0.1):
     network = _network(dtypes)
-    optimizer = make_optimizer(0.1, **SEEN)
+    optimizer = make_optimizer(learning_rate, **SEEN)
     params = network.init(jax.random.key(1), jnp.zeros((1, 2, 2, 3)), True)
     params = jax.tree.map(lambda p: p + 0.1, params)
     start = jax.tree.map(np.array, params)
     step = make_train_step(
         network,
         optimizer,
-        _augment,
+        augment,
         num_classes=CLASSES,
         label_smoothing=0.1,
         precision=precision,
@@ -117,3 +117,12 @@ def test_bfloat16_is_for_the_passes_alone():
     np.testing.assert_allclose([m['loss'] for m in history], losses, rtol=1e-2)
     np.testing.assert_allclose(state.params['head']['w'], w, rtol=2e-3)
     assert np.abs(state.params['head']['w'] - w).max() > 1e-7  # It was not float32 all along.
+
+
+def test_every_step_draws_anew():
+    def noisy(key, images, labels):
+        ratio = jnp.full(labels.shape, jax.random.uniform(key))
+        return AugmentedBatch(images.astype(jnp.float32) / 255, labels, (labels + 1) % CLASSES, ratio)
+
+    _, _, history = _run('float32', steps=3, augment=noisy, learning_rate=0.0)
+    assert len({float(m['loss']) for m in history}) == 3

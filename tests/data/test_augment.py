@@ -36,8 +36,10 @@ def test_partners_of_the_batch_are_other_images_of_it():
     assert out.images.shape == images.shape
     np.testing.assert_array_equal(out.mix_labels, np.roll(np.arange(6), 1))
     own, other = normalise(images), normalise(np.roll(images, 1, axis=0))
-    assert np.all((out.images == own) | (out.images == other))
-    assert np.any(out.images != own)
+    is_own = np.all(out.images == own, axis=-1)
+    assert np.all(is_own | np.all(out.images == other, axis=-1))
+    np.testing.assert_allclose(is_own.mean((1, 2)), out.ratio, rtol=1e-6)
+    assert np.any(out.ratio < 1)
 
 
 def test_fresh_partners_are_the_second_half_of_what_was_decoded():
@@ -48,7 +50,9 @@ def test_fresh_partners_are_the_second_half_of_what_was_decoded():
     np.testing.assert_array_equal(out.labels, np.arange(6))
     np.testing.assert_array_equal(out.mix_labels, np.arange(6, 12))
     first, second = normalise(images[:6]), normalise(images[6:])
-    assert np.all((out.images == first) | (out.images == second))
+    of_first = np.all(out.images == first, axis=-1)
+    assert np.all(of_first | np.all(out.images == second, axis=-1))
+    np.testing.assert_allclose(of_first.mean((1, 2)), out.ratio, rtol=1e-6)
 
 
 def test_randaugment_sees_whole_levels_and_changes_images():

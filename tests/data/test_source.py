@@ -61,6 +61,7 @@ def folder(tmp_path):
             (path / 'a.JPEG').write_bytes(f'{split} {name} a'.encode())
             (path / '.hidden.jpg').write_bytes(b'')
             (path / 'notes.txt').write_bytes(b'')
+    (tmp_path / 'train' / '.git').mkdir()
     deep = tmp_path / 'train' / 'cat' / 'deep'
     deep.mkdir()
     (deep / 'c.png').write_bytes(b'train cat c')

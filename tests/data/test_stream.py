@@ -117,9 +117,9 @@ def test_an_example_is_cropped_anew_in_every_epoch():
             ramp = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5
             return tf.io.encode_png(np.kron(ramp, np.ones((8, 8, 1), np.uint8))).numpy(), index
 
-    first, second = _take(_train(Ramp(12), flip=False), 2)
-    order = [np.argsort(batch['labels']) for batch in (first, second)]
-    assert np.any(first['images'][order[0]] != second['images'][order[1]])
+    # Of a single example each batch holds twelve epochs.
+    (batch,) = _take(_train(Ramp(1), flip=False), 1)
+    assert len({image.tobytes() for image in batch['images']}) > 6
 
 
 @pytest.mark.parametrize('processes', [1, 2, 4])
