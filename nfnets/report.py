@@ -195,11 +195,11 @@ class StepReport:
 def check_finite(
     step: int, metrics: Mapping[str, np.ndarray], parameter_names: list[str], most: int = 5
 ) -> None:
-    """Stops a run whose loss or gradients have become NaN or infinite.
+    """Stops a run whose loss, gradients or parameters have become NaN or infinite.
 
     Args:
       step: of the metrics.
-      metrics: with 'loss' [] and 'grad_sum_squares' [parameters].
+      metrics: with 'loss' [], 'param_norm' [] and 'grad_sum_squares' [parameters].
       parameter_names: of the latter.
       most: how many parameters are named.
 
@@ -207,13 +207,14 @@ def check_finite(
       TrainingStopped: names the step, the loss and the parameters.
     """
     broken = np.flatnonzero(~np.isfinite(metrics['grad_sum_squares']))
-    if np.isfinite(metrics['loss']) and not broken.size:
+    if np.isfinite(metrics['loss']) and np.isfinite(metrics['param_norm']) and not broken.size:
         return
     names = [parameter_names[i] for i in broken[:most]]
     if broken.size > most:
         names.append(f'and {broken.size - most} more of {len(parameter_names)}')
     raise TrainingStopped(
-        f'step {step}: the loss is {float(metrics["loss"]):g}; gradients that are not finite: '
+        f'step {step}: the loss is {float(metrics["loss"]):g} and the norm of the parameters '
+        f'{float(metrics["param_norm"]):g}; gradients that are not finite: '
         f'{", ".join(names) or "none"}'
     )
 

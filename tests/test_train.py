@@ -179,11 +179,11 @@ def test_a_workdir_that_cannot_be_made_is_named(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
     settings = {**TINY, 'optimizer.learning_rate': 1e37, 'checkpoint.every_steps': 1}
-    with pytest.raises(TrainingStopped, match=r'step \d+: the loss is .*NFNet/.* last checkpoint: \d+'):
+    with pytest.raises(TrainingStopped, match=r'step \d+: the loss is .* last checkpoint: \d+'):
         train_and_evaluate(_config(settings), tmp_path)
     state, _ = _state(tmp_path)
     for name, value in state.items():
-        assert np.isfinite(value).all(), name
+        assert np.isfinite(np.linalg.norm(value.astype(np.float32))), name
 
 
 def test_the_imagenet_config_trains_on_tfds_own_imagenet(tmp_path):

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nfnets.data import operations as ops
 from nfnets.data import randaugment as ra
 
 CASES = [name for name in golden_numbers.load('randaugment_syn.npz').files if name != 'image']
@@ -14,19 +15,19 @@ GEOMETRIC = ('Rotate', 'ShearX', 'ShearY', 'TranslateX', 'TranslateY')
 
 def _draws(count, sign=1.0, row=20, column=41):
     full = lambda value, dtype: jnp.full((count,), value, dtype)  # noqa: E731
-    return ra.Draws(full(sign, jnp.float32), full(row, jnp.int32), full(column, jnp.int32))
+    return ops.Draws(full(sign, jnp.float32), full(row, jnp.int32), full(column, jnp.int32))
 
 
 def _apply(case, images):
     operation, magnitude = case.split('@')
     sign = -1.0 if magnitude.endswith('-') else 1.0
-    run = ra.OPERATIONS[operation](int(magnitude.rstrip('+-')))
+    run = ops.OPERATIONS[operation](int(magnitude.rstrip('+-')))
     return jax.jit(run)(images, _draws(len(images), sign))
 
 
 def test_the_sixteen_operations_are_the_released_ones():
-    assert set(ra.OPERATIONS) == {case.split('@')[0] for case in CASES}
-    assert len(ra.OPERATIONS) == 16
+    assert set(ops.OPERATIONS) == {case.split('@')[0] for case in CASES}
+    assert len(ops.OPERATIONS) == 16
 
 
 @pytest.mark.parametrize('case', CASES)
@@ -53,7 +54,7 @@ def test_geometry_that_needs_no_rounding_is_exact():
 def test_images_of_a_batch_do_not_touch_each_other():
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.integers(0, 256, (3, 16, 20, 3)), jnp.uint8)
-    for name, make in ra.OPERATIONS.items():
+    for name, make in ops.OPERATIONS.items():
         together = jax.jit(make(7))(images, _draws(3, row=5, column=9))
         for i in range(3):
             alone = jax.jit(make(7))(images[i : i + 1], _draws(1, row=5, column=9))
@@ -63,15 +64,15 @@ def test_images_of_a_batch_do_not_touch_each_other():
 def test_autocontrast_and_equalize_leave_a_flat_image_alone():
     flat = jnp.full((1, 8, 8, 3), 77, jnp.uint8)
     for name in ('AutoContrast', 'Equalize'):
-        np.testing.assert_array_equal(ra.OPERATIONS[name](5)(flat, _draws(1)), flat)
+        np.testing.assert_array_equal(ops.OPERATIONS[name](5)(flat, _draws(1)), flat)
 
 
 @pytest.mark.parametrize('magnitude', [0, 30])
 def test_the_ends_of_the_range_work(magnitude):
     images = jnp.asarray(np.random.default_rng(1).integers(0, 256, (2, 24, 24, 3)), jnp.uint8)
-    for make in ra.OPERATIONS.values():
+    for make in ops.OPERATIONS.values():
         assert make(magnitude)(images, _draws(2)).shape == images.shape
-    posterized = ra.OPERATIONS['Posterize'](magnitude)(images, _draws(2))
+    posterized = ops.OPERATIONS['Posterize'](magnitude)(images, _draws(2))
     np.testing.assert_array_equal(posterized, images if magnitude == 30 else 0)
 
 
@@ -93,9 +94,9 @@ def test_a_layer_runs_on_each_image_the_operation_of_its_slot():
     slots = ra.deal(jax.random.key(3), 20)
     draws = ra.sample_draws(jax.random.key(4), images.shape)
     out = ra.apply_layer(images, slots, draws, 6)
-    makers = list(ra.OPERATIONS.values())
+    makers = list(ops.OPERATIONS.values())
     for i in range(20):
-        own = ra.Draws(*(x[i : i + 1] for x in draws))
+        own = ops.Draws(*(x[i : i + 1] for x in draws))
         expected = makers[int(slots[i]) // 2](6)(images[i : i + 1], own)[0]
         np.testing.assert_array_equal(out[i], expected)
 
