@@ -80,8 +80,11 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> Resu
             if is_last or step % config.eval.every_steps == 0:
                 report.flush()
                 results = evaluate({'eval': state.params, 'eval_ema': state.ema_params})
-                writer.write(step, flat_results(results))
+                skipped = parallel.sum_over_processes(batches.skipped)
+                writer.write(step, {**flat_results(results), 'train/skipped_images': skipped})
                 report.say(f'step {step}\n{summary(results)}')
+                if skipped:
+                    report.say(f'  broken images left out of training since the start: {skipped}')
                 report.restart_clock()
             if is_last or step % config.checkpoint.every_steps == 0:
                 report.flush()

@@ -210,3 +210,32 @@ def test_the_imagenet_config_trains_on_tfds_own_imagenet(tmp_path):
     assert config['augment']['randaugment_magnitude'] == 5
     _, input_ = _state(tmp_path / 'run')
     assert input_ == {'position': 3 * 16 * 2}  # Each image with a fresh partner.
+
+
+def test_broken_images_of_a_folder_are_named_or_counted(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, count in (('train', 12), ('val', 5)):
+        for name in ('cat', 'dog'):
+            directory = tmp_path / 'data' / split / name
+            directory.mkdir(parents=True)
+            for i in range(count):
+                (directory / f'{i}.jpg').write_bytes(tiny_imagenet.jpeg(rng))
+    for broken in ('train/cat/3.jpg', 'val/dog/1.jpg'):
+        (tmp_path / 'data' / broken).write_bytes(b'not an image')
+    settings = {
+        **TINY,
+        'data.source': 'folder',
+        'data.dir': str(tmp_path / 'data'),
+        'data.eval_split': 'val',
+        'train.batch_size': 24,
+        'train.steps': 2,
+        'optimizer.warmup_steps': 1.0,
+        'eval.batch_size': 8,
+    }
+    with pytest.raises(InputError, match=r'train/cat/3\.jpg cannot be decoded'):
+        train_and_evaluate(_config(settings), tmp_path / 'run')
+    # The same run goes on with the other setting.
+    results = train_and_evaluate(_config({**settings, 'data.skip_broken': True}), tmp_path / 'run')
+    assert results['eval']['num_examples'] == 9
+    (evaluation,) = [line for line in _metrics(tmp_path / 'run') if 'eval/top_1' in line]
+    assert evaluation['train/skipped_images'] == 2  # Two epochs of 24.

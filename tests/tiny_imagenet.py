@@ -22,11 +22,11 @@ def prepare(data_dir: Path, train_images: int = 60, file_format: str = 'tfrecord
             inner_bytes = io.BytesIO()
             with tarfile.open(fileobj=inner_bytes, mode='w') as inner:
                 for i in range(k, train_images, len(SYNSETS)):
-                    _add(inner, f'{synset}_{i}.JPEG', _jpeg(rng))
+                    _add(inner, f'{synset}_{i}.JPEG', jpeg(rng))
             _add(outer, f'{synset}.tar', inner_bytes.getvalue())
     with tarfile.open(manual / 'ILSVRC2012_img_val.tar', 'w') as outer:
         for i in range(1, VALIDATION_IMAGES + 1):
-            _add(outer, f'ILSVRC2012_val_{i:08d}.JPEG', _jpeg(rng))
+            _add(outer, f'ILSVRC2012_val_{i:08d}.JPEG', jpeg(rng))
     builder = tfds.builder('imagenet2012', data_dir=data_dir, file_format=file_format)
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(manual_dir=manual, num_shards=None)
@@ -39,7 +39,8 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(info, io.BytesIO(content))
 
 
-def _jpeg(rng: np.random.Generator) -> bytes:
+def jpeg(rng: np.random.Generator) -> bytes:
+    """A small picture of random colours and sides."""
     height, width = rng.integers(40, 90, 2)
     coarse = rng.integers(0, 256, (5, 5, 3)).astype(np.uint8)
     image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
