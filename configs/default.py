@@ -32,7 +32,8 @@ def get_config() -> ml_collections.ConfigDict:
     data.eval_split = 'validation'
     data.train_size = placeholder(int)  # Side of training images, px.
     data.eval_size = placeholder(int)  # Side of evaluation images, px.
-    data.eval_margin = 32  # Evaluation resizes to this much more than eval_size, then crops, px.
+    data.eval_margin = placeholder(int)  # Evaluation resizes to so much more, then crops, px; None: 32.
+    data.eval_style = 'paper'  # Of that resizing: 'paper', or 'timm' as for its published figures.
     data.crop_area = (0.08, 1.0)  # Least and most of an image that a training crop covers.
     data.flip = True  # Mirror half of the training images.
     data.skip_broken = False  # Count images that cannot be decoded and go on, instead of stopping.
@@ -64,7 +65,7 @@ def get_config() -> ml_collections.ConfigDict:
     optimizer.ema_decay = 0.99999  # What the decay of the parameters' average grows to.
 
     config.eval = evaluation = ml_collections.ConfigDict()
-    evaluation.batch_size = placeholder(int)  # Over all devices; None: train.batch_size.
+    evaluation.batch_size = placeholder(int)  # Over all devices; None: 32 on each.
     evaluation.every_epochs = 5.0  # Between evaluations; there is always one at the end.
     evaluation.every_steps = placeholder(int)  # The same in steps, instead.
 

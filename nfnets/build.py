@@ -13,6 +13,7 @@ from nfnets import config as config_lib
 from nfnets import parallel
 from nfnets.data import stream
 from nfnets.data.augment import augment
+from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source, load_source
 from nfnets.evaluate import Results, evaluate, make_eval_step
 from nfnets.models.nfnet import NFNet
@@ -98,20 +99,29 @@ def train_batches(config: Config, examples: Source, position: int) -> stream.Tra
     )
 
 
+def preprocessing(config: Config) -> Preprocessing:
+    """Of images in evaluation."""
+    return Preprocessing(config.data.eval_size, config.data.eval_margin, config.data.eval_style)
+
+
+def eval_batches(config: Config, examples: Source) -> stream.EvalBatches:
+    """This process's part of one pass over the examples."""
+    return stream.eval_batches(
+        examples,
+        batch_size=config.eval.batch_size,
+        preprocessing=preprocessing(config),
+        skip_broken=config.data.skip_broken,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
 def evaluation(config: Config, examples: Source) -> Callable[[Mapping[str, hk.Params]], Results]:
     """Evaluates sets of parameters by name over all of the examples."""
     eval_step = make_eval_step(network(config))
 
     def run(params_by_name: Mapping[str, hk.Params]) -> Results:
-        batches = stream.eval_batches(
-            examples,
-            batch_size=config.eval.batch_size,
-            image_size=config.data.eval_size,
-            margin=config.data.eval_margin,
-            skip_broken=config.data.skip_broken,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
+        batches = eval_batches(config, examples)
 
         def expected_examples() -> int:
             return len(examples) - parallel.sum_over_processes(batches.skipped)

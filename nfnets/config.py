@@ -11,6 +11,7 @@ from typing import Any
 
 import ml_collections
 
+from nfnets.data.preprocessing import STYLES, default_margin
 from nfnets.errors import InputError
 from nfnets.models.activations import ACTIVATIONS
 from nfnets.variants import Variant, get_variant
@@ -18,6 +19,8 @@ from nfnets.variants import Variant, get_variant
 # Settings that say how a run is watched and where its data lies, not what it computes: they may change
 # when a run goes on.
 _MAY_CHANGE = ('data.dir', 'data.skip_broken', 'train.log_every_steps', 'eval.', 'checkpoint.')
+
+_EVAL_BATCH_PER_DEVICE = 32
 
 _Rule = tuple[Callable[[Any], bool], str]
 _POSITIVE: _Rule = (lambda v: v > 0, 'more than 0')
@@ -46,6 +49,7 @@ _RULES: dict[str, _Rule] = {
     'data.train_size': _POSITIVE,
     'data.eval_size': _POSITIVE,
     'data.eval_margin': _NOT_NEGATIVE,
+    'data.eval_style': _one_of(*STYLES),
     'data.crop_area': (
         lambda v: len(v) == 2 and 0 < v[0] <= v[1] <= 1,
         'two shares above 0 and up to 1, the smaller first',
@@ -120,18 +124,18 @@ def make_variant(config: ml_collections.ConfigDict) -> Variant:
 
 
 def complete(
-    config: ml_collections.ConfigDict, *, num_examples: int, num_classes: int, num_devices: int
+    config: ml_collections.ConfigDict, *, num_examples: int | None, num_classes: int, num_devices: int
 ) -> ml_collections.FrozenConfigDict:
     """Derives every setting that is None and freezes the config.
 
     Args:
       config: one that `check` accepts.
-      num_examples: in the training split.
+      num_examples: in the training split; None if nothing is to be trained.
       num_classes: in the data.
       num_devices: over all processes.
 
     Returns:
-      The config without a None, but for a `data.dir` that the source does not need.
+      The config without a None, but for what is optional, and what only training needs if there is none.
 
     Raises:
       InputError: a batch does not divide by the devices, the data has more classes than the network,
@@ -139,7 +143,16 @@ def complete(
     """
     config = ml_collections.ConfigDict(config)
     _derive_model(config, num_classes)
-    _derive_batches(config, num_devices)
+    if config.eval.batch_size is None:
+        config.eval.batch_size = _EVAL_BATCH_PER_DEVICE * num_devices
+    _check_divides(config, 'eval.batch_size', num_devices)
+    if num_examples is not None:
+        _check_training_batch(config, num_devices)
+        _derive_lengths(config, num_examples)
+    return ml_collections.FrozenConfigDict(config)
+
+
+def _derive_lengths(config: ml_collections.ConfigDict, num_examples: int) -> None:
     steps_per_epoch = num_examples / config.train.batch_size
     if config.train.steps is None:
         config.train.steps = max(1, int(config.train.epochs * steps_per_epoch))
@@ -160,7 +173,6 @@ def complete(
         config.optimizer.learning_rate = rate
     if config.eval.every_steps is None:
         config.eval.every_steps = max(1, round(config.eval.every_epochs * steps_per_epoch))
-    return ml_collections.FrozenConfigDict(config)
 
 
 def _derive_model(config: ml_collections.ConfigDict, num_classes: int) -> None:
@@ -171,6 +183,8 @@ def _derive_model(config: ml_collections.ConfigDict, num_classes: int) -> None:
     config.model.dropout_rate = variant.dropout_rate
     config.data.train_size = variant.train_size
     config.data.eval_size = variant.eval_size
+    if config.data.eval_margin is None:
+        config.data.eval_margin = default_margin(variant.eval_size, config.data.eval_style)
     config.augment.randaugment_magnitude = variant.randaugment_magnitude
     if config.model.num_classes is None:
         config.model.num_classes = num_classes
@@ -181,15 +195,16 @@ def _derive_model(config: ml_collections.ConfigDict, num_classes: int) -> None:
         )
 
 
-def _derive_batches(config: ml_collections.ConfigDict, num_devices: int) -> None:
-    if config.eval.batch_size is None:
-        config.eval.batch_size = config.train.batch_size
-    for key in ('train.batch_size', 'eval.batch_size'):
-        size = get(config, key)
-        if size % num_devices:
-            below = size // num_devices * num_devices
-            nearest = ' or '.join(str(n) for n in (below, below + num_devices) if n)
-            raise InputError(f'{key}={size} does not divide by the {num_devices} devices; nearest: {nearest}')
+def _check_divides(config: ml_collections.ConfigDict, key: str, num_devices: int) -> None:
+    size = get(config, key)
+    if size % num_devices:
+        below = size // num_devices * num_devices
+        nearest = ' or '.join(str(n) for n in (below, below + num_devices) if n)
+        raise InputError(f'{key}={size} does not divide by the {num_devices} devices; nearest: {nearest}')
+
+
+def _check_training_batch(config: ml_collections.ConfigDict, num_devices: int) -> None:
+    _check_divides(config, 'train.batch_size', num_devices)
     mixes = config.augment.mixup_alpha > 0 or config.augment.cutmix
     per_device = config.train.batch_size // num_devices
     if mixes and config.augment.partners == 'batch' and per_device < 2:

@@ -69,6 +69,7 @@ def test_a_complete_config_is_frozen_and_has_no_gap_but_the_directory():
         ('data.crop_area', (0.5,)),
         ('data.crop_area', (0.9, 0.1)),
         ('data.train_size', 0),
+        ('data.eval_style', 'torchvision'),
         ('augment.partners', 'twins'),
         ('augment.randaugment_magnitude', 31),
         ('train.batch_size', 0),
@@ -118,6 +119,22 @@ def test_more_classes_in_the_data_than_in_the_network_are_refused():
 def test_a_warmup_longer_than_the_run_is_refused():
     with pytest.raises(InputError, match='warm-up must be shorter'):
         config_lib.complete(_changed(train__steps=100), **IMAGENET)
+
+
+def test_evaluation_has_its_margin_from_the_style_and_its_batch_from_the_devices():
+    config = config_lib.complete(_changed(model__variant='F1'), **IMAGENET)
+    assert (config.data.eval_margin, config.eval.batch_size) == (32, 256)
+    config = config_lib.complete(_changed(model__variant='F1', data__eval_style='timm'), **IMAGENET)
+    assert config.data.eval_margin == 31
+    config = config_lib.complete(_changed(data__eval_style='timm', data__eval_margin=5), **IMAGENET)
+    assert config.data.eval_margin == 5
+
+
+def test_without_training_nothing_is_asked_of_its_settings():
+    without = {**IMAGENET, 'num_examples': None}
+    config = config_lib.complete(_changed(train__batch_size=20), **without)
+    assert config.model.num_classes == 1000
+    assert config.train.steps is None
 
 
 def test_a_run_of_another_config_is_refused_but_watching_it_otherwise_is_not():

@@ -7,6 +7,8 @@ centre. Neither resize antialiases.
 
 import tensorflow as tf
 
+from nfnets.data.preprocessing import Preprocessing
+
 _ASPECT = (3 / 4, 4 / 3)
 _MIN_OBJECT = 0.1  # Share of the whole image that a crop must cover at least.
 _ATTEMPTS = 10
@@ -75,27 +77,42 @@ def _centre_window(shape: tf.Tensor, share: float) -> tf.Tensor:
     return tf.stack([(shape[0] - side + 1) // 2, (shape[1] - side + 1) // 2, side, side])
 
 
-def decode_eval(encoded: tf.Tensor, *, size: int, margin: int) -> tf.Tensor:
-    """The whole image resized to a square of size + margin, of which the centre.
+def decode_eval(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """The whole image resized to a square, of which the centre.
 
     Args:
-      encoded: string [].
-      size: side of the result, px.
-      margin: px.
+      encoded: string [], JPEG, PNG, BMP or GIF (the first frame), of any colour space.
+      preprocessing: sizes and style.
 
     Returns:
-      float32 [size, size, 3]; bicubic overshoot below 0 and above 255 is kept.
+      float32 [size, size, 3]; in the paper's style bicubic overshoot below 0 and above 255 is kept.
     """
-    image = _resize(_decode(encoded), size + margin)
+    size, margin = preprocessing.size, preprocessing.margin
+    if preprocessing.style == 'timm':
+        image = _resize_as_pillow(_decode(encoded, 'INTEGER_ACCURATE'), size + margin)
+    else:
+        image = _resize(_decode(encoded), size + margin)
     offset = (margin + 1) // 2
     return image[offset : offset + size, offset : offset + size]
 
 
-def _decode(encoded: tf.Tensor) -> tf.Tensor:
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+def _decode(encoded: tf.Tensor, dct_method: str = '') -> tf.Tensor:
+    image = tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method=dct_method),
+        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
     return tf.ensure_shape(image, (None, None, 3))
 
 
 def _resize(image: tf.Tensor, size: int) -> tf.Tensor:
     image = tf.image.resize(image, (size, size), method='bicubic')
+    return tf.ensure_shape(image, (size, size, 3))
+
+
+def _resize_as_pillow(image: tf.Tensor, size: int) -> tf.Tensor:
+    # One direction after the other, each rounded to bytes.
+    for shape in ((tf.shape(image)[0], size), (size, size)):
+        image = tf.image.resize(image, shape, method='bicubic', antialias=True)
+        image = tf.round(tf.clip_by_value(image, 0.0, 255.0))
     return tf.ensure_shape(image, (size, size, 3))

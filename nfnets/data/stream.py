@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from nfnets.data import decode
 from nfnets.data.pipeline import Pipeline, Work
+from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source
 
 Batch = dict[str, np.ndarray]
@@ -63,8 +64,12 @@ class EvalBatches:
       skipped: broken images this process has left out so far.
     """
 
-    def __init__(self, pipeline: Pipeline):
+    def __init__(self, pipeline: Pipeline, num_batches: int):
         self._pipeline = pipeline
+        self._num_batches = num_batches
+
+    def __len__(self) -> int:
+        return self._num_batches
 
     @property
     def skipped(self) -> int:
@@ -138,13 +143,12 @@ def eval_batches(
     source: Source,
     *,
     batch_size: int,
-    image_size: int,
-    margin: int,
+    preprocessing: Preprocessing,
     skip_broken: bool,
     process_index: int = 0,
     process_count: int = 1,
 ) -> EvalBatches:
-    """Batches of an evaluation; arguments as of `train_batches`, margin as of `decode.decode_eval`."""
+    """Batches of an evaluation; arguments as of `train_batches`."""
 
     def work() -> Iterator[Work]:
         size = batch_size // process_count
@@ -155,9 +159,10 @@ def eval_batches(
 
     def decode_fn(encoded: tf.Tensor, crop_seed: tf.Tensor) -> tf.Tensor:
         del crop_seed
-        return decode.decode_eval(encoded, size=image_size, margin=margin)
+        return decode.decode_eval(encoded, preprocessing)
 
-    return EvalBatches(Pipeline(source, work(), decode_fn, image_size, tf.float32, skip_broken))
+    pipeline = Pipeline(source, work(), decode_fn, preprocessing.size, tf.float32, skip_broken)
+    return EvalBatches(pipeline, -(-len(source) // batch_size))
 
 
 class _Order:

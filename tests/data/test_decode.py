@@ -9,6 +9,8 @@ import tensorflow as tf
 from PIL import Image
 
 from nfnets.data import decode
+from nfnets.data.preprocessing import Preprocessing, default_margin
+from nfnets.variants import VARIANTS
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]) * 255, np.array([0.229, 0.224, 0.225]) * 255
 
@@ -34,7 +36,7 @@ def _train(encoded, seed=0, size=16, margin=32, crop_area=(0.08, 1.0), flip=True
 @pytest.mark.parametrize('name', ['landscape', 'portrait_gray'])
 def test_evaluation_gives_the_released_codes_pixels(name):
     golden = golden_numbers.load(f'preproc_{name}.npz')
-    out = decode.decode_eval(tf.constant(golden['jpeg'].tobytes()), size=64, margin=32).numpy()
+    out = decode.decode_eval(tf.constant(golden['jpeg'].tobytes()), Preprocessing(64, 32)).numpy()
     expected = golden['resize_crop_32_64'] * STD + MEAN
     assert np.abs(out - expected).max() < 1e-3 * 255
 
@@ -58,7 +60,7 @@ def test_every_format_and_colour_space_becomes_rgb(form, mode, settings):
     image = _picture(mode)
     encoded = _encode(image, form, **settings)
     expected = np.asarray(Image.open(io.BytesIO(encoded)).convert('RGB')).astype(float)
-    out = decode.decode_eval(tf.constant(encoded), size=16, margin=0).numpy()
+    out = decode.decode_eval(tf.constant(encoded), Preprocessing(16, 0)).numpy()
     resized = tf.image.resize(expected, (16, 16), 'bicubic').numpy()
     # TensorFlow decodes JPEG by the fast transform, PIL by the accurate one: some levels apart. A wrong
     # colour space would be a hundred apart.
@@ -68,10 +70,36 @@ def test_every_format_and_colour_space_becomes_rgb(form, mode, settings):
     assert _train(encoded).shape == (16, 16, 3)
 
 
+@pytest.mark.parametrize('shape', [(400, 300), (90, 233)])  # Made smaller, and larger in one direction.
+def test_timms_style_is_pillows_resize(shape):
+    picture = np.random.default_rng(0).integers(0, 256, (*(side // 10 for side in shape), 3), dtype=np.uint8)
+    encoded = _encode(
+        Image.fromarray(picture).resize(shape[::-1], Image.Resampling.BICUBIC), 'JPEG', quality=95
+    )
+    out = decode.decode_eval(tf.constant(encoded), Preprocessing(96, 15, 'timm')).numpy()
+    resized = Image.open(io.BytesIO(encoded)).resize((111, 111), Image.Resampling.BICUBIC)
+    # Pillow has its weights in fixed point: a level here and there.
+    difference = np.abs(out - np.asarray(resized, float)[8:104, 8:104])
+    assert difference.max() <= 1
+    assert difference.mean() < 1e-3
+    other = decode.decode_eval(tf.constant(encoded), Preprocessing(96, 15, 'paper')).numpy()
+    assert np.abs(out - other).max() > 10
+
+
+def test_timms_margin_is_that_of_its_crop_share():
+    # crop_pct of timm's dm_nfnet_f0 .. f6, which resize to int(size / crop_pct).
+    shares = {256: 0.9, 320: 0.91, 352: 0.92, 416: 0.94, 512: 0.951, 544: 0.954, 576: 0.956}
+    for variant in ('F0', 'F1', 'F2', 'F3', 'F4', 'F5', 'F6'):
+        size = VARIANTS[variant].eval_size
+        assert default_margin(size, 'timm') == int(size / shares[size]) - size
+        assert default_margin(size, 'paper') == 32
+    assert default_margin(100, 'timm') == 11
+
+
 def test_sixteen_bits_become_eight():
     levels = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     encoded = tf.io.encode_png(levels[..., None]).numpy()
-    out = decode.decode_eval(tf.constant(encoded), size=8, margin=0).numpy()
+    out = decode.decode_eval(tf.constant(encoded), Preprocessing(8, 0)).numpy()
     np.testing.assert_allclose(out[..., 0], levels / 257, atol=1.0)
 
 

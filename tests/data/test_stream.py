@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from nfnets.data import stream
+from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
 
 
@@ -57,7 +58,7 @@ def _labels(batches, count):
 
 
 def _eval(source, **changed):
-    settings = {'batch_size': 16, 'image_size': 4, 'margin': 2, 'skip_broken': False}
+    settings = {'batch_size': 16, 'preprocessing': Preprocessing(4, 2), 'skip_broken': False}
     return stream.eval_batches(source, **{**settings, **changed})
 
 
