@@ -20,6 +20,8 @@ setup(
         'numpy>=2.0',
         'optax>=0.2.5',
         'orbax-checkpoint>=0.11',
+        'pillow>=11',
+        'safetensors>=0.5',
         'scikit-learn>=1.5',
         'tensorboardX>=2.6',
         'tensorflow-datasets>=4.9.8',

@@ -3,5 +3,6 @@
 from nfnets.models.nfnet import NFNet
 from nfnets.optim.agc import adaptive_grad_clip
 from nfnets.variants import VARIANTS, Variant
+from nfnets.weights.load import Weights, load_checkpoint
 
-__all__ = ['VARIANTS', 'NFNet', 'Variant', 'adaptive_grad_clip']
+__all__ = ['VARIANTS', 'NFNet', 'Variant', 'Weights', 'adaptive_grad_clip', 'load_checkpoint']

@@ -16,7 +16,7 @@ from nfnets.data.augment import augment
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source, load_source
 from nfnets.evaluate import Results, evaluate, make_eval_step
-from nfnets.models.nfnet import NFNet
+from nfnets.models.nfnet import make_network
 from nfnets.optim.optimizer import make_optimizer, warmup_cosine
 from nfnets.train_step import TrainStep, make_train_step
 
@@ -28,18 +28,12 @@ def source(config: ml_collections.ConfigDict, split: str) -> Source:
 
 def network(config: Config) -> hk.Transformed:
     """The network: apply takes (params, key, images [N, H, W, 3], is_training)."""
-    variant = config_lib.make_variant(config)
-
-    def forward(images: jax.Array, is_training: bool) -> dict[str, jax.Array]:
-        net = NFNet(
-            config.model.num_classes,
-            variant,
-            stochastic_depth_rate=config.model.stochastic_depth_rate,
-            activation=config.model.activation,
-        )
-        return net(images, is_training)
-
-    return hk.transform(forward)
+    return make_network(
+        config.model.num_classes,
+        config_lib.make_variant(config),
+        stochastic_depth_rate=config.model.stochastic_depth_rate,
+        activation=config.model.activation,
+    )
 
 
 def schedule(config: Config) -> optax.Schedule:

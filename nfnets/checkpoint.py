@@ -1,6 +1,7 @@
 """Saves and restores a run's state and its place in the data, by Orbax."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,8 +13,8 @@ from nfnets.train_state import TrainState
 class Checkpoints:
     """The checkpoints of one run: written off the training thread, atomic, the last few kept."""
 
-    def __init__(self, directory: Path, keep: int):
-        """Args: directory is created where missing; keep is how many of the latest stay."""
+    def __init__(self, directory: Path, keep: int | None):
+        """Args: directory is created where missing; keep is how many of the latest stay (None: all)."""
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
@@ -55,6 +56,11 @@ class Checkpoints:
         )
         restored = self._manager.restore(self.latest_step(), args=args)
         return restored['state'], restored['input']['position']
+
+    def restore_arrays(self) -> dict[str, Any]:
+        """Reads the newest checkpoint of whatever network: the fields of the state, as NumPy arrays."""
+        args = ocp.args.Composite(state=ocp.args.StandardRestore())
+        return self._manager.restore(self.latest_step(), args=args)['state']
 
     def close(self) -> None:
         """Waits until what was started is written."""

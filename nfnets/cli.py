@@ -1,6 +1,8 @@
 """Runs a script so that a mistake in what was given costs one line, not a traceback."""
 
 import difflib
+import functools
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +13,10 @@ from absl import app, flags, logging
 
 from nfnets.config import flatten, get
 from nfnets.errors import InputError, TrainingStopped
+
+# TensorFlow, imported later, only decodes images here; it need not talk of what it could do besides.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
 
 def run(main: Callable[[Sequence[str]], None], settings: ml_collections.ConfigDict) -> None:
@@ -24,16 +30,21 @@ def run(main: Callable[[Sequence[str]], None], settings: ml_collections.ConfigDi
       settings: a config with every key there is, to name the one that a mistyped key was meant to be.
     """
 
-    def checked(argv: Sequence[str]) -> None:
-        logging.set_verbosity(logging.WARNING)  # Orbax tells of every file.
-        try:
-            main(argv)
-        except InputError as error:
-            _exit(2, error)
-        except TrainingStopped as error:
-            _exit(1, error)
+    app.run(
+        lambda argv: guard(functools.partial(main, argv)),
+        flags_parser=lambda argv: _parse(list(argv), settings),
+    )
 
-    app.run(checked, flags_parser=lambda argv: _parse(list(argv), settings))
+
+def guard(main: Callable[[], None]) -> None:
+    """Calls `main`; exits with one line, and the status that `run` documents, if it raises for its user."""
+    logging.set_verbosity(logging.WARNING)  # Orbax tells of every file.
+    try:
+        main()
+    except InputError as error:
+        _exit(2, error)
+    except TrainingStopped as error:
+        _exit(1, error)
 
 
 def _parse(argv: list[str], settings: ml_collections.ConfigDict) -> list[str]:

@@ -14,6 +14,7 @@ from nfnets.evaluate import Results
 from nfnets.report import MetricsWriter, StepReport, flat_results, replace_file, summary
 from nfnets.train_state import TrainState, init_train_state
 from nfnets.train_step import parameter_names
+from nfnets.weights.workdir import CHECKPOINTS, CONFIG, read_class_names, write_class_names
 
 
 def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> Results:
@@ -41,13 +42,13 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> Resu
         num_classes=len(train_source.class_names),
         num_devices=jax.device_count(),
     )
-    claim(workdir, config)
+    claim(workdir, config, train_source.class_names)
 
     # ------------------------------------------------------- State, new or as it was left
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     state = init_state(config, init_key)
     position = 0
-    checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint.keep)
+    checkpoints = Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep)
     if checkpoints.latest_step() is not None:
         state, position = checkpoints.restore(state)
     start_step = int(state.step)
@@ -112,18 +113,24 @@ def init_state(config: ml_collections.FrozenConfigDict, key: jax.Array) -> Train
     return init_train_state(params, build.optimizer(config))
 
 
-def claim(workdir: Path, config: ml_collections.FrozenConfigDict) -> None:
-    """Makes a working directory this run's own, unless it holds a run of another config.
+def claim(
+    workdir: Path, config: ml_collections.FrozenConfigDict, class_names: tuple[str, ...] | None
+) -> None:
+    """Makes a working directory this run's own, unless it holds a run of another config or other classes.
 
     Raises:
       InputError: it does, or it cannot be written to.
     """
-    path = workdir / 'config.json'
+    path = workdir / CONFIG
     try:
         if path.exists():
             config_lib.check_same_run(config, path.read_text(), str(path))
+            if read_class_names(workdir) not in (None, class_names):
+                raise InputError(f'workdir {workdir} is of a run on other classes than the data has now')
         if jax.process_index() == 0:
             workdir.mkdir(parents=True, exist_ok=True)
+            if class_names is not None:
+                write_class_names(workdir, class_names)
             replace_file(path, config_lib.to_json(config))
     except OSError as error:
         raise InputError(f'workdir {workdir} cannot be used: {error}') from error
@@ -146,7 +153,7 @@ def describe(
 def where(workdir: Path) -> str:
     """What a run leaves, for people."""
     return (
-        f'checkpoints: {workdir}/checkpoints\n'
+        f'checkpoints: {workdir}/{CHECKPOINTS}\n'
         f'metrics:     {workdir}/metrics.jsonl (curves: tensorboard --logdir={workdir})\n'
-        f'config:      {workdir}/config.json'
+        f'config:      {workdir}/{CONFIG}'
     )

@@ -6,7 +6,6 @@ Any setting of configs/default.py can be given as --config.GROUP.NAME=VALUE. The
 run that was stopped.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +14,6 @@ from absl import flags
 from ml_collections import config_flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clone, not installed.
-# TensorFlow only decodes images here; it need not talk of what it could do besides.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
 from configs import default
 from nfnets import cli

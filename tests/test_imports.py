@@ -22,8 +22,10 @@ ORDER = [
     'evaluate',
     'checkpoint',
     'report',
+    'weights',
     'build',
     'train',
+    'convert',
 ]
 
 

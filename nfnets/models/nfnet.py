@@ -5,6 +5,8 @@ the released code gives (tests/golden). Where paper and released code differ, th
 followed: plain ReLU inside squeeze-excite, no division by the keep probability in stochastic depth.
 """
 
+from typing import Any
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -169,3 +171,24 @@ class NFNet(hk.Module):
         if is_training and self.dropout_rate > 0.0:
             features = hk.dropout(hk.next_rng_key(), self.dropout_rate, pool)
         return {'logits': self.linear(features), 'pool': pool}
+
+
+def make_network(num_classes: int, variant: str | Variant = 'F0', **settings: Any) -> hk.Transformed:
+    """An `NFNet` as a pair of functions: init, and apply(params, key, images [N, H, W, 3], is_training).
+
+    Args:
+      num_classes: as of `NFNet`, and so are the others.
+      variant: name or `Variant`.
+      **settings: rates and activation.
+    """
+
+    def forward(images: jax.Array, is_training: bool) -> dict[str, jax.Array]:
+        return NFNet(num_classes, variant, **settings)(images, is_training)
+
+    return hk.transform(forward)
+
+
+def parameter_shapes(network: hk.Transformed) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    """{module: {name: shape and dtype}} of a network; nothing is computed."""
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    return jax.eval_shape(lambda key, x: network.init(key, x, False), jax.random.key(0), images)

@@ -1,0 +1,65 @@
+"""A working directory made of a checkpoint: a run that has done no step yet."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import ml_collections
+
+from nfnets import build
+from nfnets import config as config_lib
+from nfnets.checkpoint import Checkpoints
+from nfnets.errors import InputError
+from nfnets.train import claim
+from nfnets.train_state import init_train_state
+from nfnets.variants import Variant
+from nfnets.weights.about import About
+from nfnets.weights.fit import architecture
+from nfnets.weights.released import Params
+from nfnets.weights.workdir import CHECKPOINTS
+
+_IMAGENET_SIZE = 1_281_167  # Training images, from which the steps of the config follow.
+
+
+def write_workdir(workdir: Path, params: Params, about: About, settings: ml_collections.ConfigDict) -> None:
+    """Makes a working directory whose parameters, raw and averaged, are those given.
+
+    Args:
+      workdir: must not exist or be empty.
+      params: {module: {name: array}}.
+      about: what is told of them.
+      settings: a config whose recipe the directory gets, as for ImageNet; the network's settings and those
+        of evaluation are replaced.
+
+    Raises:
+      InputError: the directory is in use, or the parameters are not an NFNet's.
+    """
+    network = architecture(params)
+    if network is None:
+        raise InputError('the parameters are not those of an NFNet')
+    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        raise InputError(f'{workdir} exists already and is not empty: give another name')
+    config = ml_collections.ConfigDict(settings)
+    if network.name is None:
+        for field in dataclasses.fields(Variant):
+            if field.name in config.model:
+                config.model[field.name] = getattr(network.variant, field.name)
+    else:
+        config.model.variant = network.name
+    config.model.activation = about.activation
+    if about.preprocessing is not None:
+        config.data.eval_size = about.preprocessing.size
+        config.data.eval_margin = about.preprocessing.margin
+        config.data.eval_style = about.preprocessing.style
+    config_lib.check(config)
+    frozen = config_lib.complete(
+        config,
+        num_examples=_IMAGENET_SIZE,
+        num_classes=network.num_classes,
+        num_devices=1,
+    )
+    claim(workdir, frozen, about.class_names)
+    state = init_train_state(jax.tree.map(jax.numpy.asarray, params), build.optimizer(frozen))
+    checkpoints = Checkpoints(workdir / CHECKPOINTS, keep=None)
+    checkpoints.save(state, position=0)
+    checkpoints.close()

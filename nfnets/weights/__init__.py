@@ -1,0 +1,1 @@
+"""Parameters from and to files of every form that NFNets come in."""

@@ -1,0 +1,70 @@
+"""What a checkpoint tells of its parameters: classes, preprocessing and where they come from."""
+
+import dataclasses
+import json
+from typing import Any
+
+from nfnets.data.preprocessing import STYLES, Preprocessing
+from nfnets.models.activations import ACTIVATIONS
+from nfnets.weights.pickles import Refused
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What cannot be read off the parameters themselves; None: the checkpoint does not say.
+
+    Attributes:
+      class_names: name of each class, 0 first.
+      preprocessing: of images in evaluation.
+      activation: of the network.
+      parameters: 'raw', as the optimiser left them, or 'ema', their average.
+      step: updates that made them.
+    """
+
+    class_names: tuple[str, ...] | None = None
+    preprocessing: Preprocessing | None = None
+    activation: str = 'gelu'
+    parameters: str | None = None
+    step: int | None = None
+
+
+def to_json(about: About, **more: Any) -> str:
+    """What a file's metadata holds, with more for readers that do not look at the parameters."""
+    return json.dumps({**more, **dataclasses.asdict(about)}, indent=1)
+
+
+def from_json(text: str | bytes) -> About:
+    """Reads what `to_json` wrote; keys it does not know are passed over.
+
+    Raises:
+      Refused: it is something else.
+    """
+    try:
+        values = dict(json.loads(text).items())
+        about = About(**{f.name: values[f.name] for f in dataclasses.fields(About) if f.name in values})
+        preprocessing = about.preprocessing and Preprocessing(**values['preprocessing'])
+        names = about.class_names and tuple(values['class_names'])
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise Refused(f'its metadata is not that of an NFNet: {error}') from error
+    about = dataclasses.replace(about, preprocessing=preprocessing or None, class_names=names or None)
+    for key, is_right in {
+        'class_names': all(isinstance(name, str) for name in names or ()),
+        'preprocessing': preprocessing is None or _is_right(preprocessing),
+        'activation': about.activation in ACTIVATIONS,
+        'parameters': about.parameters in (None, 'raw', 'ema'),
+        'step': about.step is None or isinstance(about.step, int),
+    }.items():
+        if not is_right:
+            raise Refused(f'its metadata is not that of an NFNet: {key} is {str(values[key])[:80]}')
+    return about
+
+
+def _is_right(preprocessing: Preprocessing) -> bool:
+    size, margin = preprocessing.size, preprocessing.margin
+    return (
+        isinstance(size, int)
+        and isinstance(margin, int)
+        and 0 < size <= 4096
+        and 0 <= margin <= 4096
+        and preprocessing.style in STYLES
+    )

@@ -1,0 +1,121 @@
+"""Whether parameters are those of a network, and of which one they are."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nfnets.errors import InputError
+from nfnets.variants import VARIANTS, Variant
+from nfnets.weights.released import Params
+
+_MOST_NAMED = 4
+_UNKNOWN_SIZE = 224  # Of images, for a network that is none of the family, px.
+
+
+class Architecture(NamedTuple):
+    """The network that parameters are of.
+
+    Attributes:
+      name: in the family, None for another network of its blocks.
+      variant: widths, depths and group width; for one of the family also all else.
+      num_classes: number of logits.
+    """
+
+    name: str | None
+    variant: Variant
+    num_classes: int
+
+    def __str__(self) -> str:
+        v = self.variant
+        shape = f'a network of widths {v.widths}, depths {v.depths} and group width {v.group_width}'
+        return f'{self.name or shape} with {self.num_classes} classes'
+
+
+def architecture(params: Mapping[str, Mapping[str, np.ndarray]]) -> Architecture | None:
+    """Reads the architecture off the shapes; None if they are not of an NFNet."""
+    widths: list[int] = []
+    depths: list[int] = []
+    try:
+        index = 0
+        while (block := 'NFNet/~/nf_block' + (f'_{index}' if index else '')) in params:
+            if f'{block}/~/conv_shortcut' in params:
+                widths.append(params[f'{block}/~/conv2']['w'].shape[-1])
+                depths.append(0)
+            depths[-1] += 1
+            index += 1
+        group_width = params['NFNet/~/nf_block/~/conv1']['w'].shape[2]
+        num_classes = params['NFNet/~/linear']['b'].shape[0]
+    except (KeyError, IndexError):
+        return None
+    for name, variant in VARIANTS.items():
+        if (variant.widths, variant.depths, variant.group_width) == (
+            tuple(widths),
+            tuple(depths),
+            group_width,
+        ):
+            return Architecture(name, variant, num_classes)
+    own = Variant(tuple(widths), tuple(depths), _UNKNOWN_SIZE, _UNKNOWN_SIZE, 0.0, 0, group_width)
+    return Architecture(None, own, num_classes)
+
+
+def check_params(params: Params, expected: Mapping[str, Mapping[str, Any]], path: str) -> None:
+    """Compares parameters with a network's by name, shape and type.
+
+    Args:
+      params: {module: {name: array}}.
+      expected: the network's, alike; arrays or their shapes and dtypes.
+      path: of the checkpoint, for the message.
+
+    Raises:
+      InputError: lists what is missing, left over or of another shape or type, and what would fit.
+    """
+    given, wanted = _flat(params), _flat(expected)
+    missing = [name for name in wanted if name not in given]
+    left_over = [_nearest(name, missing) for name in given if name not in wanted]
+    common = [name for name in wanted if name in given]
+    other = [
+        f'{name} {_form(given[name])}, not {_form(wanted[name])}'
+        for name in common
+        if _form(given[name]) != _form(wanted[name])
+    ]
+    lists = {'Missing': missing, 'Left over': left_over, 'Of another shape or type': other}
+    if any(lists.values()):
+        told = '. '.join(f'{what}: {_listed(names)}' for what, names in lists.items() if names)
+        raise InputError(f'{path} does not fit the network: {_suggestion(params, expected)}. {told}')
+
+
+def _flat(tree: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {f'{module}/{name}': x for module, names in tree.items() for name, x in names.items()}
+
+
+def _form(value: Any) -> str:
+    return f'{value.dtype}{list(value.shape)}'
+
+
+def _nearest(name: str, missing: list[str]) -> str:
+    near = difflib.get_close_matches(name, missing[:100], n=1, cutoff=0.9) if len(missing) < 100 else []
+    return f'{name} (for {near[0]}?)' if near else name
+
+
+def _listed(names: list[str]) -> str:
+    more = f' and {len(names) - _MOST_NAMED} more' if len(names) > _MOST_NAMED else ''
+    return ', '.join(names[:_MOST_NAMED]) + more
+
+
+def _suggestion(params: Params, expected: Mapping[str, Mapping[str, Any]]) -> str:
+    held, wanted = architecture(params), architecture(expected)
+    if held is None or wanted is None:
+        return 'it holds no whole NFNet'
+    settings: dict[str, Any] = {}
+    if held.variant != wanted.variant and held.name is not None:
+        settings['model.variant'] = held.name
+    elif held.variant != wanted.variant:
+        settings['model.widths'] = held.variant.widths
+        settings['model.depths'] = held.variant.depths
+        settings['model.group_width'] = held.variant.group_width
+    if held.num_classes != wanted.num_classes:
+        settings['model.num_classes'] = held.num_classes
+    fits = ' '.join(f'--config.{key}={str(value).replace(" ", "")}' for key, value in settings.items())
+    return f'it holds {held}' + (f', for {fits}' if fits else '')

@@ -1,0 +1,150 @@
+"""Loads the parameters of an NFNet from a file of any form, found by its content."""
+
+import contextlib
+import dataclasses
+import hashlib
+import mmap
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from nfnets.errors import InputError
+from nfnets.weights import npz, torch_files
+from nfnets.weights.about import About, from_json
+from nfnets.weights.pickles import Refused
+from nfnets.weights.released import Params, read_released
+from nfnets.weights.timm import from_timm
+
+METADATA_KEY = 'nfnets'  # Of a safetensors file's metadata.
+_MOST_BYTES = 8 << 30  # Twice F7+.
+_KINDS = (
+    'the files released with the paper, .npz of this project, .safetensors and .pth of timm, '
+    'and the working directory of a run'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What a checkpoint holds.
+
+    Attributes:
+      path: of the file or directory.
+      kind: 'released', 'npz', 'timm' or 'workdir'.
+      params: {module: {name: array}}, by the names of the released weights.
+      ema_params: their moving average; of a working directory only.
+      about: what else the checkpoint tells.
+      sha256: of the file, hexadecimal; None for a directory.
+    """
+
+    path: Path
+    kind: str
+    params: Params
+    about: About
+    ema_params: Params | None = None
+    sha256: str | None = None
+
+    def choose(self, ema: bool) -> tuple[Params, About]:
+        """The parameters, or their average, and what is told of them.
+
+        Raises:
+          InputError: there is no average.
+        """
+        if ema and self.ema_params is None:
+            raise InputError(
+                f'{self.path} holds one set of parameters and no average beside it: leave out --ema'
+            )
+        if self.ema_params is None:
+            return self.params, self.about
+        which = 'ema' if ema else 'raw'
+        return self.ema_params if ema else self.params, dataclasses.replace(self.about, parameters=which)
+
+
+def load_checkpoint(path: str | Path) -> Weights:
+    """Reads parameters from a released file, a `.npz` of this project, timm's weights or a working directory.
+
+    Which of these it is follows from the content. Nothing in a file is ever run: it can give arrays, numbers,
+    strings and mappings, and is refused if it asks for anything else.
+
+    Args:
+      path: of the file or directory.
+
+    Returns:
+      The parameters by the names of the released weights, and what is told of them.
+
+    Raises:
+      InputError: it does not exist, is none of these, is damaged, or asks for more than arrays.
+    """
+    path = Path(path)
+    if path.is_dir():
+        from nfnets.weights.workdir import read_workdir  # Orbax takes a while to import.
+
+        params, ema_params, about = read_workdir(path)
+        return Weights(path, 'workdir', params, about, ema_params)
+    try:
+        kind, params, about = _read_file(path)
+        with path.open('rb') as file:
+            sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
+    except (Refused, zipfile.BadZipFile, NotImplementedError, EOFError, struct.error, KeyError) as error:
+        raise InputError(f'{path} is refused: {error}; only arrays, numbers and mappings are read') from error
+    except OSError as error:
+        raise InputError(f'{path} cannot be read: {error.strerror or error}') from error
+    if not params:
+        raise InputError(f'{path} holds no parameters')
+    return Weights(path, kind, params, about, sha256=sha256)
+
+
+def _read_file(path: Path) -> tuple[str, Params, About]:
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
+        raise InputError(f'{path} has {size / 2**30:.1f} GiB; no NFNet needs more than {_MOST_BYTES >> 30}')
+    with path.open('rb') as file:
+        head = file.read(9)
+    if head[:4] == b'PK\x03\x04':
+        return _read_archive(path, size)
+    if head[:1] == b'\x80':
+        return _read_pickle(path)
+    if len(head) == 9 and int.from_bytes(head[:8], 'little') < size and head[8:] == b'{':
+        return _read_safetensors(path)
+    raise InputError(f'{path} is none of the forms that are read: {_KINDS}')
+
+
+def _read_archive(path: Path, size: int) -> tuple[str, Params, About]:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if any(m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1 for m in members):
+            raise Refused('its members are compressed')
+        if sum(m.file_size for m in members) > size:
+            raise Refused('its members are larger than the file')
+        if npz.is_npz(archive):
+            return 'npz', *npz.read_npz(archive)
+        if sum(m.filename.endswith('data.pkl') for m in members) == 1:
+            return 'timm', from_timm(torch_files.read_torch_zip(archive)), About()
+    raise InputError(f'{path} is an archive of neither arrays nor tensors; what is read: {_KINDS}')
+
+
+def _read_pickle(path: Path) -> tuple[str, Params, About]:
+    with _mapped(path) as stream:
+        if torch_files.is_legacy(stream):
+            return 'timm', from_timm(torch_files.read_torch_legacy(stream)), About()
+        return 'released', read_released(stream), About()
+
+
+@contextlib.contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap]:
+    # Mapped, since a read of more than there is then takes no more memory than there is.
+    with path.open('rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+        yield stream
+
+
+def _read_safetensors(path: Path) -> tuple[str, Params, About]:
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, 'numpy') as file:
+            metadata = file.metadata() or {}
+            state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, TypeError, ValueError, AttributeError) as error:
+        raise Refused(str(error)) from error
+    about = from_json(metadata[METADATA_KEY]) if METADATA_KEY in metadata else About()
+    return 'timm', from_timm(state_dict), about

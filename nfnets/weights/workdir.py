@@ -1,0 +1,90 @@
+"""The parameters of a training run, from its working directory, and a directory made of parameters."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nfnets.checkpoint import Checkpoints
+from nfnets.data.preprocessing import Preprocessing
+from nfnets.errors import InputError
+from nfnets.report import replace_file
+from nfnets.weights.about import About
+from nfnets.weights.released import Params
+
+CONFIG = 'config.json'
+CHECKPOINTS = 'checkpoints'
+_CLASS_NAMES = 'class_names.json'
+
+
+def write_class_names(workdir: Path, class_names: tuple[str, ...]) -> None:
+    """Keeps the names of the classes beside a run's config."""
+    replace_file(workdir / _CLASS_NAMES, json.dumps(class_names, indent=0) + '\n')
+
+
+def read_class_names(workdir: Path) -> tuple[str, ...] | None:
+    """The names of the classes that a run was trained on; None if it did not keep them.
+
+    Raises:
+      InputError: the file is not what a run writes.
+    """
+    path = workdir / _CLASS_NAMES
+    if not path.exists():
+        return None
+    names = _read_json(path)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f'{path} is no list of names')
+    return tuple(names)
+
+
+def read_workdir(workdir: Path) -> tuple[Params, Params, About]:
+    """Reads the newest checkpoint of a run.
+
+    Returns:
+      The parameters, their average, and what is told of them.
+
+    Raises:
+      InputError: the directory is none of a run, or holds no checkpoint that can be read.
+    """
+    settings = _read_config(workdir / CONFIG)
+    if not (workdir / CHECKPOINTS).is_dir():
+        raise InputError(f'{workdir} holds no {CHECKPOINTS}/: the run has not saved any yet')
+    checkpoints = Checkpoints(workdir / CHECKPOINTS, keep=None)
+    try:
+        step = checkpoints.latest_step()
+        if step is None:
+            raise InputError(f'{workdir / CHECKPOINTS} holds no checkpoint: the run has not saved any yet')
+        state = checkpoints.restore_arrays()
+    except InputError:
+        raise
+    except Exception as error:  # Whatever the libraries below say of a damaged file.
+        raise InputError(f'checkpoint {step} in {workdir / CHECKPOINTS} cannot be read: {error}') from error
+    finally:
+        checkpoints.close()
+    about = About(
+        class_names=read_class_names(workdir),
+        preprocessing=Preprocessing(
+            settings['data']['eval_size'], settings['data']['eval_margin'], settings['data']['eval_style']
+        ),
+        activation=settings['model']['activation'],
+        step=step,
+    )
+    return state['params'], state['ema_params'], about
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f'{path.parent} is no working directory of a run: it holds no {path.name}')
+    settings = _read_json(path)
+    try:
+        _ = settings['data']['eval_size'], settings['data']['eval_margin'], settings['data']['eval_style']
+        _ = settings['model']['activation']
+    except (TypeError, KeyError) as error:
+        raise InputError(f'{path} is not a config that a run wrote: it lacks {error}') from error
+    return settings
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f'{path} cannot be read: {error}') from error
