@@ -1,6 +1,5 @@
 """A working directory made of a checkpoint: a run that has done no step yet."""
 
-import dataclasses
 from pathlib import Path
 
 import jax
@@ -10,9 +9,9 @@ from nfnets import build
 from nfnets import config as config_lib
 from nfnets.checkpoint import Checkpoints
 from nfnets.errors import InputError
+from nfnets.score import set_network
 from nfnets.train import claim
 from nfnets.train_state import init_train_state
-from nfnets.variants import Variant
 from nfnets.weights.about import About
 from nfnets.weights.fit import architecture
 from nfnets.weights.released import Params
@@ -40,13 +39,8 @@ def write_workdir(workdir: Path, params: Params, about: About, settings: ml_coll
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise InputError(f'{workdir} exists already and is not empty: give another name')
     config = ml_collections.ConfigDict(settings)
-    if network.name is None:
-        for field in dataclasses.fields(Variant):
-            if field.name in config.model:
-                config.model[field.name] = getattr(network.variant, field.name)
-    else:
-        config.model.variant = network.name
-    config.model.activation = about.activation
+    set_network(config, network)
+    config.model.activation = about.activation or config.model.activation
     if about.preprocessing is not None:
         config.data.eval_size = about.preprocessing.size
         config.data.eval_margin = about.preprocessing.margin

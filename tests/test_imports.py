@@ -24,6 +24,8 @@ ORDER = [
     'report',
     'weights',
     'build',
+    'score',
+    'predict',
     'train',
     'convert',
 ]

@@ -23,7 +23,7 @@ class About:
 
     class_names: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
-    activation: str = 'gelu'
+    activation: str | None = None
     parameters: str | None = None
     step: int | None = None
 
@@ -50,7 +50,7 @@ def from_json(text: str | bytes) -> About:
     for key, is_right in {
         'class_names': all(isinstance(name, str) for name in names or ()),
         'preprocessing': preprocessing is None or _is_right(preprocessing),
-        'activation': about.activation in ACTIVATIONS,
+        'activation': about.activation in (None, *ACTIVATIONS),
         'parameters': about.parameters in (None, 'raw', 'ema'),
         'step': about.step is None or isinstance(about.step, int),
     }.items():

@@ -104,6 +104,11 @@ def _listed(names: list[str]) -> str:
     return ', '.join(names[:_MOST_NAMED]) + more
 
 
+def _quoted(value: Any) -> str:
+    text = str(value).replace(' ', '')
+    return f"'{text}'" if isinstance(value, tuple) else text  # A shell takes parentheses for its own.
+
+
 def _suggestion(params: Params, expected: Mapping[str, Mapping[str, Any]]) -> str:
     held, wanted = architecture(params), architecture(expected)
     if held is None or wanted is None:
@@ -117,5 +122,5 @@ def _suggestion(params: Params, expected: Mapping[str, Mapping[str, Any]]) -> st
         settings['model.group_width'] = held.variant.group_width
     if held.num_classes != wanted.num_classes:
         settings['model.num_classes'] = held.num_classes
-    fits = ' '.join(f'--config.{key}={str(value).replace(" ", "")}' for key, value in settings.items())
+    fits = ' '.join(f'--config.{key}={_quoted(value)}' for key, value in settings.items())
     return f'it holds {held}' + (f', for {fits}' if fits else '')

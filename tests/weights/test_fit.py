@@ -68,7 +68,7 @@ def test_another_number_of_classes_is_named():
 def test_a_network_of_other_widths_is_named():
     with pytest.raises(InputError) as error:
         check_params(_tiny(), _shapes(), 'x.npz')
-    settings = '--config.model.widths=(32,64) --config.model.depths=(1,2) --config.model.group_width=16'
+    settings = "--config.model.widths='(32,64)' --config.model.depths='(1,2)' --config.model.group_width=16"
     assert settings in str(error.value)
 
 

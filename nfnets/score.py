@@ -1,0 +1,145 @@
+"""Evaluates a checkpoint on a data set: accuracy, loss and speed, with what they are of."""
+
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from tqdm import tqdm
+
+from nfnets import build, parallel
+from nfnets import config as config_lib
+from nfnets.data.source import Source
+from nfnets.errors import InputError
+from nfnets.evaluate import evaluate, make_eval_step
+from nfnets.models.nfnet import parameter_shapes
+from nfnets.variants import Variant
+from nfnets.weights.fit import Architecture, architecture, check_params
+from nfnets.weights.load import Weights
+
+Result = dict[str, Any]
+
+
+def score(config: ml_collections.ConfigDict, weights: Weights, ema: bool = False) -> Result:
+    """Evaluates one checkpoint over the whole evaluation split, with a progress bar.
+
+    Args:
+      config: as in `configs/default.py`; says which network the checkpoint must fit, the data, and the
+        preprocessing.
+      weights: the checkpoint.
+      ema: of a working directory, the average of the parameters.
+
+    Returns:
+      What can be written as a JSON object: 'top_1', 'top_5' (0..1), 'loss' (nats), 'num_examples',
+      'images_per_second' (reading included, compilation not), 'preprocessing', and what the checkpoint is.
+
+    Raises:
+      InputError: settings, data and checkpoint cannot be used, or not together.
+    """
+    config_lib.check(config)
+    params, about = weights.choose(ema)
+    source = build.source(config, config.data.eval_split)
+    check_class_names(weights, source)
+    config = config_lib.complete(
+        config,
+        num_examples=None,
+        num_classes=len(source.class_names),
+        num_devices=jax.device_count(),
+    )
+    if about.activation not in (None, config.model.activation):
+        raise InputError(
+            f'{weights.path} is of a network with model.activation={about.activation}, not '
+            f'{config.model.activation}'
+        )
+    network = build.network(config)
+    check_params(params, parameter_shapes(network), str(weights.path))
+    batches = build.eval_batches(config, source)
+    watch = _Watch()
+    bar = tqdm(batches, desc=weights.path.name, unit='batch', disable=jax.process_index() != 0)
+    results = evaluate(
+        make_eval_step(network),
+        {'given': parallel.replicate(jax.tree.map(jnp.asarray, params))},
+        watch(bar),
+        lambda: len(source) - parallel.sum_over_processes(batches.skipped),
+    )
+    found = architecture(params)
+    return {
+        'checkpoint': str(weights.path),
+        'kind': weights.kind,
+        'sha256': weights.sha256,
+        'variant': found.name if found else None,
+        'parameters': about.parameters,
+        'step': about.step,
+        'preprocessing': dataclasses.asdict(build.preprocessing(config)),
+        **results['given'],
+        'images_per_second': watch.rate() * jax.process_count(),
+    }
+
+
+def check_class_names(weights: Weights, source: Source) -> None:
+    """Refuses to use a checkpoint on other classes than it was trained on, where it tells them.
+
+    Raises:
+      InputError: names the first class that differs.
+    """
+    told, there = weights.about.class_names, source.class_names
+    if told is None or told == there:
+        return
+    if len(told) != len(there):
+        raise InputError(f'{weights.path} is of {len(told)} classes, and the data has {len(there)}')
+    label = next(i for i, (a, b) in enumerate(zip(told, there, strict=True)) if a != b)
+    raise InputError(
+        f'{weights.path} is of other classes than the data: class {label} is {told[label]!r} there, and '
+        f'{there[label]!r} in the data'
+    )
+
+
+def with_network_of(config: ml_collections.ConfigDict, weights: Weights) -> ml_collections.ConfigDict:
+    """A copy of a config whose network is that of a checkpoint.
+
+    Raises:
+      InputError: the checkpoint holds no NFNet.
+    """
+    found = architecture(weights.params)
+    if found is None:
+        raise InputError(f'{weights.path} holds no whole NFNet')
+    config = ml_collections.ConfigDict(config)
+    set_network(config, found)
+    config.model.activation = weights.about.activation or config.model.activation
+    return config
+
+
+def set_network(config: ml_collections.ConfigDict, network: Architecture) -> None:
+    """Makes a config describe a network, by name where it has one."""
+    config.model.num_classes = network.num_classes
+    if network.name is not None:
+        config.model.variant = network.name
+        return
+    for field in dataclasses.fields(Variant):
+        if field.name in config.model:
+            config.model[field.name] = getattr(network.variant, field.name)
+
+
+class _Watch:
+    """Times batches as they are used up; the first, which compiles, counts only if there is no other."""
+
+    def __init__(self) -> None:
+        self._ends: list[float] = []
+        self._images: list[int] = []
+
+    def __call__(self, batches: Iterable[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+        self._began = time.perf_counter()
+        for batch in batches:
+            yield batch
+            self._ends.append(time.perf_counter())
+            self._images.append(int(np.sum(batch['mask'])))
+
+    def rate(self) -> float:
+        """Images/s."""
+        if len(self._ends) == 1:
+            return self._images[0] / (self._ends[0] - self._began)
+        return sum(self._images[1:]) / (self._ends[-1] - self._ends[0])

@@ -1,0 +1,90 @@
+"""Evaluates checkpoints: a JSON object for each, and for several a table beside the published accuracies.
+
+    python scripts/evaluate.py --config=configs/imagenet.py:F0 --checkpoint=F0_haiku.npz --config.data.dir=DIR
+    python scripts/evaluate.py --config=configs/imagenet.py --checkpoint=F0.npz --checkpoint=F1.npz
+
+A checkpoint is a file released with the paper, a .npz of this project, timm's .safetensors or .pth, or the
+working directory of a run, of which --ema takes the averaged parameters. A single one must be of the network
+that the config names; of several, each says itself which network it is. --config.data.eval_style=timm
+preprocesses as for timm's published figures.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clone, not installed.
+
+from configs import default
+from nfnets import cli
+from nfnets.score import Result, score, with_network_of
+from nfnets.weights.load import load_checkpoint
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, as FILE or FILE:VARIANT.')
+_CHECKPOINT = flags.DEFINE_multi_string('checkpoint', None, 'File or working directory.', required=True)
+_EMA = flags.DEFINE_bool('ema', False, 'Of a working directory, evaluate the averaged parameters.')
+flags.mark_flag_as_required('config')
+
+# Top-1 and top-5, %: table 5 of the paper (F6 with SAM), and timm's results-imagenet.csv, in timm's style.
+PAPER = {
+    'F0': (83.6, 96.8),
+    'F1': (84.7, 97.1),
+    'F2': (85.1, 97.3),
+    'F3': (85.7, 97.5),
+    'F4': (85.9, 97.6),
+    'F5': (86.0, 97.6),
+    'F6': (86.5, 97.9),
+}
+TIMM = {
+    'F0': (83.486, 96.568),
+    'F1': (84.702, 97.182),
+    'F2': (85.194, 97.346),
+    'F3': (85.686, 97.570),
+    'F4': (85.836, 97.664),
+    'F5': (86.098, 97.688),
+    'F6': (86.362, 97.896),
+}
+
+
+def table(results: Sequence[Result]) -> str:
+    """Markdown: what was measured beside what was published."""
+    lines = [
+        '| checkpoint | variant | style, px | top-1 | top-5 | paper top-1 | top-5 | timm top-1 | top-5 |',
+        '|---|---|---|---|---|---|---|---|---|',
+    ]
+    for result in results:
+        variant, preprocessing = result['variant'], result['preprocessing']
+        cells = [
+            Path(result['checkpoint']).name,
+            variant or 'own',
+            f'{preprocessing["style"]}, {preprocessing["size"]}',
+            *(f'{100 * result[key]:.2f}' for key in ('top_1', 'top_5')),
+            *(f'{value:.1f}' for value in PAPER.get(variant, ())),
+            *(f'{value:.2f}' for value in TIMM.get(variant, ())),
+        ]
+        cells += ['-'] * (9 - len(cells))
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    several = len(_CHECKPOINT.value) > 1
+    results = []
+    for path in _CHECKPOINT.value:
+        weights = load_checkpoint(path)
+        config = with_network_of(_CONFIG.value, weights) if several else _CONFIG.value
+        results.append(score(config, weights, _EMA.value))
+        if jax.process_index() == 0:
+            print(json.dumps(results[-1]), flush=True)
+    if several and jax.process_index() == 0:
+        print(table(results))
+
+
+if __name__ == '__main__':
+    cli.run(main, default.get_config())

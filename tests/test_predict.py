@@ -1,0 +1,80 @@
+"""Classification of pictures, against the network applied by hand."""
+
+import jax
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny_network
+from scipy.special import softmax
+
+from nfnets import VARIANTS, Weights
+from nfnets.data.augment import normalise
+from nfnets.data.decode import decode_eval
+from nfnets.data.digits import DigitsSource
+from nfnets.data.preprocessing import Preprocessing
+from nfnets.errors import InputError
+from nfnets.models.nfnet import make_network, parameter_shapes
+from nfnets.predict import Predictor
+from nfnets.weights.about import About
+
+NAMES = tuple('abcdefghij')
+
+
+def _weights(about, **settings):
+    return Weights('x.npz', 'npz', tiny_network.params(num_classes=10), about, **settings)
+
+
+def _pictures(folder, count):
+    paths = []
+    for index in range(count):
+        paths.append(folder / f'{index}.png')
+        paths[-1].write_bytes(DigitsSource('eval').read(index)[0])
+    return paths
+
+
+@pytest.mark.parametrize('activation', ['gelu', 'relu'])
+def test_the_likeliest_classes_come_first_with_their_probabilities(activation, tmp_path):
+    preprocessing = Preprocessing(32, 3, 'timm')
+    weights = _weights(About(NAMES, preprocessing, activation))
+    paths = _pictures(tmp_path, 19)  # Two full batches and a part.
+    told = list(Predictor(weights).classify(paths, most=3))
+    assert [path for path, _ in told] == paths
+    images = np.stack([decode_eval(tf.constant(p.read_bytes()), preprocessing).numpy() for p in paths])
+    network = make_network(10, tiny_network.VARIANT, activation=activation)
+    logits = network.apply(weights.params, None, normalise(images), False)['logits']
+    expected = softmax(np.asarray(logits, np.float64), axis=1)
+    for (_, predictions), probabilities in zip(told, expected, strict=True):
+        assert [p.label for p in predictions] == list(np.argsort(-probabilities)[:3])
+        assert [p.name for p in predictions] == [NAMES[p.label] for p in predictions]
+        np.testing.assert_allclose(
+            [p.probability for p in predictions], np.sort(probabilities)[:-4:-1], rtol=1e-3
+        )
+
+
+def test_pictures_before_a_broken_one_are_told(tmp_path):
+    paths = _pictures(tmp_path, 2)
+    told = Predictor(_weights(About(NAMES, Preprocessing(32, 0)))).classify([*paths, tmp_path / 'none'])
+    assert [next(told)[0], next(told)[0]] == paths
+    with pytest.raises(InputError, match='none cannot be read'):
+        next(told)
+
+
+def test_one_of_the_family_tells_its_preprocessing_and_imagenets_names():
+    shapes = parameter_shapes(make_network(1000, 'F0'))
+    params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    predictor = Predictor(Weights('x', 'released', params, About()))
+    assert predictor.preprocessing == Preprocessing(VARIANTS['F0'].eval_size, 32, 'paper')
+    assert predictor.names[281].startswith('tabby')
+
+
+def test_what_is_not_told_is_asked_for():
+    with pytest.raises(InputError, match='give --size'):
+        Predictor(_weights(About(NAMES)))
+    assert Predictor(_weights(About()), size=32).preprocessing == Preprocessing(32, 32, 'paper')
+    assert Predictor(
+        _weights(About(None, Preprocessing(32, 5, 'timm'))), size=48
+    ).preprocessing == Preprocessing(48, 5, 'timm')
+    with pytest.raises(InputError, match='has 10 classes and names for 2'):
+        Predictor(_weights(About(('a', 'b'), Preprocessing(32, 0))))
+    with pytest.raises(InputError, match='holds no whole NFNet'):
+        Predictor(Weights('x', 'npz', {}, About()))

@@ -1,0 +1,139 @@
+"""Evaluation of a checkpoint, against accuracies counted example by example."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny_network
+
+from configs import digits
+from nfnets import Weights
+from nfnets.data.augment import normalise
+from nfnets.data.decode import decode_eval
+from nfnets.data.digits import DigitsSource
+from nfnets.data.preprocessing import Preprocessing
+from nfnets.errors import InputError
+from nfnets.models.nfnet import make_network
+from nfnets.score import score, with_network_of
+from nfnets.weights.about import About
+from nfnets.weights.save import save_checkpoint
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = tuple('0123456789')
+ABOUT = About(NAMES)
+
+
+def _config(**changed):
+    config = digits.get_config()
+    config.model.widths, config.model.depths, config.model.group_width = (32, 64), (1, 2), 16
+    config.update_from_flattened_dict({key.replace('__', '.'): value for key, value in changed.items()})
+    return config
+
+
+def _weights(about=ABOUT, **settings):
+    params = tiny_network.params(num_classes=10)
+    return Weights(Path('x.npz'), 'npz', params, about, sha256='0', **settings)
+
+
+def _counted(params, preprocessing):
+    """Top-1, top-5 and loss over the held-out digits, in float64 from the logits of all at once."""
+    source = DigitsSource('eval')
+    examples = [source.read(i) for i in range(len(source))]
+    images = np.stack([decode_eval(tf.constant(e), preprocessing).numpy() for e, _ in examples])
+    labels = np.array([label for _, label in examples])
+    network = make_network(10, tiny_network.VARIANT)
+    logits = jax.jit(network.apply, static_argnums=3)(params, None, normalise(images), False)['logits']
+    logits = np.asarray(logits, np.float64)
+    own = logits[np.arange(len(labels)), labels]
+    rank = np.sum(logits > own[:, None], axis=1)
+    peak = logits.max(axis=1)
+    loss = peak + np.log(np.sum(np.exp(logits - peak[:, None]), axis=1)) - own
+    return np.mean(rank < 1), np.mean(rank < 5), np.mean(loss)
+
+
+@pytest.mark.parametrize('style', ['paper', 'timm'])
+def test_every_example_is_counted_once_by_its_own_preprocessing(style):
+    result = score(_config(data__eval_style=style, data__eval_margin=4, eval__batch_size=104), _weights())
+    top_1, top_5, loss = _counted(_weights().params, Preprocessing(32, 4, style))
+    assert result['num_examples'] == 360
+    np.testing.assert_allclose((result['top_1'], result['top_5']), (top_1, top_5), atol=1e-9)
+    np.testing.assert_allclose(result['loss'], loss, rtol=1e-5)
+    assert result['preprocessing'] == {'size': 32, 'margin': 4, 'style': style}
+    assert result['images_per_second'] > 0
+    assert result['sha256'] == '0'
+    json.dumps(result)
+
+
+def test_the_average_is_evaluated_where_it_is_asked_for():
+    average = tiny_network.params(num_classes=10, seed=5)
+    weights = _weights(About(NAMES, step=7), ema_params=average)
+    result = score(_config(), weights, ema=True)
+    np.testing.assert_allclose(result['loss'], _counted(average, Preprocessing(32, 0))[2], rtol=1e-5)
+    assert (result['parameters'], result['step']) == ('ema', 7)
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(
+        InputError, match=r"x\.npz does not fit the network.*--config\.model\.widths='\(32,64\)'"
+    ):
+        score(digits.get_config(), _weights())
+    with pytest.raises(InputError, match=r'with model\.activation=relu, not gelu'):
+        score(_config(), _weights(About(activation='relu')))
+    with pytest.raises(InputError, match="class 9 is 'nine' there, and '9' in the data"):
+        score(_config(), _weights(About((*NAMES[:9], 'nine'))))
+    with pytest.raises(InputError, match='is of 9 classes, and the data has 10'):
+        score(_config(), _weights(About(NAMES[:9])))
+    with pytest.raises(InputError, match='leave out --ema'):
+        score(_config(), _weights(), ema=True)
+
+
+def test_a_config_takes_the_network_of_a_checkpoint():
+    config = with_network_of(digits.get_config(), _weights(About(activation='silu')))
+    assert (config.model.widths, config.model.depths, config.model.group_width) == ((32, 64), (1, 2), 16)
+    assert (config.model.num_classes, config.model.activation) == (10, 'silu')
+    assert digits.get_config().model.widths == (64, 128)
+    with pytest.raises(InputError, match='holds no whole NFNet'):
+        with_network_of(_config(), Weights('x', 'npz', {}, About()))
+
+
+def _script(name, *arguments):
+    command = [sys.executable, f'scripts/{name}.py', *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_scripts_evaluate_convert_and_classify(tmp_path):
+    published = tmp_path / 'digits.npz'
+    about = About(NAMES, Preprocessing(32, 0), 'gelu', 'ema', 3)
+    save_checkpoint(published, 'npz', tiny_network.params(num_classes=10), about)
+    converted = tmp_path / 'digits.safetensors'
+    assert _script('convert', published, converted).returncode == 0
+    run = _script(
+        'evaluate', '--config=configs/digits.py', f'--checkpoint={published}', f'--checkpoint={converted}'
+    )
+    assert run.returncode == 0, run.stderr
+    first, second, head, _, *rows = run.stdout.splitlines()
+    first, second = json.loads(first), json.loads(second)
+    assert (first['kind'], second['kind'], first['num_examples']) == ('npz', 'timm', 360)
+    assert first['loss'] == second['loss']
+    assert 'paper top-1' in head
+    assert [row.split(' | ')[0] for row in rows] == ['| digits.npz', '| digits.safetensors']
+    assert '100%' in run.stderr  # Of the progress bar.
+
+    pictures = []
+    for index, (encoded, _) in enumerate(DigitsSource('eval').read(i) for i in range(3)):
+        pictures.append(tmp_path / f'{index}.png')
+        pictures[-1].write_bytes(encoded)
+    run = _script('predict', *pictures, '--checkpoint', published, '--json')
+    assert run.returncode == 0, run.stderr
+    told = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [t['image'] for t in told] == list(map(str, pictures))
+    assert all(len(t['predictions']) == 5 for t in told)
+    run = _script('predict', pictures[0], tmp_path / 'none.png', '--checkpoint', published)
+    assert run.returncode == 2
+    assert f'{100 * told[0]["predictions"][0]["probability"]:.1f}%' in run.stdout
+    assert run.stderr == f'error: {tmp_path}/none.png cannot be read as an image: No such file or directory\n'
