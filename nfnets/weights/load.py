@@ -102,10 +102,11 @@ def _read_file(path: Path) -> tuple[str, Params, About]:
         head = file.read(9)
     if head[:4] == b'PK\x03\x04':
         return _read_archive(path, size)
-    if head[:1] == b'\x80':
-        return _read_pickle(path)
+    # Before pickles: the length of the header may begin as they do. They do not go on like this.
     if len(head) == 9 and int.from_bytes(head[:8], 'little') < size and head[8:] == b'{':
         return _read_safetensors(path)
+    if head[:1] == b'\x80':
+        return _read_pickle(path)
     raise InputError(f'{path} is none of the forms that are read: {_KINDS}')
 
 

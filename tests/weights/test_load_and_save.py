@@ -54,6 +54,17 @@ def test_the_depths_of_the_family_convert_there_and_back(name, tmp_path):
         params = converted
 
 
+def test_tensors_whose_header_is_as_long_as_a_pickle_begins_are_read(tmp_path):
+    params, path = tiny_network.params(), tmp_path / 'x.safetensors'
+    for names in range(100):
+        path.unlink(missing_ok=True)
+        save_checkpoint(path, 'timm', params, About(class_names=('a' * (8 * names), 'b', 'c')))
+        if path.read_bytes()[0] == 0x80:
+            break
+    assert path.read_bytes()[0] == 0x80
+    tiny_network.assert_same(load_checkpoint(path).params, params)
+
+
 @pytest.mark.parametrize('form', ['npz', 'timm'])
 def test_what_is_told_of_the_parameters_is_kept(form, tmp_path):
     weights = load_checkpoint(_save(tmp_path / 'x', form, tiny_network.params()))
