@@ -17,6 +17,7 @@ setup(
         'dm-haiku>=0.0.16',
         'importlib_resources',  # tensorflow-datasets 4.9.10 needs it and does not say so.
         'jax>=0.10',
+        'matplotlib>=3.8',
         'ml_collections>=1.0',
         'numpy>=2.0',
         'optax>=0.2.5',

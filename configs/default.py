@@ -13,6 +13,7 @@ def get_config() -> ml_collections.ConfigDict:
     """The complete config, locked: a delta that names another key is an error."""
     config = ml_collections.ConfigDict()
     config.seed = 0  # Of initial parameters, order of examples, augmentation and dropout.
+    config.init_from = placeholder(str)  # Checkpoint, of any form, whose parameters a new run starts from.
 
     config.model = model = ml_collections.ConfigDict()
     model.variant = 'F0'  # F0 .. F7, F0+ .. F7+: sets what is None here.
@@ -63,6 +64,13 @@ def get_config() -> ml_collections.ConfigDict:
     optimizer.agc_clipping = 0.01  # Gradient norm to parameter norm of a unit, at most; inf: any.
     optimizer.agc_eps = 1e-3  # Least parameter norm that a unit counts with.
     optimizer.ema_decay = 0.99999  # What the decay of the parameters' average grows to.
+    optimizer.freeze = (
+        ''  # Regular expression: parameters 'module/name' that it is found in stay as they are.
+    )
+
+    config.sam = sam = ml_collections.ConfigDict()
+    sam.rho = 0.0  # Length of the step up to a sharper point, in the parameters' unit; 0: no SAM.
+    sam.ascent_fraction = 0.2  # Share of each device's batch that says which way is up.
 
     config.eval = evaluation = ml_collections.ConfigDict()
     evaluation.batch_size = placeholder(int)  # Over all devices; None: 32 on each.

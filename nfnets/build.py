@@ -17,6 +17,7 @@ from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source, load_source
 from nfnets.evaluate import Results, evaluate, make_eval_step
 from nfnets.models.nfnet import make_network
+from nfnets.optim.freeze import frozen_by
 from nfnets.optim.optimizer import make_optimizer, warmup_cosine
 from nfnets.train_step import TrainStep, make_train_step
 
@@ -50,6 +51,7 @@ def optimizer(config: Config) -> optax.GradientTransformation:
         weight_decay=config.optimizer.weight_decay,
         agc_clipping=config.optimizer.agc_clipping,
         agc_eps=config.optimizer.agc_eps,
+        is_frozen=frozen_by(config.optimizer.freeze),
     )
 
 
@@ -71,6 +73,9 @@ def train_step(config: Config) -> TrainStep:
         label_smoothing=config.train.label_smoothing,
         precision=config.train.precision,
         ema_decay=config.optimizer.ema_decay,
+        sam_rho=config.sam.rho,
+        sam_ascent_fraction=config.sam.ascent_fraction,
+        is_frozen=frozen_by(config.optimizer.freeze),
     )
 
 

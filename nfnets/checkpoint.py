@@ -10,6 +10,11 @@ import orbax.checkpoint as ocp
 from nfnets.train_state import TrainState
 
 
+def has_checkpoint(directory: Path) -> bool:
+    """Whether a directory holds a complete checkpoint; it need not exist."""
+    return directory.is_dir() and any(entry.name.isdigit() for entry in directory.iterdir())
+
+
 class Checkpoints:
     """The checkpoints of one run: written off the training thread, atomic, the last few kept."""
 

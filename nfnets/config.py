@@ -73,6 +73,8 @@ _RULES: dict[str, _Rule] = {
     'optimizer.agc_clipping': _POSITIVE,
     'optimizer.agc_eps': _POSITIVE,
     'optimizer.ema_decay': _SHARE,
+    'sam.rho': _NOT_NEGATIVE,
+    'sam.ascent_fraction': (lambda v: 0 < v <= 1, 'above 0 and up to 1'),
     'eval.batch_size': _POSITIVE,
     'eval.every_epochs': _POSITIVE,
     'eval.every_steps': _POSITIVE,

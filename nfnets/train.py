@@ -2,18 +2,22 @@
 
 from pathlib import Path
 
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import ml_collections
 
 from nfnets import build, parallel
 from nfnets import config as config_lib
-from nfnets.checkpoint import Checkpoints
+from nfnets.checkpoint import Checkpoints, has_checkpoint
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.evaluate import Results
+from nfnets.finetune import start_from
+from nfnets.optim.freeze import check_pattern
 from nfnets.report import MetricsWriter, StepReport, flat_results, replace_file, summary
 from nfnets.train_state import TrainState, init_train_state
 from nfnets.train_step import parameter_names
+from nfnets.weights.load import load_checkpoint
 from nfnets.weights.workdir import CHECKPOINTS, CONFIG, read_class_names, write_class_names
 
 
@@ -42,15 +46,20 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> Resu
         num_classes=len(train_source.class_names),
         num_devices=jax.device_count(),
     )
-    claim(workdir, config, train_source.class_names)
+    class_names = train_source.class_names
+    check_workdir(workdir, config, class_names)
 
     # ------------------------------------------------------- State, new or as it was left
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
-    state = init_state(config, init_key)
+    is_new = not has_checkpoint(workdir / CHECKPOINTS)
+    params, started = start_params(config, init_key, class_names, is_new)
+    state = init_train_state(params, build.optimizer(config))
     position = 0
+    claim(workdir, config, class_names)
     checkpoints = Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep)
-    if checkpoints.latest_step() is not None:
+    if not is_new:
         state, position = checkpoints.restore(state)
+        started = f'going on from step {int(state.step)}'
     start_step = int(state.step)
     state = parallel.replicate(state)
 
@@ -68,7 +77,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> Resu
         schedule=build.schedule(config),
         parameter_names=parameter_names(state.params),
     )
-    report.say(describe(config, state, len(train_source), len(eval_source)))
+    report.say(describe(config, state, len(train_source), len(eval_source)) + started)
 
     # ------------------------------------------------------- The loop
     results: Results = {}
@@ -106,32 +115,56 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> Resu
     return results
 
 
-def init_state(config: ml_collections.FrozenConfigDict, key: jax.Array) -> TrainState:
-    """The state before the first step, from a random key."""
-    images = jnp.zeros((1, config.data.train_size, config.data.train_size, 3))
-    params = jax.jit(build.network(config).init, static_argnums=2)(key, images, False)
-    return init_train_state(params, build.optimizer(config))
+def start_params(
+    config: ml_collections.FrozenConfigDict, key: jax.Array, class_names: tuple[str, ...], is_new: bool
+) -> tuple[hk.Params, str]:
+    """The parameters of a new run, and what to say of them; of one that goes on, parameters of that form.
+
+    Raises:
+      InputError: a checkpoint that the run is to start from, or a pattern of what to freeze, does not fit.
+    """
+    weights = load_checkpoint(config.init_from) if is_new and config.init_from is not None else None
+    network = build.network(config)
+    params = jax.jit(network.init, static_argnums=2)(key, jnp.zeros((1, 32, 32, 3)), False)
+    check_pattern(config.optimizer.freeze, parameter_names(params))
+    if weights is None:
+        return params, f'{config.train.steps} steps to go'
+    return start_from(weights, params, class_names=class_names, activation=config.model.activation)
+
+
+def check_workdir(
+    workdir: Path, config: ml_collections.FrozenConfigDict, class_names: tuple[str, ...]
+) -> None:
+    """Refuses a working directory that holds a run of another config, or on other classes.
+
+    Raises:
+      InputError: it does, or it cannot be read.
+    """
+    path = workdir / CONFIG
+    try:
+        if not path.exists():
+            return
+        config_lib.check_same_run(config, path.read_text(), str(path))
+    except OSError as error:
+        raise InputError(f'workdir {workdir} cannot be used: {error}') from error
+    if read_class_names(workdir) not in (None, class_names):
+        raise InputError(f'workdir {workdir} is of a run on other classes than the data has now')
 
 
 def claim(
     workdir: Path, config: ml_collections.FrozenConfigDict, class_names: tuple[str, ...] | None
 ) -> None:
-    """Makes a working directory this run's own, unless it holds a run of another config or other classes.
+    """Makes a working directory this run's own: writes its config and, where known, names of classes.
 
     Raises:
-      InputError: it does, or it cannot be written to.
+      InputError: it cannot be written to.
     """
-    path = workdir / CONFIG
     try:
-        if path.exists():
-            config_lib.check_same_run(config, path.read_text(), str(path))
-            if read_class_names(workdir) not in (None, class_names):
-                raise InputError(f'workdir {workdir} is of a run on other classes than the data has now')
         if jax.process_index() == 0:
             workdir.mkdir(parents=True, exist_ok=True)
             if class_names is not None:
                 write_class_names(workdir, class_names)
-            replace_file(path, config_lib.to_json(config))
+            replace_file(workdir / CONFIG, config_lib.to_json(config))
     except OSError as error:
         raise InputError(f'workdir {workdir} cannot be used: {error}') from error
 
@@ -139,14 +172,12 @@ def claim(
 def describe(
     config: ml_collections.FrozenConfigDict, state: TrainState, train_size: int, eval_size: int
 ) -> str:
-    """What is about to run, for people."""
+    """What is about to run, for people; how it starts follows."""
     num_params = sum(p.size for p in jax.tree.leaves(state.params))
-    step = int(state.step)
     return (
         f'{config.model.variant}, {num_params:,} parameters, {config.train.precision}, on '
         f'{jax.device_count()} {jax.devices()[0].platform} devices; {train_size:,} images to train '
         f'on, {eval_size:,} to evaluate on; '
-        + (f'going on from step {step}' if step else f'{config.train.steps} steps to go')
     )
 
 

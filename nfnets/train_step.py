@@ -10,7 +10,9 @@ import optax
 from nfnets import losses, parallel
 from nfnets.data.augment import AugmentedBatch
 from nfnets.optim.ema import update_ema
-from nfnets.optim.optimizer import clipped_fraction
+from nfnets.optim.freeze import Predicate
+from nfnets.optim.optimizer import clipped_fraction, mask
+from nfnets.optim.sam import sam_value_and_grad
 from nfnets.train_state import TrainState
 
 Metrics = dict[str, jax.Array]
@@ -27,6 +29,9 @@ def make_train_step(
     label_smoothing: float,
     precision: str,
     ema_decay: float,
+    sam_rho: float,
+    sam_ascent_fraction: float,
+    is_frozen: Predicate,
 ) -> TrainStep:
     """Builds the parallel training step.
 
@@ -40,6 +45,9 @@ def make_train_step(
         the passes forward and back, the gradients come out in float32 before devices add them up, and
         parameters, optimiser and loss stay in float32.
       ema_decay: what the decay of the parameters' average grows to.
+      sam_rho: as of `sam_value_and_grad`, and so is the fraction.
+      sam_ascent_fraction: of this device's batch.
+      is_frozen: whether a parameter, by module and name, is a constant; its gradient is zero, and free.
 
     Returns:
       (state, batch, key) to (state, metrics). The batch has 'images' uint8 [D, M, H, W, 3] and
@@ -50,6 +58,9 @@ def make_train_step(
     dtype = jnp.dtype(precision)
 
     def loss_fn(params: hk.Params, batch: AugmentedBatch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        params = jax.tree.map(
+            lambda p, frozen: jax.lax.stop_gradient(p) if frozen else p, params, mask(params, is_frozen)
+        )
         cast_params = jax.tree.map(lambda p: p.astype(dtype), params)
         out = network.apply(cast_params, key, batch.images.astype(dtype), True)
         targets = losses.soft_targets(
@@ -61,13 +72,14 @@ def make_train_step(
         )
         return jnp.mean(losses.cross_entropy(out['logits'], targets)), out['logits']
 
+    value_and_grad = sam_value_and_grad(loss_fn, rho=sam_rho, ascent_fraction=sam_ascent_fraction)
+
     def train_step(
         state: TrainState, batch: dict[str, jax.Array], run_key: jax.Array
     ) -> tuple[TrainState, Metrics]:
         key = parallel.device_key(jax.random.fold_in(run_key, state.step))
         augment_key, network_key = jax.random.split(key)
         augmented = augment(augment_key, batch['images'], batch['labels'])
-        value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
         (loss, logits), grads = value_and_grad(state.params, augmented, network_key)
         correct = jnp.argmax(logits, axis=-1) == augmented.labels
         loss, top_1, grads = parallel.mean((loss, jnp.mean(correct), grads))

@@ -50,10 +50,10 @@ def test_what_is_given_explicitly_stays():
     assert config.train.epochs == pytest.approx(50 * 4096 / 1_281_167)
 
 
-def test_a_complete_config_is_frozen_and_has_no_gap_but_the_directory():
+def test_a_complete_config_is_frozen_and_has_no_gap_but_what_is_optional():
     config = config_lib.complete(default.get_config(), **IMAGENET)
     gaps = [key for key, value in config_lib.flatten(config.to_dict()).items() if value is None]
-    assert gaps == ['data.dir']
+    assert gaps == ['data.dir', 'init_from']
     with pytest.raises(AttributeError):
         config.train.steps = 1
 

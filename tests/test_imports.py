@@ -25,6 +25,7 @@ ORDER = [
     'weights',
     'build',
     'score',
+    'finetune',
     'predict',
     'train',
     'convert',

@@ -15,6 +15,8 @@ import pytest
 import tiny_imagenet
 
 from configs import digits
+from nfnets import load_checkpoint
+from nfnets.data.digits import DigitsSource
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.train import train_and_evaluate
 
@@ -239,3 +241,88 @@ def test_broken_images_of_a_folder_are_named_or_counted(tmp_path):
     assert results['eval']['num_examples'] == 9
     (evaluation,) = [line for line in _metrics(tmp_path / 'run') if 'eval/top_1' in line]
     assert evaluation['train/skipped_images'] == 2  # Two epochs of 24.
+
+
+def _digits_folder(folder, classes):
+    """PNG files of some of the digits, as DIR/train/CLASS and DIR/val/CLASS."""
+    for split, name in (('train', 'train'), ('eval', 'val')):
+        source = DigitsSource(split)
+        for index in range(len(source)):
+            encoded, label = source.read(index)
+            if label in classes and index < 160:
+                path = folder / name / str(label) / f'{index}.png'
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(encoded)
+    return {
+        **TINY,
+        'data.source': 'folder',
+        'data.dir': str(folder),
+        'data.eval_split': 'val',
+        'train.steps': 4,
+    }
+
+
+def test_a_run_on_other_classes_starts_from_another_runs_average_and_leaves_what_is_frozen(
+    undisturbed, tmp_path, capfd
+):
+    before = load_checkpoint(undisturbed[0]).ema_params
+    settings = _digits_folder(tmp_path / 'data', {7, 8, 9})
+    frozen = {**settings, 'init_from': str(undisturbed[0]), 'optimizer.freeze': '^(?!NFNet/~/linear/)'}
+    train_and_evaluate(_config(frozen), tmp_path / 'run')
+    assert 'with a new classifier for 3 classes' in capfd.readouterr().out
+    after = load_checkpoint(tmp_path / 'run')
+    assert after.about.class_names == ('7', '8', '9')
+    fresh = after.params.pop('NFNet/~/linear')
+    assert fresh['b'].shape == (3,)
+    assert np.abs(fresh['b']).max() > 0  # Zero at the start: trained.
+    before.pop('NFNet/~/linear')
+    jax.tree.map(np.testing.assert_array_equal, after.params, before)
+
+    # Going on needs the file that it started from no more.
+    (tmp_path / 'run' / 'config.json').write_text(
+        (tmp_path / 'run' / 'config.json').read_text().replace(str(undisturbed[0]), str(tmp_path / 'gone'))
+    )
+    train_and_evaluate(_config({**frozen, 'init_from': str(tmp_path / 'gone')}), tmp_path / 'run')
+    assert 'already complete at step 4' in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('changed', 'told'),
+    [
+        ({'init_from': '/none.npz'}, r'/none\.npz cannot be read'),
+        ({'optimizer.freeze': 'head'}, r'optimizer\.freeze=head is found in no parameter'),
+    ],
+)
+def test_a_start_that_cannot_be_made_writes_nothing(changed, told, tmp_path):
+    with pytest.raises(InputError, match=told):
+        train_and_evaluate(_config({**TINY, **changed}), tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_checkpoint_of_another_network_writes_nothing(undisturbed, tmp_path):
+    with pytest.raises(InputError, match=r"does not fit the network.*--config\.model\.widths='\(16,32\)'"):
+        train_and_evaluate(
+            _config({**TINY, 'model.widths': (32, 32), 'init_from': str(undisturbed[0])}), tmp_path / 'run'
+        )
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_workdir_of_other_classes_is_refused(tmp_path):
+    settings = _digits_folder(tmp_path / 'data', {7, 8})
+    train_and_evaluate(
+        _config({**settings, 'train.steps': 1, 'optimizer.warmup_steps': 0.0}), tmp_path / 'run'
+    )
+    for split in ('train', 'val'):
+        (tmp_path / 'data' / split / '8').rename(tmp_path / 'data' / split / 'eight')
+    with pytest.raises(InputError, match='on other classes than the data has now'):
+        train_and_evaluate(
+            _config({**settings, 'train.steps': 1, 'optimizer.warmup_steps': 0.0}), tmp_path / 'run'
+        )
+
+
+def test_sam_of_the_config_looks_at_a_higher_loss(undisturbed, tmp_path):
+    settings = {'train.steps': 1, 'optimizer.warmup_steps': 0.0, 'sam.rho': 0.5, 'sam.ascent_fraction': 1.0}
+    train_and_evaluate(_config({**TINY, **settings}), tmp_path / 'run')
+    climbed, ordinary = _metrics(tmp_path / 'run')[0], _metrics(undisturbed[0])[0]
+    assert climbed['step'] == ordinary['step'] == 1
+    assert climbed['train/loss'] > ordinary['train/loss'] * 1.01

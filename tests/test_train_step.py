@@ -9,6 +9,7 @@ import pytest
 
 from nfnets import parallel
 from nfnets.data.augment import AugmentedBatch
+from nfnets.optim.freeze import frozen_by
 from nfnets.optim.optimizer import make_optimizer
 from nfnets.train_state import init_train_state
 from nfnets.train_step import make_train_step, parameter_names
@@ -39,9 +40,10 @@ def _batch():
     return {'images': images, 'labels': rng.integers(0, CLASSES, 16).astype(np.int32)}
 
 
-def _run(precision, steps=2, dtypes=None, augment=_augment, learning_rate=0.1):
+def _run(precision='float32', steps=2, dtypes=None, augment=_augment, learning_rate=0.1, rho=0.0, freeze=''):
     network = _network(dtypes)
-    optimizer = make_optimizer(learning_rate, **SEEN)
+    is_frozen = frozen_by(freeze)
+    optimizer = make_optimizer(learning_rate, **SEEN, is_frozen=is_frozen)
     params = network.init(jax.random.key(1), jnp.zeros((1, 2, 2, 3)), True)
     params = jax.tree.map(lambda p: p + 0.1, params)
     start = jax.tree.map(np.array, params)
@@ -53,6 +55,9 @@ def _run(precision, steps=2, dtypes=None, augment=_augment, learning_rate=0.1):
         label_smoothing=0.1,
         precision=precision,
         ema_decay=0.99999,
+        sam_rho=rho,
+        sam_ascent_fraction=0.5,
+        is_frozen=is_frozen,
     )
     state = parallel.replicate(init_train_state(params, optimizer))
     history = []
@@ -62,8 +67,27 @@ def _run(precision, steps=2, dtypes=None, augment=_augment, learning_rate=0.1):
     return start, jax.device_get(state), history
 
 
-def _oracle(params, steps):
-    """Two steps in float64: gradient of softmax cross-entropy by its formula, then the paper's chain."""
+def _gradients(w, b, x, targets):
+    """Of the mean softmax cross-entropy, by its formula, and the loss."""
+    logits = x @ w + b
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    return x.T @ (p - targets) / len(x), (p - targets).mean(0), -np.sum(targets * np.log(p), axis=1).mean()
+
+
+def _sam_gradients(w, b, x, targets, rho):
+    """Each of the eight devices climbs by the first of its two examples; the mean of their gradients."""
+    results = []
+    for device in range(8):
+        own = slice(2 * device, 2 * device + 2)
+        u_w, u_b, _ = _gradients(w, b, x[own][:1], targets[own][:1])
+        scale = rho / np.sqrt(np.sum(u_w**2) + np.sum(u_b**2))
+        results.append(_gradients(w + scale * u_w, b + scale * u_b, x[own], targets[own]))
+    return [np.mean(values, axis=0) for values in zip(*results, strict=True)]
+
+
+def _oracle(params, steps, rho=0.0):
+    """Two steps in float64: gradients, then the paper's chain."""
     batch = _batch()
     x = batch['images'].reshape(16, -1) / 255.0
     one_hot = np.eye(CLASSES)[batch['labels']]
@@ -73,11 +97,8 @@ def _oracle(params, steps):
     ema_w, m_w, m_b = w, 0.0, 0.0
     losses = []
     for t in range(steps):
-        logits = x @ w + b
-        p = np.exp(logits - logits.max(1, keepdims=True))
-        p /= p.sum(1, keepdims=True)
-        losses.append(-np.sum(targets * np.log(p), axis=1).mean())
-        g_w, g_b = x.T @ (p - targets) / 16, (p - targets).mean(0)
+        g_w, g_b, loss = _sam_gradients(w, b, x, targets, rho) if rho else _gradients(w, b, x, targets)
+        losses.append(loss)
         limit_w = 0.01 * np.maximum(np.linalg.norm(w, axis=0), 1e-3)
         g_w = g_w * np.minimum(1, limit_w / np.linalg.norm(g_w, axis=0))
         g_b = g_b * min(1, 0.01 * max(np.linalg.norm(b), 1e-3) / np.linalg.norm(g_b))
@@ -90,7 +111,7 @@ def _oracle(params, steps):
 
 
 def test_two_steps_on_eight_devices_are_those_of_the_formula():
-    start, state, history = _run('float32')
+    start, state, history = _run()
     w, b, ema_w, losses = _oracle(start, 2)
     assert int(state.step) == 2
     np.testing.assert_allclose(state.params['head']['w'], w, rtol=1e-5)
@@ -100,8 +121,30 @@ def test_two_steps_on_eight_devices_are_those_of_the_formula():
     assert history[0]['agc_clipped_fraction'] == 1.0
 
 
+def test_with_sam_every_device_climbs_by_its_own_part_of_the_batch():
+    start, state, history = _run(rho=0.5)
+    w, b, _, losses = _oracle(start, 2, rho=0.5)
+    np.testing.assert_allclose(state.params['head']['w'], w, rtol=1e-5)
+    np.testing.assert_allclose(state.params['head']['b'], b, rtol=1e-5)
+    np.testing.assert_allclose([m['loss'] for m in history], losses, rtol=1e-5)
+    without, *_ = _oracle(start, 2)
+    assert np.abs(w - without).max() > 1e-4
+
+
+def test_what_is_frozen_stays_and_the_rest_moves_as_before():
+    start, state, history = _run(freeze='/w$')
+    _, b, *_ = _oracle(start, 1)
+    np.testing.assert_array_equal(state.params['head']['w'], start['head']['w'])
+    np.testing.assert_allclose(state.ema_params['head']['w'], start['head']['w'], rtol=1e-6)
+    assert np.abs(state.params['head']['b'] - start['head']['b']).max() > 1e-4
+    _, once, first = _run(freeze='/w$', steps=1)
+    np.testing.assert_allclose(once.params['head']['b'], b, rtol=1e-5)
+    assert first[0]['grad_sum_squares'][1] == 0.0  # Of head/w.
+    assert history[0]['agc_clipped_fraction'] == 1.0  # Of what is trained.
+
+
 def test_metrics_hold_a_squared_gradient_norm_for_each_named_parameter():
-    start, _, history = _run('float32', steps=1)
+    start, _, history = _run(steps=1)
     assert parameter_names(start) == ['head/b', 'head/w']
     assert history[0]['grad_sum_squares'].shape == (2,)
     assert optax.tree.norm(start) == pytest.approx(history[0]['param_norm'], rel=0.05)
@@ -124,5 +167,5 @@ def test_every_step_draws_anew():
         ratio = jnp.full(labels.shape, jax.random.uniform(key))
         return AugmentedBatch(images.astype(jnp.float32) / 255, labels, (labels + 1) % CLASSES, ratio)
 
-    _, _, history = _run('float32', steps=3, augment=noisy, learning_rate=0.0)
+    _, _, history = _run(steps=3, augment=noisy, learning_rate=0.0)
     assert len({float(m['loss']) for m in history}) == 3

@@ -6,6 +6,7 @@ import jax
 import optax
 
 from nfnets.optim.agc import adaptive_grad_clip
+from nfnets.optim.freeze import Predicate, nothing_frozen
 
 _NOT_DECAYED = frozenset({'gain', 'bias', 'b', 'skip_gain'})
 
@@ -50,6 +51,7 @@ def make_optimizer(
     weight_decay: float,
     agc_clipping: float,
     agc_eps: float,
+    is_frozen: Predicate = nothing_frozen,
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent as the NFNets are trained with.
 
@@ -61,15 +63,21 @@ def make_optimizer(
       weight_decay: factor of the parameters.
       agc_clipping: largest ratio of a unit's gradient norm to its parameters' norm.
       agc_eps: least parameter norm of a unit.
+      is_frozen: whether a parameter, by module and name, is never changed.
 
     Returns:
       An `optax.GradientTransformation`; its update needs `params`.
     """
+
+    def is_clipped_here(module_name: str, name: str) -> bool:
+        return is_clipped(module_name, name) and not is_frozen(module_name, name)
+
     return optax.chain(
-        optax.masked(adaptive_grad_clip(agc_clipping, agc_eps), lambda params: mask(params, is_clipped)),
+        optax.masked(adaptive_grad_clip(agc_clipping, agc_eps), lambda params: mask(params, is_clipped_here)),
         optax.add_decayed_weights(weight_decay, lambda params: mask(params, is_decayed)),
         optax.trace(momentum, nesterov=True),
         optax.scale_by_learning_rate(learning_rate),
+        optax.masked(optax.set_to_zero(), lambda params: mask(params, is_frozen)),
     )
 
 

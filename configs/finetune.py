@@ -1,0 +1,28 @@
+"""Fine-tuning as in the paper (arXiv 2102.06171, section 5, appendix A): `--config=configs/finetune.py:F0`.
+
+Give `--config.init_from=CHECKPOINT` and the data. The recipe is for a large set of images, as ImageNet after
+a larger one; for some thousand images there is `configs/finetune_small.py`. Where the paper does not say, as
+of augmentation, ImageNet's recipe stays.
+"""
+
+import ml_collections
+
+from configs import imagenet
+
+
+def get_config(variant: str = 'F0') -> ml_collections.ConfigDict:
+    """The paper's recipe for one variant."""
+    config = imagenet.get_config(variant)
+    config.model.dropout_rate = 0.25
+    config.model.stochastic_depth_rate = 0.1
+
+    config.train.batch_size = 2048
+    config.train.steps = 15_000
+
+    config.optimizer.learning_rate = 0.1  # Whatever the batch.
+    config.optimizer.warmup_steps = 5000.0
+    config.optimizer.weight_decay = 1e-5
+    config.sam.rho = 0.05
+
+    config.eval.every_steps = 1000
+    return config

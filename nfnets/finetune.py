@@ -1,0 +1,53 @@
+"""Starts a run from a checkpoint: all parameters, or all but the classifier where the classes are others."""
+
+from collections.abc import Sequence
+
+import haiku as hk
+import jax.numpy as jnp
+import numpy as np
+
+from nfnets.errors import InputError
+from nfnets.weights.fit import check_params
+from nfnets.weights.load import Weights
+
+_CLASSIFIER = 'NFNet/~/linear'
+
+
+def start_from(
+    weights: Weights, fresh: hk.Params, *, class_names: Sequence[str], activation: str
+) -> tuple[hk.Params, str]:
+    """Puts a checkpoint's parameters into a network's.
+
+    The classifier is kept only for the same classes: as many, and of the same names where the checkpoint
+    tells them. Of a working directory the averaged parameters are taken.
+
+    Args:
+      weights: the checkpoint.
+      fresh: the network's parameters as initialised.
+      class_names: of the data to train on.
+      activation: of the network.
+
+    Returns:
+      The parameters, and a line for people that says what was done.
+
+    Raises:
+      InputError: the checkpoint is of another network.
+    """
+    params, about = weights.choose(ema=weights.ema_params is not None)
+    if about.activation not in (None, activation):
+        raise InputError(
+            f'{weights.path} is of a network with model.activation={about.activation}, not {activation}'
+        )
+    told = f'starting from {weights.path} ({weights.kind})'
+    if _is_of_other_classes(weights, fresh, class_names):
+        params = {**params, _CLASSIFIER: {n: np.asarray(x) for n, x in fresh[_CLASSIFIER].items()}}
+        told += f', with a new classifier for {len(class_names)} classes'
+    check_params(params, fresh, str(weights.path))
+    return {m: {n: jnp.asarray(params[m][n]) for n in names} for m, names in fresh.items()}, told
+
+
+def _is_of_other_classes(weights: Weights, fresh: hk.Params, class_names: Sequence[str]) -> bool:
+    held = weights.params.get(_CLASSIFIER, {}).get('b')
+    if held is not None and held.shape != fresh[_CLASSIFIER]['b'].shape:
+        return True
+    return weights.about.class_names not in (None, tuple(class_names))

@@ -1,0 +1,58 @@
+"""What a run that starts from a checkpoint starts with."""
+
+import jax
+import pytest
+import tiny_network
+
+from nfnets import Weights
+from nfnets.errors import InputError
+from nfnets.finetune import start_from
+from nfnets.weights.about import About
+
+CLASSIFIER = 'NFNet/~/linear'
+
+
+def _start(about=None, num_classes=3, class_names=('a', 'b', 'c'), activation='gelu', **settings):
+    held = tiny_network.params(seed=1)
+    fresh = tiny_network.params(num_classes=num_classes, seed=2)
+    weights = Weights('x.npz', 'npz', held, about or About(), **settings)
+    params, told = start_from(weights, fresh, class_names=class_names, activation=activation)
+    return held, fresh, jax.device_get(params), told
+
+
+@pytest.mark.parametrize('about', [About(), About(('a', 'b', 'c'), activation='gelu')])
+def test_on_the_same_classes_everything_is_taken(about):
+    held, _, params, told = _start(about)
+    tiny_network.assert_same(params, held)
+    assert told == 'starting from x.npz (npz)'
+
+
+@pytest.mark.parametrize(
+    ('about', 'class_names'), [(About(), tuple('abcde')), (About(('a', 'b', 'd')), ('a', 'b', 'c'))]
+)
+def test_on_other_classes_the_classifier_is_new(about, class_names):
+    held, fresh, params, told = _start(about, len(class_names), class_names)
+    tiny_network.assert_same({CLASSIFIER: params.pop(CLASSIFIER)}, {CLASSIFIER: fresh[CLASSIFIER]})
+    held.pop(CLASSIFIER)
+    tiny_network.assert_same(params, held)
+    assert told == f'starting from x.npz (npz), with a new classifier for {len(class_names)} classes'
+
+
+def test_of_a_run_the_average_is_taken():
+    average = tiny_network.params(seed=7)
+    _, _, params, _ = _start(ema_params=average)
+    tiny_network.assert_same(params, average)
+
+
+def test_another_network_is_refused():
+    with pytest.raises(InputError, match=r'with model\.activation=relu, not gelu'):
+        _start(About(activation='relu'))
+    params = tiny_network.params()
+    del params['NFNet/~/final_conv']
+    with pytest.raises(InputError, match=r'x does not fit the network.*Missing: NFNet/~/final_conv/'):
+        start_from(
+            Weights('x', 'npz', params, About()),
+            tiny_network.params(),
+            class_names=('a', 'b', 'c'),
+            activation='gelu',
+        )
