@@ -2,7 +2,6 @@
 
 import difflib
 import functools
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -11,16 +10,13 @@ from pathlib import Path
 import ml_collections
 from absl import app, flags, logging
 
+from nfnets import host
 from nfnets.config import flatten, get
 from nfnets.errors import InputError, TrainingStopped
 
-# TensorFlow, imported later, only decodes images here; it need not talk of what it could do besides.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
-
 
 def run(main: Callable[[Sequence[str]], None], settings: ml_collections.ConfigDict) -> None:
-    """Parses the flags and calls `main`; does not return.
+    """Parses the flags and calls `main`; does not return. On a CPU the process may first start anew.
 
     Exit status 2 and one line for a mistake in flags, settings, data or working directory; 1 and one
     line when training had to stop.
@@ -30,6 +26,7 @@ def run(main: Callable[[Sequence[str]], None], settings: ml_collections.ConfigDi
       settings: a config with every key there is, to name the one that a mistyped key was meant to be.
     """
 
+    host.tune()
     app.run(
         lambda argv: guard(functools.partial(main, argv)),
         flags_parser=lambda argv: _parse(list(argv), settings),

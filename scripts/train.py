@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clon
 
 from configs import default
 from nfnets import cli
-from nfnets.train import train_and_evaluate
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, as FILE or FILE:VARIANT.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Directory for checkpoints and metrics.', required=True)
@@ -26,6 +25,8 @@ flags.mark_flag_as_required('config')
 
 def main(argv: Sequence[str]) -> None:
     del argv
+    from nfnets.train import train_and_evaluate  # Late: cli.run may start the process anew before.
+
     train_and_evaluate(_CONFIG.value, Path(_WORKDIR.value))
 
 

@@ -11,6 +11,9 @@ os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_p
 import jax
 import pytest
 
+from nfnets import host
+
+os.environ['XLA_FLAGS'] = host.settings(os.environ)['XLA_FLAGS']  # As the scripts run, and faster.
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 
