@@ -59,6 +59,24 @@ def test_a_constant_weight_standardizes_to_zero_not_to_nan():
     np.testing.assert_allclose(w, np.zeros(w.shape), atol=1e-4)
 
 
+def test_the_gradient_of_standardization_is_that_of_its_formula():
+    # By central differences of the formula in NumPy; the third channel lies below the floor.
+    rng = np.random.default_rng(0)
+    w, gain, cotangent = rng.normal(size=(3, 2, 4, 5)), rng.normal(size=5), rng.normal(size=(3, 2, 4, 5))
+    w[..., 2] = 0.3 + 1e-4 * rng.normal(size=w.shape[:3])
+    with jax.enable_x64(True):
+        _, vjp = jax.vjp(standardize_weight, jnp.asarray(w), jnp.asarray(gain))
+        actual_w, actual_gain = vjp(jnp.asarray(cotangent))
+    step = 1e-6
+    for index in np.ndindex(w.shape):
+        moved = np.zeros_like(w)
+        moved[index] = step
+        difference = _standardized(w + moved, gain) - _standardized(w - moved, gain)
+        np.testing.assert_allclose(actual_w[index], np.sum(difference * cotangent) / (2 * step), atol=1e-6)
+    expected = np.sum(_standardized(w, np.ones(5)) * cotangent, axis=(0, 1, 2))
+    np.testing.assert_allclose(actual_gain, expected, rtol=1e-10)
+
+
 def test_weights_start_with_variance_one_over_fan_in():
     network = hk.transform(lambda y: WSConv2D(512, 3, name='conv')(y))
     params = network.init(jax.random.key(0), jnp.zeros((1, 4, 4, 64)))['conv']
