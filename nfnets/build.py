@@ -34,6 +34,8 @@ def network(config: Config) -> hk.Transformed:
         config_lib.make_variant(config),
         stochastic_depth_rate=config.model.stochastic_depth_rate,
         activation=config.model.activation,
+        scan=config.model.scan,
+        remat=config.model.remat,
     )
 
 

@@ -47,6 +47,7 @@ def settings(arguments: argparse.Namespace) -> Any:
     config.train.precision = arguments.precision
     config.data.train_size = arguments.image_size
     config.augment.partners = 'batch'
+    config.model.scan, config.model.remat = arguments.scan, arguments.remat
     config.sam.rho = 0.05 if arguments.sam else 0.0
     if not arguments.augment:
         config.augment.mixup_alpha = 0.0
@@ -223,14 +224,16 @@ def parse() -> argparse.Namespace:
         command.add_argument('--batch', type=int, default=8, help='images on each device')
         command.add_argument('--image-size', type=int, help="px; the variant's own if left out")
         command.add_argument('--precision', default='float32', choices=('float32', 'bfloat16'))
+        command.add_argument('--scan', action='store_true', help='model.scan')
         command.add_argument('--rounds', type=int, default=10, help='times that each is run; 0: only compile')
         command.add_argument('--against', choices=('timm', 'xla'))
     step = commands.choices['step']
+    step.add_argument('--remat', action='store_true', help='model.remat')
     step.add_argument('--sam', action='store_true', help="with the paper's sharpness-aware gradient")
     step.add_argument('--augment', action='store_true', help="with the paper's augmentation")
     arguments = parser.parse_args()
     if arguments.command == 'eval':
-        arguments.sam = arguments.augment = False
+        arguments.sam = arguments.augment = arguments.remat = False
     if arguments.image_size is None:
         variant = VARIANTS[arguments.variant]
         arguments.image_size = variant.train_size if arguments.command == 'step' else variant.eval_size

@@ -104,19 +104,17 @@ class SqueezeExcite(hk.Module):
         return jax.nn.sigmoid(self.excite(hidden))[:, None, None, :]
 
 
-class StochasticDepth(hk.Module):
-    """Drops the whole branch of an example at random (Huang et al. 2016, arXiv 1603.09382).
+def stochastic_depth(x: jax.Array, drop_rate: float | jax.Array) -> jax.Array:
+    """Drops the whole branch of an example at random (Huang et al. 2016, arXiv 1603.09382), in training.
 
     As in the released code, what is kept is not divided by the keep probability.
+
+    Args:
+      x: [N, H, W, C].
+      drop_rate: probability of dropping an example, a scalar.
+
+    Returns:
+      The same, examples dropped set to zero.
     """
-
-    def __init__(self, drop_rate: float, name: str | None = None):
-        super().__init__(name=name)
-        self.drop_rate = drop_rate
-
-    def __call__(self, x: jax.Array, is_training: bool) -> jax.Array:
-        """[N, H, W, C] -> the same, examples dropped set to zero; unchanged in evaluation."""
-        if not is_training or self.drop_rate == 0.0:
-            return x
-        kept = jax.random.bernoulli(hk.next_rng_key(), 1.0 - self.drop_rate, (x.shape[0], 1, 1, 1))
-        return x * kept.astype(x.dtype)
+    kept = jax.random.bernoulli(hk.next_rng_key(), 1.0 - drop_rate, (x.shape[0], 1, 1, 1))
+    return x * kept.astype(x.dtype)

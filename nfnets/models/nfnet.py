@@ -5,19 +5,32 @@ the released code gives (tests/golden). Where paper and released code differ, th
 followed: plain ReLU inside squeeze-excite, no division by the keep probability in stochastic depth.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 
 from nfnets.models.activations import ACTIVATIONS, Activation
-from nfnets.models.layers import SqueezeExcite, StochasticDepth, WSConv2D
+from nfnets.models.layers import SqueezeExcite, WSConv2D, stochastic_depth
+from nfnets.models.repeat import run_blocks
 from nfnets.variants import Variant, get_variant
 
 _ALPHA = 0.2  # Scale of each residual branch, so the growth of variance with depth.
 _BOTTLENECK_RATIO = 0.5  # Width of the 3x3 convolutions to the block's.
 _STEM = ((16, 2), (32, 1), (64, 1))  # Channels and stride; a fourth follows, of the stage's width.
+
+
+class BlockSetting(NamedTuple):
+    """What the place of a block in the network fixes.
+
+    Attributes:
+      beta: standard deviation expected of the input.
+      drop_rate: probability of dropping an example's branch in training; None for never.
+    """
+
+    beta: float | jax.Array
+    drop_rate: float | jax.Array | None
 
 
 class NFBlock(hk.Module):
@@ -29,9 +42,7 @@ class NFBlock(hk.Module):
         *,
         stride: int,
         is_transition: bool,
-        beta: float,
         group_width: int,
-        drop_rate: float,
         activation: Activation,
         name: str | None = None,
     ):
@@ -41,17 +52,14 @@ class NFBlock(hk.Module):
           channels: of the output.
           stride: of the first 3x3 convolution; more than 1 only in a transition.
           is_transition: first block of a stage, whose shortcut is a convolution.
-          beta: standard deviation expected of the input.
           group_width: channels of one group of the 3x3 convolutions; the inner width is rounded down
             to a multiple of it.
-          drop_rate: probability of dropping an example's branch in training.
           activation: a variance-preserving one.
           name: of the module.
         """
         super().__init__(name=name)
         self.stride = stride
         self.is_transition = is_transition
-        self.beta = beta
         self.activation = activation
         groups = int(channels * _BOTTLENECK_RATIO) // group_width
         width = groups * group_width
@@ -62,18 +70,18 @@ class NFBlock(hk.Module):
         if is_transition:
             self.conv_shortcut = WSConv2D(channels, 1, name='conv_shortcut')
         self.squeeze_excite = SqueezeExcite(channels, name='squeeze_excite')
-        self.stochastic_depth = StochasticDepth(drop_rate)
 
-    def __call__(self, x: jax.Array, is_training: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, setting: BlockSetting, is_training: bool) -> jax.Array:
         """[N, H, W, I] -> [N, ceil(H / stride), ceil(W / stride), channels]."""
-        out = self.activation(x) * (1 / self.beta)
+        out = self.activation(x) * jnp.asarray(1 / setting.beta, x.dtype)
         shortcut = self._shortcut(out) if self.is_transition else x
         out = self.activation(self.conv0(out))
         out = self.activation(self.conv1(out))
         out = self.activation(self.conv1b(out))
         out = self.conv2(out)
         out = out * 2 * self.squeeze_excite(out)  # 2: the sigmoid's mean is a half at the start.
-        out = self.stochastic_depth(out, is_training)
+        if is_training and setting.drop_rate is not None:
+            out = stochastic_depth(out, setting.drop_rate)
         # Starts at zero: the network begins as its shortcuts (SkipInit, arXiv 2002.10444).
         skip_gain = hk.get_parameter('skip_gain', (), out.dtype, init=jnp.zeros)
         return out * skip_gain * _ALPHA + shortcut
@@ -85,29 +93,33 @@ class NFBlock(hk.Module):
         return self.conv_shortcut(out)
 
 
-def _make_blocks(variant: Variant, stochastic_depth_rate: float, activation: Activation) -> list[NFBlock]:
+Stage = list[tuple[NFBlock, BlockSetting]]
+
+
+def _make_stages(variant: Variant, stochastic_depth_rate: float, activation: Activation) -> list[Stage]:
     # No method of the network: Haiku would put the method's name into the parameters' names.
-    blocks: list[NFBlock] = []
-    num_blocks = sum(variant.depths)
+    stages: list[Stage] = []
+    num_blocks, place = sum(variant.depths), 0
     variance = 1.0
-    for stage, (width, depth) in enumerate(zip(variant.widths, variant.depths, strict=True)):
+    for number, (width, depth) in enumerate(zip(variant.widths, variant.depths, strict=True)):
+        stage: Stage = []
         for index in range(depth):
-            blocks.append(
-                NFBlock(
-                    width,
-                    stride=2 if stage > 0 and index == 0 else 1,
-                    is_transition=index == 0,
-                    beta=variance**0.5,
-                    group_width=variant.group_width,
-                    drop_rate=stochastic_depth_rate * len(blocks) / num_blocks,
-                    activation=activation,
-                    name='nf_block',
-                )
+            block = NFBlock(
+                width,
+                stride=2 if number > 0 and index == 0 else 1,
+                is_transition=index == 0,
+                group_width=variant.group_width,
+                activation=activation,
+                name='nf_block',
             )
+            drop_rate = stochastic_depth_rate * place / num_blocks
+            stage.append((block, BlockSetting(variance**0.5, drop_rate or None)))
+            place += 1
             # A transition's shortcut is itself a convolution of a normalised input, so the
             # variance starts from 1 again; each branch adds alpha^2.
             variance = (1.0 if index == 0 else variance) + _ALPHA**2
-    return blocks
+        stages.append(stage)
+    return stages
 
 
 class NFNet(hk.Module):
@@ -121,6 +133,8 @@ class NFNet(hk.Module):
         dropout_rate: float | None = None,
         stochastic_depth_rate: float = 0.25,
         activation: str = 'gelu',
+        scan: bool = False,
+        remat: bool = False,
         name: str = 'NFNet',
     ):
         """Creates the network.
@@ -133,6 +147,8 @@ class NFNet(hk.Module):
           stochastic_depth_rate: drop rate that would follow the last block; it grows linearly with
             depth, from 0 at the first.
           activation: 'gelu' (the paper's), 'relu' or 'silu'.
+          scan: compile the blocks that are alike in a stage once, see `run_blocks`.
+          remat: compute each block again in the backward pass instead of keeping what is in it.
           name: first part of every parameter's name; the released weights have 'NFNet'.
 
         Raises:
@@ -146,7 +162,8 @@ class NFNet(hk.Module):
         self.stem = [
             WSConv2D(channels, 3, stride, name=f'stem_conv{i}') for i, (channels, stride) in enumerate(stem)
         ]
-        self.blocks = _make_blocks(variant, stochastic_depth_rate, self.activation)
+        self.scan, self.remat = scan, remat
+        self.stages = _make_stages(variant, stochastic_depth_rate, self.activation)
         self.final_conv = WSConv2D(2 * variant.widths[-1], 1, name='final_conv')
         self.linear = hk.Linear(num_classes, w_init=hk.initializers.RandomNormal(stddev=0.01), name='linear')
 
@@ -164,8 +181,16 @@ class NFNet(hk.Module):
         out = self.stem[0](images)
         for conv in self.stem[1:]:
             out = conv(self.activation(out))
-        for block in self.blocks:
-            out = block(out, is_training)
+        for stage in self.stages:
+            for alike in (stage[:1], stage[1:]):  # A stage's first block has another shape.
+                out = run_blocks(
+                    [block for block, _ in alike],
+                    [setting for _, setting in alike],
+                    lambda block, x, setting: block(x, setting, is_training),
+                    out,
+                    scan=self.scan,
+                    remat=self.remat,
+                )
         pool = jnp.mean(self.activation(self.final_conv(out)), axis=(1, 2))
         features = pool
         if is_training and self.dropout_rate > 0.0:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nfnets.models.activations import ACTIVATIONS
-from nfnets.models.layers import SqueezeExcite, StochasticDepth, WSConv2D, standardize_weight
+from nfnets.models.layers import SqueezeExcite, WSConv2D, standardize_weight, stochastic_depth
 
 
 def _standardized(w, gain, eps=1e-4):
@@ -110,10 +110,9 @@ def test_squeeze_excite_is_the_formula_with_a_plain_relu():
 
 
 def test_stochastic_depth_drops_whole_examples_and_rescales_nothing():
-    network = hk.transform(lambda y, training: StochasticDepth(0.25)(y, training))
+    network = hk.transform(lambda y: stochastic_depth(y, 0.25))
     x = jnp.full((4000, 1, 2, 3), 5.0)
-    out = np.asarray(network.apply({}, jax.random.key(0), x, True))
+    out = np.asarray(network.apply({}, jax.random.key(0), x))
     kept = out[:, 0, 0, 0] == 5
     np.testing.assert_array_equal(out, np.where(kept[:, None, None, None], x, 0))
     assert kept.mean() == pytest.approx(0.75, abs=0.03)
-    np.testing.assert_array_equal(network.apply({}, None, x, False), x)

@@ -89,8 +89,8 @@ def test_a_new_network_is_its_shortcuts():
 
 
 def test_drop_rates_grow_linearly_with_depth_from_zero():
-    blocks = hk.transform(lambda: NFNet(10, 'F0', stochastic_depth_rate=0.24).blocks).apply({}, None)
-    rates = [block.stochastic_depth.drop_rate for block in blocks]
+    stages = hk.transform(lambda: NFNet(10, 'F0', stochastic_depth_rate=0.24).stages).apply({}, None)
+    rates = [setting.drop_rate or 0.0 for stage in stages for _, setting in stage]
     np.testing.assert_allclose(rates, 0.24 * np.arange(12) / 12, rtol=1e-12)
 
 
