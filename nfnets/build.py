@@ -1,7 +1,7 @@
 """What a config describes, built. With `nfnets/train.py` the only code that reads settings."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import haiku as hk
 import jax
@@ -117,8 +117,10 @@ def eval_batches(config: Config, examples: Source) -> stream.EvalBatches:
     )
 
 
-def evaluation(config: Config, examples: Source) -> Callable[[Mapping[str, hk.Params]], Results]:
-    """Evaluates sets of parameters by name over all of the examples."""
+def evaluation(
+    config: Config, examples: Source, watch: Callable[[stream.EvalBatches], Iterable[stream.Batch]] = iter
+) -> Callable[[Mapping[str, hk.Params]], Results]:
+    """Evaluates sets of parameters by name over all of the examples; `watch` hands the batches through."""
     eval_step = make_eval_step(network(config))
 
     def run(params_by_name: Mapping[str, hk.Params]) -> Results:
@@ -127,6 +129,6 @@ def evaluation(config: Config, examples: Source) -> Callable[[Mapping[str, hk.Pa
         def expected_examples() -> int:
             return len(examples) - parallel.sum_over_processes(batches.skipped)
 
-        return evaluate(eval_step, params_by_name, batches, expected_examples)
+        return evaluate(eval_step, params_by_name, watch(batches), expected_examples)
 
     return run

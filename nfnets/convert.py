@@ -13,7 +13,7 @@ from nfnets.score import set_network
 from nfnets.train import claim
 from nfnets.train_state import init_train_state
 from nfnets.weights.about import About
-from nfnets.weights.fit import architecture
+from nfnets.weights.fit import require_architecture
 from nfnets.weights.released import Params
 from nfnets.weights.workdir import CHECKPOINTS
 
@@ -33,14 +33,11 @@ def write_workdir(workdir: Path, params: Params, about: About, settings: ml_coll
     Raises:
       InputError: the directory is in use, or the parameters are not an NFNet's.
     """
-    network = architecture(params)
-    if network is None:
-        raise InputError('the parameters are not those of an NFNet')
+    network = require_architecture(params, 'the parameters are not those of an NFNet')
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise InputError(f'{workdir} exists already and is not empty: give another name')
     config = ml_collections.ConfigDict(settings)
-    set_network(config, network)
-    config.model.activation = about.activation or config.model.activation
+    set_network(config, network, about.activation)
     if about.preprocessing is not None:
         config.data.eval_size = about.preprocessing.size
         config.data.eval_margin = about.preprocessing.margin

@@ -6,7 +6,6 @@ import haiku as hk
 import jax.numpy as jnp
 import numpy as np
 
-from nfnets.errors import InputError
 from nfnets.weights.fit import check_params
 from nfnets.weights.load import Weights
 
@@ -33,11 +32,8 @@ def start_from(
     Raises:
       InputError: the checkpoint is of another network.
     """
-    params, about = weights.choose(ema=weights.ema_params is not None)
-    if about.activation not in (None, activation):
-        raise InputError(
-            f'{weights.path} is of a network with model.activation={about.activation}, not {activation}'
-        )
+    params, _ = weights.choose(ema=weights.ema_params is not None)
+    weights.check_activation(activation)
     told = f'starting from {weights.path} ({weights.kind})'
     if _is_of_other_classes(weights, fresh, class_names):
         params = {**params, _CLASSIFIER: {n: np.asarray(x) for n, x in fresh[_CLASSIFIER].items()}}

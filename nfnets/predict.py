@@ -13,7 +13,7 @@ from nfnets.data.picture import read_picture
 from nfnets.data.preprocessing import Preprocessing, default_margin
 from nfnets.errors import InputError
 from nfnets.models.nfnet import make_network, parameter_shapes
-from nfnets.weights.fit import architecture, check_params
+from nfnets.weights.fit import check_params, require_architecture
 from nfnets.weights.load import Weights
 
 _BATCH_SIZE = 8
@@ -53,9 +53,7 @@ class Predictor:
           InputError: the checkpoint holds no NFNet, or none whose size of images is known.
         """
         params, about = weights.choose(ema)
-        network = architecture(params)
-        if network is None:
-            raise InputError(f'{weights.path} holds no whole NFNet')
+        network = require_architecture(params, f'{weights.path} holds no whole NFNet')
         made = make_network(network.num_classes, network.variant, activation=about.activation or 'gelu')
         check_params(params, parameter_shapes(made), str(weights.path))
         if about.class_names is not None and len(about.class_names) != network.num_classes:

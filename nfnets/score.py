@@ -14,11 +14,11 @@ from tqdm import tqdm
 from nfnets import build, parallel
 from nfnets import config as config_lib
 from nfnets.data.source import Source
+from nfnets.data.stream import Batch, EvalBatches
 from nfnets.errors import InputError
-from nfnets.evaluate import evaluate, make_eval_step
 from nfnets.models.nfnet import parameter_shapes
 from nfnets.variants import Variant
-from nfnets.weights.fit import Architecture, architecture, check_params
+from nfnets.weights.fit import Architecture, architecture, check_params, require_architecture
 from nfnets.weights.load import Weights
 
 Result = dict[str, Any]
@@ -50,22 +50,15 @@ def score(config: ml_collections.ConfigDict, weights: Weights, ema: bool = False
         num_classes=len(source.class_names),
         num_devices=jax.device_count(),
     )
-    if about.activation not in (None, config.model.activation):
-        raise InputError(
-            f'{weights.path} is of a network with model.activation={about.activation}, not '
-            f'{config.model.activation}'
-        )
-    network = build.network(config)
-    check_params(params, parameter_shapes(network), str(weights.path))
-    batches = build.eval_batches(config, source)
+    weights.check_activation(config.model.activation)
+    check_params(params, parameter_shapes(build.network(config)), str(weights.path))
     watch = _Watch()
-    bar = tqdm(batches, desc=weights.path.name, unit='batch', disable=jax.process_index() != 0)
-    results = evaluate(
-        make_eval_step(network),
-        {'given': parallel.replicate(jax.tree.map(jnp.asarray, params))},
-        watch(bar),
-        lambda: len(source) - parallel.sum_over_processes(batches.skipped),
-    )
+
+    def watched(batches: EvalBatches) -> Iterator[Batch]:
+        return watch(tqdm(batches, desc=weights.path.name, unit='batch', disable=jax.process_index() != 0))
+
+    evaluate = build.evaluation(config, source, watched)
+    results = evaluate({'given': parallel.replicate(jax.tree.map(jnp.asarray, params))})
     found = architecture(params)
     return {
         'checkpoint': str(weights.path),
@@ -104,17 +97,15 @@ def with_network_of(config: ml_collections.ConfigDict, weights: Weights) -> ml_c
     Raises:
       InputError: the checkpoint holds no NFNet.
     """
-    found = architecture(weights.params)
-    if found is None:
-        raise InputError(f'{weights.path} holds no whole NFNet')
+    found = require_architecture(weights.params, f'{weights.path} holds no whole NFNet')
     config = ml_collections.ConfigDict(config)
-    set_network(config, found)
-    config.model.activation = weights.about.activation or config.model.activation
+    set_network(config, found, weights.about.activation)
     return config
 
 
-def set_network(config: ml_collections.ConfigDict, network: Architecture) -> None:
-    """Makes a config describe a network, by name where it has one."""
+def set_network(config: ml_collections.ConfigDict, network: Architecture, activation: str | None) -> None:
+    """Makes a config describe a network, by name where it has one; activation None leaves the config's."""
+    config.model.activation = activation or config.model.activation
     config.model.num_classes = network.num_classes
     if network.name is not None:
         config.model.variant = network.name
@@ -131,7 +122,7 @@ class _Watch:
         self._ends: list[float] = []
         self._images: list[int] = []
 
-    def __call__(self, batches: Iterable[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+    def __call__(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         self._began = time.perf_counter()
         for batch in batches:
             yield batch

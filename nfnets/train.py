@@ -4,7 +4,6 @@ from pathlib import Path
 
 import haiku as hk
 import jax
-import jax.numpy as jnp
 import ml_collections
 
 from nfnets import build, parallel
@@ -13,6 +12,7 @@ from nfnets.checkpoint import Checkpoints, has_checkpoint
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.evaluate import Results
 from nfnets.finetune import start_from
+from nfnets.models.nfnet import init_params
 from nfnets.optim.freeze import check_pattern
 from nfnets.report import MetricsWriter, StepReport, flat_results, replace_file, summary
 from nfnets.train_state import TrainState, init_train_state
@@ -125,7 +125,7 @@ def start_params(
     """
     weights = load_checkpoint(config.init_from) if is_new and config.init_from is not None else None
     network = build.network(config)
-    params = jax.jit(network.init, static_argnums=2)(key, jnp.zeros((1, 32, 32, 3)), False)
+    params = jax.jit(lambda key: init_params(network, key))(key)
     check_pattern(config.optimizer.freeze, parameter_names(params))
     if weights is None:
         return params, f'{config.train.steps} steps to go'

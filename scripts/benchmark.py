@@ -33,6 +33,7 @@ from nfnets import build, cli, host
 from nfnets import config as config_lib
 from nfnets.cost import network_cost
 from nfnets.models.convolution import only_xla
+from nfnets.models.nfnet import init_params
 from nfnets.train_state import TrainState, init_train_state
 from nfnets.variants import VARIANTS
 
@@ -65,8 +66,7 @@ def our_step(arguments: argparse.Namespace) -> tuple[Timer, dict[str, float]]:
     config = settings(arguments)
 
     def init() -> TrainState:
-        images = jnp.zeros((1, 32, 32, 3))
-        params = build.network(config).init(jax.random.key(0), images, False)
+        params = init_params(build.network(config), jax.random.key(0))
         return init_train_state(params, build.optimizer(config))
 
     shape = (jax.device_count(), arguments.batch, arguments.image_size, arguments.image_size, 3)
@@ -97,7 +97,7 @@ def our_eval(arguments: argparse.Namespace) -> tuple[Timer, dict[str, float]]:
     """The compiled forward pass in evaluation, on one device."""
     config = settings(arguments)
     network, dtype = build.network(config), jnp.dtype(arguments.precision)
-    params = jax.jit(network.init, static_argnums=2)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), False)
+    params = jax.jit(lambda key: init_params(network, key))(jax.random.key(0))
     params = jax.tree.map(lambda p: p.astype(dtype), params)
     shape = (arguments.batch, arguments.image_size, arguments.image_size, 3)
     images = jnp.asarray(np.random.default_rng(0).standard_normal(shape), dtype)
@@ -241,10 +241,10 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    print(json.dumps(measure(parse())))
+    arguments = parse()  # What is mistyped is told before anything is started.
+    host.tune()
+    cli.guard(lambda: print(json.dumps(measure(arguments))))
 
 
 if __name__ == '__main__':
-    parse()  # What is mistyped is told before anything is started.
-    host.tune()
-    cli.guard(main)
+    main()

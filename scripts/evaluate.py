@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
@@ -21,9 +22,7 @@ from ml_collections import config_flags
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clone, not installed.
 
 from configs import default
-from nfnets import cli
-from nfnets.score import Result, score, with_network_of
-from nfnets.weights.load import load_checkpoint
+from nfnets import cli, load_checkpoint
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, as FILE or FILE:VARIANT.')
 _CHECKPOINT = flags.DEFINE_multi_string('checkpoint', None, 'File or working directory.', required=True)
@@ -51,7 +50,7 @@ TIMM = {
 }
 
 
-def table(results: Sequence[Result]) -> str:
+def table(results: Sequence[dict[str, Any]]) -> str:
     """Markdown: what was measured beside what was published."""
     lines = [
         '| checkpoint | variant | style, px | top-1 | top-5 | paper top-1 | top-5 | timm top-1 | top-5 |',
@@ -74,6 +73,8 @@ def table(results: Sequence[Result]) -> str:
 
 def main(argv: Sequence[str]) -> None:
     del argv
+    from nfnets.score import score, with_network_of  # Late: cli.run may start the process anew before.
+
     several = len(_CHECKPOINT.value) > 1
     results = []
     for path in _CHECKPOINT.value:

@@ -24,6 +24,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clone, not installed.
 
+from configs import digits as digits_config
+from nfnets.config import get
 from nfnets.data.digits import DigitsSource
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,23 +38,16 @@ KINDS = {
     f'from scratch, learning rate {SCRATCH_RATE}': 'tab:orange',
 }
 # The network and the pictures of configs/digits.py, whatever the recipe.
+OF_DIGITS = (
+    *('model.widths', 'model.depths', 'model.group_width', 'model.dropout_rate'),
+    *('model.stochastic_depth_rate', 'data.train_size', 'data.eval_size', 'data.eval_margin'),
+    *('data.crop_area', 'data.flip', 'augment.cutmix', 'augment.randaugment_layers', 'train.precision'),
+)
 DIGITS = {
-    'model.widths': '(64,128)',
-    'model.depths': '(1,2)',
-    'model.group_width': 32,
+    **{key: get(digits_config.get_config(), key) for key in OF_DIGITS},
+    'augment.mixup_alpha': 0.0,
     'data.source': 'folder',
     'data.eval_split': 'val',
-    'data.train_size': 32,
-    'data.eval_size': 32,
-    'data.eval_margin': 0,
-    'data.crop_area': '(0.7,1.0)',
-    'data.flip': 'False',
-    'augment.mixup_alpha': 0.0,
-    'augment.cutmix': 'False',
-    'augment.randaugment_layers': 0,
-    'model.dropout_rate': 0.0,
-    'model.stochastic_depth_rate': 0.0,
-    'train.precision': 'float32',
 }
 
 

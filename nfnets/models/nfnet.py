@@ -213,7 +213,11 @@ def make_network(num_classes: int, variant: str | Variant = 'F0', **settings: An
     return hk.transform(forward)
 
 
+def init_params(network: hk.Transformed, key: jax.Array) -> hk.Params:
+    """Initial parameters; those of an NFNet do not depend on the size of the images."""
+    return network.init(key, jnp.zeros((1, 32, 32, 3), jnp.float32), False)
+
+
 def parameter_shapes(network: hk.Transformed) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
     """{module: {name: shape and dtype}} of a network; nothing is computed."""
-    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    return jax.eval_shape(lambda key, x: network.init(key, x, False), jax.random.key(0), images)
+    return jax.eval_shape(lambda key: init_params(network, key), jax.random.key(0))

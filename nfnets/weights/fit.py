@@ -8,7 +8,7 @@ import numpy as np
 
 from nfnets.errors import InputError
 from nfnets.variants import VARIANTS, Variant
-from nfnets.weights.released import Params
+from nfnets.weights.released import Params, block_module
 
 _MOST_NAMED = 4
 _UNKNOWN_SIZE = 224  # Of images, for a network that is none of the family, px.
@@ -39,7 +39,7 @@ def architecture(params: Mapping[str, Mapping[str, np.ndarray]]) -> Architecture
     depths: list[int] = []
     try:
         index = 0
-        while (block := 'NFNet/~/nf_block' + (f'_{index}' if index else '')) in params:
+        while (block := block_module(index)) in params:
             if f'{block}/~/conv_shortcut' in params:
                 widths.append(params[f'{block}/~/conv2']['w'].shape[-1])
                 depths.append(0)
@@ -58,6 +58,18 @@ def architecture(params: Mapping[str, Mapping[str, np.ndarray]]) -> Architecture
             return Architecture(name, variant, num_classes)
     own = Variant(tuple(widths), tuple(depths), _UNKNOWN_SIZE, _UNKNOWN_SIZE, 0.0, 0, group_width)
     return Architecture(None, own, num_classes)
+
+
+def require_architecture(params: Mapping[str, Mapping[str, np.ndarray]], told: str) -> Architecture:
+    """As `architecture`, of parameters that must be an NFNet's.
+
+    Raises:
+      InputError: with the text, if they are not.
+    """
+    found = architecture(params)
+    if found is None:
+        raise InputError(told)
+    return found
 
 
 def check_params(params: Params, expected: Mapping[str, Mapping[str, Any]], path: str) -> None:

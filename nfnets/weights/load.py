@@ -59,6 +59,17 @@ class Weights:
         which = 'ema' if ema else 'raw'
         return self.ema_params if ema else self.params, dataclasses.replace(self.about, parameters=which)
 
+    def check_activation(self, activation: str) -> None:
+        """Refuses to be used in a network of another activation, where the checkpoint tells its own.
+
+        Raises:
+          InputError: names both.
+        """
+        if self.about.activation not in (None, activation):
+            raise InputError(
+                f'{self.path} is of a network with model.activation={self.about.activation}, not {activation}'
+            )
+
 
 def load_checkpoint(path: str | Path) -> Weights:
     """Reads parameters from a released file, a `.npz` of this project, timm's weights or a working directory.

@@ -9,7 +9,7 @@ import numpy as np
 from nfnets.errors import InputError
 from nfnets.weights import about as about_lib
 from nfnets.weights.about import About
-from nfnets.weights.fit import architecture
+from nfnets.weights.fit import require_architecture
 from nfnets.weights.load import METADATA_KEY
 from nfnets.weights.npz import write_npz
 from nfnets.weights.released import Params, write_released
@@ -31,9 +31,7 @@ def save_checkpoint(path: Path, form: str, params: Params, about: About) -> None
     Raises:
       InputError: the path exists or cannot be written, or the parameters are not an NFNet's.
     """
-    network = architecture(params)
-    if network is None:
-        raise InputError('the parameters are not those of an NFNet')
+    network = require_architecture(params, 'the parameters are not those of an NFNet')
     if path.exists():
         raise InputError(f'{path} exists already: remove it first, or give another name')
     metadata = about_lib.to_json(about, variant=network.name, num_classes=network.num_classes)

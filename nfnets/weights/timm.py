@@ -11,7 +11,7 @@ import numpy as np
 
 from nfnets.errors import InputError
 from nfnets.weights.pickles import Refused
-from nfnets.weights.released import Params
+from nfnets.weights.released import Params, block_module
 from nfnets.weights.torch_files import StateDict
 
 _NETWORK = 'NFNet/~/'
@@ -40,10 +40,6 @@ def _block_index(module: str) -> int | None:
     return int(found[1] or 0) if found else None
 
 
-def _our_block(index: int) -> str:
-    return f'{_NETWORK}nf_block' + (f'_{index}' if index else '')
-
-
 def to_timm(params: Mapping[str, Mapping[str, np.ndarray]]) -> StateDict:
     """Parameters of an NFNet as timm's state_dict.
 
@@ -69,7 +65,7 @@ def _places(params: Mapping[str, Mapping[str, np.ndarray]]) -> dict[int, tuple[i
     places: dict[int, tuple[int, int]] = {}
     stage, place = -1, 0
     for index in sorted({i for module in params if (i := _block_index(module)) is not None}):
-        if f'{_our_block(index)}/~/conv_shortcut' in params:
+        if f'{block_module(index)}/~/conv_shortcut' in params:
             stage, place = stage + 1, 0
         places[index] = stage, place
         place += 1
@@ -84,7 +80,7 @@ def _timm_name(module: str, name: str, places: dict[int, tuple[int, int]]) -> st
     block = f'stages.{stage}.{place}'
     if name == 'skip_gain':
         return f'{block}.skipinit_gain'
-    layer = module.removeprefix(f'{_our_block(index)}/~/')
+    layer = module.removeprefix(f'{block_module(index)}/~/')
     return f'{block}.{_LAYERS[layer]}.{_VALUES[name]}'
 
 
@@ -134,7 +130,7 @@ def _our_name(timm_name: str, indices: dict[str, int]) -> tuple[str, str]:
         layer, _, value = timm_name.rpartition('.')
         ours = _OUR_OUTER[layer]
         return _NETWORK + ours, _our_value(value, is_linear=ours == 'linear')
-    block = _our_block(indices[found[0]])
+    block = block_module(indices[found[0]])
     rest = timm_name.removeprefix(found[0])
     if rest == 'skipinit_gain':
         return block, 'skip_gain'
