@@ -90,14 +90,19 @@ def make_train_step(
         metrics = {
             'loss': loss,
             'top_1': top_1,
-            'grad_sum_squares': jnp.stack([jnp.sum(g**2) for g in jax.tree.leaves(grads)]),
-            'update_norm': optax.tree.norm(updates),
-            'param_norm': optax.tree.norm(params),
+            'grad_sum_squares': sum_squares(grads),
+            'update_norm': jnp.sqrt(jnp.sum(sum_squares(updates))),
+            'param_norm': jnp.sqrt(jnp.sum(sum_squares(params))),
             'agc_clipped_fraction': clipped_fraction(opt_state),
         }
         return TrainState(state.step + 1, params, ema_params, opt_state), metrics
 
     return parallel.parallelize(train_step, batch_argument=1, donate_argument=0)
+
+
+def sum_squares(tree: hk.Params) -> jax.Array:
+    """Sum of squares of every parameter or gradient, float32 [parameters], as `parameter_names` orders."""
+    return jnp.stack([jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)])
 
 
 def parameter_names(params: hk.Params) -> list[str]:

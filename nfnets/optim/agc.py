@@ -1,9 +1,11 @@
 """Adaptive gradient clipping (Brock et al. 2021, arXiv 2102.06171, section 4.1, equation 3)."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -47,21 +49,29 @@ def adaptive_grad_clip(clipping: float, eps: float = 1e-3) -> optax.GradientTran
     ) -> tuple[optax.Updates, AdaptiveGradClipState]:
         if params is None:
             raise ValueError('adaptive_grad_clip compares with the params: update(updates, state, params)')
-        leaves, treedef = jax.tree.flatten(updates)
-        clipped, counts, units = [], [], 0
-        for grad, param in zip(leaves, jax.tree.leaves(params), strict=True):
-            limit = clipping * jnp.maximum(unitwise_norm(param), eps)
-            norm = unitwise_norm(grad)
-            within = norm <= limit  # False for NaN, which then shows in the whole unit.
-            factor = jnp.where(within, 1.0, limit / jnp.where(within, 1.0, norm))
-            clipped.append((grad.astype(jnp.float32) * factor).astype(grad.dtype))
-            counts.append(jnp.sum(~within))
-            units += norm.size
-        fraction = sum(counts, jnp.zeros((), jnp.int32)) / max(units, 1)
-        state = AdaptiveGradClipState(fraction.astype(jnp.float32))
+        grads, treedef = jax.tree.flatten(updates)
+        if not grads:
+            return updates, state
+        norms = [unitwise_norm(grad) for grad in grads]
+        # All units of all parameters in one vector: a comparison for each parameter would be thousands of
+        # small operations, which XLA's CPU backend takes minutes to compile.
+        norm = _concatenate(norms)
+        limit = clipping * jnp.maximum(_concatenate(map(unitwise_norm, jax.tree.leaves(params))), eps)
+        within = norm <= limit  # False for NaN, which then shows in the whole unit.
+        factor = jnp.where(within, 1.0, limit / jnp.where(within, 1.0, norm))
+        factors = jnp.split(factor, np.cumsum([norm.size for norm in norms])[:-1])
+        clipped = [
+            (grad.astype(jnp.float32) * factor.reshape(norm.shape)).astype(grad.dtype)
+            for grad, factor, norm in zip(grads, factors, norms, strict=True)
+        ]
+        state = AdaptiveGradClipState(jnp.mean(~within, dtype=jnp.float32))
         return jax.tree.unflatten(treedef, clipped), state
 
     return optax.GradientTransformation(init, update)
+
+
+def _concatenate(arrays: Iterable[jax.Array]) -> jax.Array:
+    return jnp.concatenate([x.ravel() for x in arrays])
 
 
 def unitwise_norm(x: jax.Array) -> jax.Array:
