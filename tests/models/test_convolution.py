@@ -38,3 +38,23 @@ def test_on_a_cpu_nothing_is_left_to_xlas_grouped_convolution():
     assert groups_of(x, w).count('conv_general_dilated[') == 4
     with only_xla():
         assert 'feature_group_count=4' in groups_of(x, w)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+def test_gradients_are_convolutions_in_the_order_of_axes_that_is_fast_anywhere(stride):
+    def gradients(x, w):
+        return jax.grad(lambda x, w: jnp.sum(convolve(x, w, stride=stride)), (0, 1))(x, w)
+
+    program = jax.make_jaxpr(gradients)(jnp.zeros((2, 8, 8, 4)), jnp.zeros((3, 3, 4, 6))).jaxpr
+    convolutions = [e for e in _equations(program) if e.primitive.name == 'conv_general_dilated']
+    specs = [e.params['dimension_numbers'] for e in convolutions]
+    assert len(specs) == 3
+    assert all(s == ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)) for s in specs)
+
+
+def _equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            if hasattr(value, 'eqns') or hasattr(value, 'jaxpr'):
+                yield from _equations(getattr(value, 'jaxpr', value))
