@@ -87,7 +87,7 @@ def evaluate(
     # Sums of one batch are exact in float32; those of a split might not be.
     totals: dict[str, dict[str, float]] = {name: {} for name in params_by_name}
     for batch in batches:
-        sums = jax.device_get(eval_step(dict(params_by_name), parallel.split_batch(batch)))
+        sums = jax.device_get(eval_step(dict(params_by_name), parallel.shard_batch(batch)))
         for name, values in sums.items():
             for key, value in values.items():
                 totals[name][key] = totals[name].get(key, 0.0) + float(value)

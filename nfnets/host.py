@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 
+import jax
 from jaxlib import version as jaxlib_version
 
 _TUNED = 'NFNETS_HOST'  # 'tuned' once this was done; 'as-is' by the user, to leave everything alone.
@@ -18,7 +19,7 @@ _XLA_FLAG = '--xla_cpu_experimental_ynn_fusion_type'
 _XLA_VALUE = '-individual_convolution'
 _XLA_KNOWN = ((0, 10), (0, 13))  # A flag that XLA does not know ends the process: from, and before.
 # XLA takes and gives back all memory of a step: glibc keeps it, in huge pages, instead of asking for it anew.
-_GLIBC = {
+_MEMORY = {
     'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1',
     'MALLOC_MMAP_MAX_': '0',
     'MALLOC_TRIM_THRESHOLD_': '-1',
@@ -31,6 +32,9 @@ def tune() -> None:
     It does nothing on other systems than Linux, beside an accelerator, or with NFNETS_HOST=as-is; a setting
     that the environment has already stays.
     """
+    if os.environ.get(_TUNED) == 'tuned':
+        # glibc can keep memory of that size for the main thread alone: a step must not run in another.
+        jax.config.update('jax_cpu_enable_async_dispatch', False)
     if sys.platform != 'linux' or _TUNED in os.environ or _has_accelerator():
         return
     environment = settings(os.environ)
@@ -41,8 +45,8 @@ def tune() -> None:
 
 
 def settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """What the environment lacks: XLA's flag and glibc's settings."""
-    lacking = {name: value for name, value in _GLIBC.items() if name not in environment}
+    """What the environment lacks of the settings."""
+    lacking = {name: value for name, value in _MEMORY.items() if name not in environment}
     flags = environment.get('XLA_FLAGS', '')
     if _XLA_FLAG not in flags and _XLA_KNOWN[0] <= jaxlib_version.__version_info__[:2] < _XLA_KNOWN[1]:
         lacking['XLA_FLAGS'] = f'{flags} {_XLA_FLAG}={_XLA_VALUE}'.strip()

@@ -50,10 +50,15 @@ def device_key(key: jax.Array) -> jax.Array:
     return jax.random.fold_in(key, jax.lax.axis_index(_AXIS))
 
 
-def split_batch(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """[N, ...] -> [D, N / D, ...] for the D devices of this process."""
+def shard_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """[N, ...] -> [D, N / D, ...] for the D devices of this process, each with its share."""
     devices = jax.local_device_count()
-    return {name: x.reshape(devices, -1, *x.shape[1:]) for name, x in batch.items()}
+    shares = {name: x.reshape(devices, -1, *x.shape[1:]) for name, x in batch.items()}
+    sharded = jax.device_put(shares, _on_local_devices(_AXIS))
+    if jax.default_backend() == 'cpu':
+        # A step is run in the main thread, which `nfnets/host.py` wants, only if it need not wait for this.
+        jax.block_until_ready(sharded)
+    return sharded
 
 
 def replicate(tree: Tree) -> Tree:
@@ -61,8 +66,11 @@ def replicate(tree: Tree) -> Tree:
 
     With several processes, `pmap` with donation accepts only what already lies on all of them.
     """
-    mesh = Mesh(np.asarray(jax.local_devices()), (_AXIS,))
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return jax.device_put(tree, _on_local_devices())
+
+
+def _on_local_devices(*axes: str) -> NamedSharding:
+    return NamedSharding(Mesh(np.asarray(jax.local_devices()), (_AXIS,)), PartitionSpec(*axes))
 
 
 def sum_over_processes(number: int) -> int:

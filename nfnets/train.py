@@ -83,7 +83,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> Resu
     results: Results = {}
     try:
         for step in range(start_step + 1, config.train.steps + 1):
-            batch = parallel.split_batch(next(batches))
+            batch = parallel.shard_batch(next(batches))
             state, metrics = train_step(state, batch, run_key)
             report.add(step, metrics)
             is_last = step == config.train.steps

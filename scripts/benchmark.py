@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clon
 from benchmark_timm import Worker
 
 from configs import imagenet
-from nfnets import build, cli, host
+from nfnets import build, cli, host, parallel
 from nfnets import config as config_lib
 from nfnets.cost import network_cost
 from nfnets.models.convolution import only_xla
@@ -69,12 +69,15 @@ def our_step(arguments: argparse.Namespace) -> tuple[Timer, dict[str, float]]:
         params = init_params(build.network(config), jax.random.key(0))
         return init_train_state(params, build.optimizer(config))
 
-    shape = (jax.device_count(), arguments.batch, arguments.image_size, arguments.image_size, 3)
+    num_images = jax.device_count() * arguments.batch
+    shape = (num_images, arguments.image_size, arguments.image_size, 3)
     rng = np.random.default_rng(0)
-    batch = {
-        'images': rng.integers(0, 256, shape, np.uint8),
-        'labels': rng.integers(0, 1000, shape[:2], np.int32),
-    }
+    batch = parallel.shard_batch(
+        {
+            'images': rng.integers(0, 256, shape, np.uint8),
+            'labels': rng.integers(0, 1000, num_images, np.int32),
+        }
+    )
     key = jax.random.key(1)
     start = time.perf_counter()
     step = build.train_step(config).lower(jax.eval_shape(init), batch, key).compile()  # type: ignore[attr-defined]

@@ -13,13 +13,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clone, not installed.
-
-from nfnets.errors import InputError
 
 WAYS = ('eager', 'channels_last', 'compiled')
 
@@ -33,6 +28,9 @@ class Worker:
         Raises:
           InputError: PyTorch or timm cannot be imported, or no way works.
         """
+        # Not above: PyTorch's compiler does not bear Haiku in its process, which comes with the package.
+        from nfnets.errors import InputError
+
         given = {k: vars(arguments)[k] for k in ('command', 'variant', 'batch', 'image_size', 'precision')}
         self._process = subprocess.Popen(
             [sys.executable, __file__, json.dumps(given)],

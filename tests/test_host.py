@@ -18,7 +18,12 @@ from nfnets import host
 host.tune()
 print(json.dumps([dict(os.environ), sys.argv]))
 """
-NAMES = ('XLA_FLAGS', 'GLIBC_TUNABLES', 'MALLOC_MMAP_MAX_', 'MALLOC_TRIM_THRESHOLD_')
+NAMES = (
+    'XLA_FLAGS',
+    'GLIBC_TUNABLES',
+    'MALLOC_MMAP_MAX_',
+    'MALLOC_TRIM_THRESHOLD_',
+)
 
 
 def _run(program, **environment):

@@ -12,7 +12,7 @@ def test_a_mean_and_a_total_are_over_all_devices():
         x = jnp.sum(batch['x']) * scale
         return parallel.mean(x), parallel.total(x)
 
-    batch = parallel.split_batch({'x': np.arange(16, dtype=np.float32)})
+    batch = parallel.shard_batch({'x': np.arange(16, dtype=np.float32)})
     assert batch['x'].shape == (8, 2)
     mean, total = parallel.parallelize(step, batch_argument=1)(jnp.float32(2), batch)
     assert float(total) == 2 * 120

@@ -62,7 +62,7 @@ def _run(precision='float32', steps=2, dtypes=None, augment=_augment, learning_r
     state = parallel.replicate(init_train_state(params, optimizer))
     history = []
     for _ in range(steps):
-        state, metrics = step(state, parallel.split_batch(_batch()), jax.random.key(0))
+        state, metrics = step(state, parallel.shard_batch(_batch()), jax.random.key(0))
         history.append(jax.device_get(metrics))
     return start, jax.device_get(state), history
 
