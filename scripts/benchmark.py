@@ -1,14 +1,20 @@
-"""Times the training step or the forward pass of a variant on this machine's device; prints one JSON object.
+"""Times the training step, forward pass or input of a variant on this machine; prints one JSON object.
 
     python scripts/benchmark.py step --variant F0 --batch 8 --image-size 192
     python scripts/benchmark.py step --against timm        # in turn with PyTorch; needs torch and timm
     python scripts/benchmark.py step --against xla         # in turn with XLA's own convolutions
     python scripts/benchmark.py eval --variant F0 --precision bfloat16
+    python scripts/benchmark.py input --variant F0 --against pil    # JPEGs of its own
+    python scripts/benchmark.py input --variant F0 --source tfds --dir DATA
 
 A step is the whole of it: forward, back, AGC, momentum, the parameters' average and metrics, on images that
 lie on the device. timm's is its model in training, SGD and its AGC, as PyTorch runs it eagerly, with channels
 last, and compiled, each where it works; it has no average. Where two are compared, each round runs every one
 once, and ratios are taken within rounds.
+
+Input is what the host does for each image trained on, with partners to mix with from the batch and with fresh
+ones, in CPU time of all threads; its stages, on one thread, for each image read; and what mixing and
+RandAugment then take the device, beside the step. Against pil: processes with Pillow, as many as cores.
 """
 
 import argparse
@@ -32,6 +38,7 @@ from configs import imagenet
 from nfnets import build, cli, host, parallel
 from nfnets import config as config_lib
 from nfnets.cost import network_cost
+from nfnets.data.source import KINDS
 from nfnets.models.convolution import only_xla
 from nfnets.models.nfnet import init_params
 from nfnets.train_state import TrainState, init_train_state
@@ -216,6 +223,22 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def measure_input(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Everything that is printed of the input."""
+    import benchmark_input  # Late: TensorFlow.
+
+    told = benchmark_input.measure(arguments)
+    if arguments.batch_on_device:
+        stages = benchmark_input.device_stages(arguments.variant, arguments.batch_on_device)
+        arguments.batch = arguments.batch_on_device
+        run, _ = our_step(arguments)
+        seconds = in_turn({'step': run}, 5)['step']
+        step = round(1e3 * float(np.median(seconds)) / arguments.batch, 3)
+        share = round((stages['mixing'] + stages['randaugment']) / step, 4)
+        told['device_ms_an_image'] = {**stages, 'step': step, 'share_of_step': share}
+    return told
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -234,19 +257,39 @@ def parse() -> argparse.Namespace:
     step.add_argument('--remat', action='store_true', help='model.remat')
     step.add_argument('--sam', action='store_true', help="with the paper's sharpness-aware gradient")
     step.add_argument('--augment', action='store_true', help="with the paper's augmentation")
+    parse_input(commands.add_parser('input', help='reading, decoding and augmenting'))
     arguments = parser.parse_args()
-    if arguments.command == 'eval':
+    if arguments.command != 'step':
         arguments.sam = arguments.augment = arguments.remat = False
+    if arguments.command == 'input':
+        arguments.precision, arguments.scan = 'float32', False
+        arguments.image_size = VARIANTS[arguments.variant].train_size
     if arguments.image_size is None:
         variant = VARIANTS[arguments.variant]
         arguments.image_size = variant.train_size if arguments.command == 'step' else variant.eval_size
     return arguments
 
 
+def parse_input(command: argparse.ArgumentParser) -> None:
+    command.add_argument('--variant', default='F0', choices=VARIANTS)
+    command.add_argument(
+        '--source', default='made', choices=('made', *KINDS), help='JPEGs of its own, or a data.source'
+    )
+    command.add_argument('--dir', help='data.dir')
+    command.add_argument('--name', default='imagenet2012', help='data.name')
+    command.add_argument('--split', default='train', help='data.train_split')
+    command.add_argument('--batch', type=int, default=128, help='images that the host makes at a time')
+    command.add_argument('--images', type=int, default=1024, help='images that each round makes at least')
+    command.add_argument('--rounds', type=int, default=3, help='times that each is run')
+    command.add_argument('--batch-on-device', type=int, default=8, help='0: leave the device out')
+    command.add_argument('--against', choices=('pil',))
+
+
 def main() -> None:
     arguments = parse()  # What is mistyped is told before anything is started.
     host.tune()
-    cli.guard(lambda: print(json.dumps(measure(arguments))))
+    run = measure_input if arguments.command == 'input' else measure
+    cli.guard(lambda: print(json.dumps(run(arguments))))
 
 
 if __name__ == '__main__':

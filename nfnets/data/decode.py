@@ -31,24 +31,29 @@ def decode_train(
       uint8 [size, size, 3], rounded to the nearest level.
     """
     crop_seed, flip_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-
-    def from_jpeg() -> tf.Tensor:  # Decodes only what the crop needs.
-        shape = tf.io.extract_jpeg_shape(encoded)
-        window = _random_window(shape, crop_seed, size, margin, crop_area)
-        return tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
-
-    def from_other() -> tf.Tensor:
-        image = _decode(encoded)
-        top, left, height, width = tf.unstack(
-            _random_window(tf.shape(image), crop_seed, size, margin, crop_area)
-        )
-        return image[top : top + height, left : left + width]
-
-    image = tf.cond(tf.io.is_jpeg(encoded), from_jpeg, from_other)
+    image = random_crop(encoded, crop_seed, size=size, margin=margin, crop_area=crop_area)
     if flip:
         image = tf.image.stateless_random_flip_left_right(image, flip_seed)
     image = _resize(image, size)
     return tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
+
+
+def random_crop(
+    encoded: tf.Tensor, seed: tf.Tensor, *, size: int, margin: int, crop_area: tuple[float, float]
+) -> tf.Tensor:
+    """The crop of `decode_train`, uint8 [H, W, 3] as it is in the image; of a JPEG no more is decoded."""
+
+    def from_jpeg() -> tf.Tensor:
+        shape = tf.io.extract_jpeg_shape(encoded)
+        window = _random_window(shape, seed, size, margin, crop_area)
+        return tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
+
+    def from_other() -> tf.Tensor:
+        image = _decode(encoded)
+        top, left, height, width = tf.unstack(_random_window(tf.shape(image), seed, size, margin, crop_area))
+        return image[top : top + height, left : left + width]
+
+    return tf.cond(tf.io.is_jpeg(encoded), from_jpeg, from_other)
 
 
 def _random_window(
