@@ -50,6 +50,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.train = train = ml_collections.ConfigDict()
     train.batch_size = 4096  # Images a step, over all devices of all hosts.
+    train.accumulate_steps = 1  # Parts that each device's batch is computed in, one by one, to save memory.
     train.epochs = 360.0  # Length of the run, in passes over the training split.
     train.steps = placeholder(int)  # Length of the run in steps, instead of epochs.
     train.precision = 'bfloat16'  # Of activations and gradients in training; or 'float32'.
@@ -72,7 +73,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.sam = sam = ml_collections.ConfigDict()
     sam.rho = 0.0  # Length of the step up to a sharper point, in the parameters' unit; 0: no SAM.
-    sam.ascent_fraction = 0.2  # Share of each device's batch that says which way is up.
+    sam.ascent_fraction = 0.2  # Share of each device's batch, or of each of its parts, that says which is up.
 
     config.eval = evaluation = ml_collections.ConfigDict()
     evaluation.batch_size = placeholder(int)  # Over all devices; None: 32 on each.

@@ -77,6 +77,7 @@ def train_step(config: Config) -> TrainStep:
         ema_decay=config.optimizer.ema_decay,
         sam_rho=config.sam.rho,
         sam_ascent_fraction=config.sam.ascent_fraction,
+        accumulate_steps=config.train.accumulate_steps,
         is_frozen=frozen_by(config.optimizer.freeze),
     )
 

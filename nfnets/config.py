@@ -59,6 +59,7 @@ _RULES: dict[str, _Rule] = {
     'augment.randaugment_layers': _NOT_NEGATIVE,
     'augment.randaugment_magnitude': (lambda v: 0 <= v <= 30, 'from 0 to 30'),
     'train.batch_size': _POSITIVE,
+    'train.accumulate_steps': _POSITIVE,
     'train.epochs': _POSITIVE,
     'train.steps': _POSITIVE,
     'train.precision': _one_of('float32', 'bfloat16'),
@@ -140,8 +141,8 @@ def complete(
       The config without a None, but for what is optional, and what only training needs if there is none.
 
     Raises:
-      InputError: a batch does not divide by the devices, the data has more classes than the network,
-        or the warm-up is longer than the run.
+      InputError: a batch does not divide by the devices or into the parts asked for, the data has more
+        classes than the network, or the warm-up is longer than the run.
     """
     config = ml_collections.ConfigDict(config)
     _derive_model(config, num_classes)
@@ -213,6 +214,12 @@ def _check_training_batch(config: ml_collections.ConfigDict, num_devices: int) -
         raise InputError(
             f"augment.partners='batch' needs 2 images a device to mix, and train.batch_size="
             f"{config.train.batch_size} on {num_devices} devices is 1: take more, or 'fresh'"
+        )
+    if per_device % config.train.accumulate_steps:
+        divisors = (str(n) for n in range(1, per_device + 1) if per_device % n == 0)
+        raise InputError(
+            f'train.accumulate_steps={config.train.accumulate_steps} does not divide the {per_device} images '
+            f'of each device: it must be one of {", ".join(divisors)}'
         )
 
 

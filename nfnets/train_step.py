@@ -9,6 +9,7 @@ import optax
 
 from nfnets import losses, parallel
 from nfnets.data.augment import AugmentedBatch
+from nfnets.optim.accumulate import accumulated_value_and_grad
 from nfnets.optim.ema import update_ema
 from nfnets.optim.freeze import Predicate
 from nfnets.optim.optimizer import clipped_fraction, mask
@@ -31,6 +32,7 @@ def make_train_step(
     ema_decay: float,
     sam_rho: float,
     sam_ascent_fraction: float,
+    accumulate_steps: int,
     is_frozen: Predicate,
 ) -> TrainStep:
     """Builds the parallel training step.
@@ -46,7 +48,8 @@ def make_train_step(
         parameters, optimiser and loss stay in float32.
       ema_decay: what the decay of the parameters' average grows to.
       sam_rho: as of `sam_value_and_grad`, and so is the fraction.
-      sam_ascent_fraction: of this device's batch.
+      sam_ascent_fraction: of this device's batch, or of each part of it.
+      accumulate_steps: parts that this device's batch is computed in, a divisor of N.
       is_frozen: whether a parameter, by module and name, is a constant; its gradient is zero, and free.
 
     Returns:
@@ -70,9 +73,12 @@ def make_train_step(
             num_classes=num_classes,
             label_smoothing=label_smoothing,
         )
-        return jnp.mean(losses.cross_entropy(out['logits'], targets)), out['logits']
+        loss = jnp.mean(losses.cross_entropy(out['logits'], targets))
+        return loss, jnp.mean(jnp.argmax(out['logits'], axis=-1) == batch.labels)
 
-    value_and_grad = sam_value_and_grad(loss_fn, rho=sam_rho, ascent_fraction=sam_ascent_fraction)
+    value_and_grad = accumulated_value_and_grad(
+        sam_value_and_grad(loss_fn, rho=sam_rho, ascent_fraction=sam_ascent_fraction), accumulate_steps
+    )
 
     def train_step(
         state: TrainState, batch: dict[str, jax.Array], run_key: jax.Array
@@ -80,9 +86,8 @@ def make_train_step(
         key = parallel.device_key(jax.random.fold_in(run_key, state.step))
         augment_key, network_key = jax.random.split(key)
         augmented = augment(augment_key, batch['images'], batch['labels'])
-        (loss, logits), grads = value_and_grad(state.params, augmented, network_key)
-        correct = jnp.argmax(logits, axis=-1) == augmented.labels
-        loss, top_1, grads = parallel.mean((loss, jnp.mean(correct), grads))
+        (loss, top_1), grads = value_and_grad(state.params, augmented, network_key)
+        loss, top_1, grads = parallel.mean((loss, top_1, grads))
 
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -73,6 +73,7 @@ def test_a_complete_config_is_frozen_and_has_no_gap_but_what_is_optional():
         ('augment.partners', 'twins'),
         ('augment.randaugment_magnitude', 31),
         ('train.batch_size', 0),
+        ('train.accumulate_steps', 0),
         ('train.epochs', 0.0),
         ('train.precision', 'float16'),
         ('train.label_smoothing', 1.0),
@@ -111,6 +112,17 @@ def test_partners_from_the_batch_need_two_images_a_device():
         config_lib.complete(_changed(train__batch_size=8, augment__partners='batch'), **IMAGENET)
 
 
+@pytest.mark.parametrize('partners', ['fresh', 'batch'])
+def test_parts_that_do_not_divide_a_devices_batch_name_those_that_do(partners):
+    config = _changed(train__batch_size=96, train__accumulate_steps=8, augment__partners=partners)
+    expected = r'train\.accumulate_steps=8 .* the 12 images of each device: .* one of 1, 2, 3, 4, 6, 12$'
+    with pytest.raises(InputError, match=expected):
+        config_lib.complete(config, **IMAGENET)
+    for steps in (3, 12):
+        config.train.accumulate_steps = steps
+        assert config_lib.complete(config, **IMAGENET).train.accumulate_steps == steps
+
+
 def test_more_classes_in_the_data_than_in_the_network_are_refused():
     with pytest.raises(InputError, match=r'model\.num_classes=10, but the data has labels 0 to 999'):
         config_lib.complete(_changed(model__num_classes=10), **IMAGENET)
@@ -144,6 +156,9 @@ def test_a_run_of_another_config_is_refused_but_watching_it_otherwise_is_not():
     config_lib.check_same_run(config_lib.complete(watched, **IMAGENET), written, 'config.json')
     other = config_lib.complete(_changed(optimizer__momentum=0.5), **IMAGENET)
     with pytest.raises(InputError, match=r'optimizer\.momentum=0\.5 \(there: 0\.9\)'):
+        config_lib.check_same_run(other, written, 'config.json')
+    other = config_lib.complete(_changed(train__accumulate_steps=2), **IMAGENET)
+    with pytest.raises(InputError, match=r'train\.accumulate_steps=2 \(there: 1\)'):
         config_lib.check_same_run(other, written, 'config.json')
 
 

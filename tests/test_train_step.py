@@ -7,8 +7,9 @@ import numpy as np
 import optax
 import pytest
 
-from nfnets import parallel
+from nfnets import Variant, parallel
 from nfnets.data.augment import AugmentedBatch
+from nfnets.models.nfnet import make_network, parameter_shapes
 from nfnets.optim.freeze import frozen_by
 from nfnets.optim.optimizer import make_optimizer
 from nfnets.train_state import init_train_state
@@ -40,13 +41,17 @@ def _batch():
     return {'images': images, 'labels': rng.integers(0, CLASSES, 16).astype(np.int32)}
 
 
-def _run(precision='float32', steps=2, dtypes=None, augment=_augment, learning_rate=0.1, rho=0.0, freeze=''):
-    network = _network(dtypes)
+def _step(
+    network,
+    precision='float32',
+    augment=_augment,
+    learning_rate=0.1,
+    rho=0.0,
+    accumulate_steps=1,
+    freeze='',
+):
     is_frozen = frozen_by(freeze)
     optimizer = make_optimizer(learning_rate, **SEEN, is_frozen=is_frozen)
-    params = network.init(jax.random.key(1), jnp.zeros((1, 2, 2, 3)), True)
-    params = jax.tree.map(lambda p: p + 0.1, params)
-    start = jax.tree.map(np.array, params)
     step = make_train_step(
         network,
         optimizer,
@@ -57,8 +62,18 @@ def _run(precision='float32', steps=2, dtypes=None, augment=_augment, learning_r
         ema_decay=0.99999,
         sam_rho=rho,
         sam_ascent_fraction=0.5,
+        accumulate_steps=accumulate_steps,
         is_frozen=is_frozen,
     )
+    return optimizer, step
+
+
+def _run(precision='float32', steps=2, dtypes=None, **settings):
+    network = _network(dtypes)
+    optimizer, step = _step(network, precision, **settings)
+    params = network.init(jax.random.key(1), jnp.zeros((1, 2, 2, 3)), True)
+    params = jax.tree.map(lambda p: p + 0.1, params)
+    start = jax.tree.map(np.array, params)
     state = parallel.replicate(init_train_state(params, optimizer))
     history = []
     for _ in range(steps):
@@ -75,19 +90,19 @@ def _gradients(w, b, x, targets):
     return x.T @ (p - targets) / len(x), (p - targets).mean(0), -np.sum(targets * np.log(p), axis=1).mean()
 
 
-def _sam_gradients(w, b, x, targets, rho):
-    """Each of the eight devices climbs by the first of its two examples; the mean of their gradients."""
+def _sam_gradients(w, b, x, targets, rho, size):
+    """Every so many examples climb by the first of them; the mean of their gradients."""
     results = []
-    for device in range(8):
-        own = slice(2 * device, 2 * device + 2)
+    for start in range(0, 16, size):
+        own = slice(start, start + size)
         u_w, u_b, _ = _gradients(w, b, x[own][:1], targets[own][:1])
         scale = rho / np.sqrt(np.sum(u_w**2) + np.sum(u_b**2))
         results.append(_gradients(w + scale * u_w, b + scale * u_b, x[own], targets[own]))
     return [np.mean(values, axis=0) for values in zip(*results, strict=True)]
 
 
-def _oracle(params, steps, rho=0.0):
-    """Two steps in float64: gradients, then the paper's chain."""
+def _oracle(params, steps, rho=0.0, size=2):
+    """Two steps in float64: gradients, then the paper's chain; size: examples that climb together."""
     batch = _batch()
     x = batch['images'].reshape(16, -1) / 255.0
     one_hot = np.eye(CLASSES)[batch['labels']]
@@ -97,7 +112,7 @@ def _oracle(params, steps, rho=0.0):
     ema_w, m_w, m_b = w, 0.0, 0.0
     losses = []
     for t in range(steps):
-        g_w, g_b, loss = _sam_gradients(w, b, x, targets, rho) if rho else _gradients(w, b, x, targets)
+        g_w, g_b, loss = _sam_gradients(w, b, x, targets, rho, size) if rho else _gradients(w, b, x, targets)
         losses.append(loss)
         limit_w = 0.01 * np.maximum(np.linalg.norm(w, axis=0), 1e-3)
         g_w = g_w * np.minimum(1, limit_w / np.linalg.norm(g_w, axis=0))
@@ -110,8 +125,9 @@ def _oracle(params, steps, rho=0.0):
     return w, b, ema_w, losses
 
 
-def test_two_steps_on_eight_devices_are_those_of_the_formula():
-    start, state, history = _run()
+@pytest.mark.parametrize('accumulate_steps', [1, 2])
+def test_two_steps_on_eight_devices_are_those_of_the_formula(accumulate_steps):
+    start, state, history = _run(accumulate_steps=accumulate_steps)
     w, b, ema_w, losses = _oracle(start, 2)
     assert int(state.step) == 2
     np.testing.assert_allclose(state.params['head']['w'], w, rtol=1e-5)
@@ -119,16 +135,21 @@ def test_two_steps_on_eight_devices_are_those_of_the_formula():
     np.testing.assert_allclose(state.ema_params['head']['w'], ema_w, rtol=1e-5)
     np.testing.assert_allclose([m['loss'] for m in history], losses, rtol=1e-5)
     assert history[0]['agc_clipped_fraction'] == 1.0
+    batch = _batch()
+    logits = batch['images'].reshape(16, -1) / 255.0 @ start['head']['w'] + start['head']['b']
+    assert history[0]['top_1'] == np.mean(logits.argmax(1) == batch['labels']) > 0
 
 
-def test_with_sam_every_device_climbs_by_its_own_part_of_the_batch():
-    start, state, history = _run(rho=0.5)
-    w, b, _, losses = _oracle(start, 2, rho=0.5)
+@pytest.mark.parametrize(('accumulate_steps', 'size'), [(1, 2), (2, 1)])
+def test_with_sam_every_device_climbs_by_its_own_part_of_the_batch(accumulate_steps, size):
+    start, state, history = _run(rho=0.5, accumulate_steps=accumulate_steps)
+    w, b, _, losses = _oracle(start, 2, rho=0.5, size=size)
     np.testing.assert_allclose(state.params['head']['w'], w, rtol=1e-5)
     np.testing.assert_allclose(state.params['head']['b'], b, rtol=1e-5)
     np.testing.assert_allclose([m['loss'] for m in history], losses, rtol=1e-5)
-    without, *_ = _oracle(start, 2)
-    assert np.abs(w - without).max() > 1e-4
+    for rho, other in ((0.0, size), (0.5, 3 - size)):
+        different, *_ = _oracle(start, 2, rho, other)
+        assert np.abs(w - different).max() > 1e-4
 
 
 def test_what_is_frozen_stays_and_the_rest_moves_as_before():
@@ -169,3 +190,20 @@ def test_every_step_draws_anew():
 
     _, _, history = _run(steps=3, augment=noisy, learning_rate=0.0)
     assert len({float(m['loss']) for m in history}) == 3
+
+
+def test_in_parts_a_step_takes_less_memory():
+    network = make_network(CLASSES, Variant((32, 32), (2, 1), 64, 64, 0.0, 0, group_width=16))
+    params = parameter_shapes(network)
+    batch = {
+        'images': jax.ShapeDtypeStruct((8, 16, 64, 64, 3), jnp.uint8),
+        'labels': jax.ShapeDtypeStruct((8, 16), jnp.int32),
+    }
+
+    def temporary(accumulate_steps):
+        optimizer, step = _step(network, accumulate_steps=accumulate_steps)
+        state = jax.eval_shape(lambda p: init_train_state(p, optimizer), params)
+        compiled = step.lower(state, batch, jax.random.key(0)).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary(4) < 0.5 * temporary(1)
