@@ -16,7 +16,7 @@ from ml_collections import config_flags
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clone, not installed.
 
 from configs import default
-from nfnets import cli
+from nfnets import cli, host
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, as FILE or FILE:VARIANT.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Directory for checkpoints and metrics.', required=True)
@@ -25,6 +25,7 @@ flags.mark_flag_as_required('config')
 
 def main(argv: Sequence[str]) -> None:
     del argv
+    host.keep_compiled()
     from nfnets.train import train_and_evaluate  # Late: cli.run may start the process anew before.
 
     train_and_evaluate(_CONFIG.value, Path(_WORKDIR.value))

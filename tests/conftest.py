@@ -1,6 +1,7 @@
 """What every test runs under: eight CPU devices, and settings that turn silent mistakes into errors."""
 
 import os
+import tempfile
 
 # Before JAX starts: several devices, so that a forgotten reduction shows; no accelerator, so that
 # the numbers do not depend on the machine.
@@ -14,6 +15,10 @@ import pytest
 from nfnets import host
 
 os.environ['XLA_FLAGS'] = host.settings(os.environ)['XLA_FLAGS']  # As the scripts run, and faster.
+# The scripts that tests start keep compiled programs: here, until the tests end.
+_cache = tempfile.TemporaryDirectory()
+os.environ['XDG_CACHE_HOME'] = _cache.name
+os.environ.pop('JAX_COMPILATION_CACHE_DIR', None)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 

@@ -63,3 +63,20 @@ def test_xla_is_told_nothing_that_it_may_not_know(monkeypatch):
     for unknown in ((0, 9, 2), (0, 13, 0), (1, 0, 0)):
         monkeypatch.setattr(version, '__version_info__', unknown)
         assert 'XLA_FLAGS' not in host.settings({})
+
+
+@pytest.mark.parametrize(
+    ('given', 'directory'), [({}, 'HOME/nfnets'), ({'JAX_COMPILATION_CACHE_DIR': 'elsewhere'}, 'elsewhere')]
+)
+def test_compiled_programs_are_kept_on_disk_where_the_user_says(tmp_path, given, directory):
+    program = """
+import jax
+from nfnets import host
+host.keep_compiled()
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+jax.jit(lambda x: x * 3)(1.0)
+"""
+    expected = tmp_path / directory
+    given = {name: str(expected) for name in given}
+    _run(program, JAX_PLATFORMS='cpu', XDG_CACHE_HOME=str(tmp_path / 'HOME'), **given)
+    assert [path.name[:4] for path in expected.glob('*-cache')] == ['jit_']

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import programs
 import pytest
 
 from nfnets.models.convolution import convolve, only_xla
@@ -46,15 +47,7 @@ def test_gradients_are_convolutions_in_the_order_of_axes_that_is_fast_anywhere(s
         return jax.grad(lambda x, w: jnp.sum(convolve(x, w, stride=stride)), (0, 1))(x, w)
 
     program = jax.make_jaxpr(gradients)(jnp.zeros((2, 8, 8, 4)), jnp.zeros((3, 3, 4, 6))).jaxpr
-    convolutions = [e for e in _equations(program) if e.primitive.name == 'conv_general_dilated']
+    convolutions = [e for e in programs.equations(program) if e.primitive.name == 'conv_general_dilated']
     specs = [e.params['dimension_numbers'] for e in convolutions]
     assert len(specs) == 3
     assert all(s == ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)) for s in specs)
-
-
-def _equations(jaxpr):
-    for equation in jaxpr.eqns:
-        yield equation
-        for value in equation.params.values():
-            if hasattr(value, 'eqns') or hasattr(value, 'jaxpr'):
-                yield from _equations(getattr(value, 'jaxpr', value))

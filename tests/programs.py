@@ -1,0 +1,12 @@
+"""Looks into traced programs."""
+
+from collections.abc import Iterator
+
+
+def equations(jaxpr) -> Iterator:
+    """Every equation of a jaxpr and of those within it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            if hasattr(value, 'eqns') or hasattr(value, 'jaxpr'):
+                yield from equations(getattr(value, 'jaxpr', value))

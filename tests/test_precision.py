@@ -1,0 +1,62 @@
+"""The paper's bfloat16 policy in a real network: what is in which precision, and how far the loss strays."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import programs
+
+from configs import digits
+from nfnets import build
+from nfnets import config as config_lib
+from nfnets.models.nfnet import init_params
+from nfnets.train import train_and_evaluate
+from nfnets.train_state import init_train_state
+
+SMALL = {
+    'model.widths': (16, 32),
+    'model.depths': (1, 1),
+    'model.group_width': 8,
+    'data.train_size': 16,
+    'data.eval_size': 16,
+    'train.steps': 60,
+    'train.log_every_steps': 1,
+    'optimizer.warmup_steps': 5.0,
+    'eval.every_steps': 60,
+}
+
+
+def _config(precision):
+    config = digits.get_config()
+    config.update_from_flattened_dict({**SMALL, 'train.precision': precision})
+    return config
+
+
+def test_convolutions_are_in_bfloat16_and_devices_add_up_float32():
+    config = config_lib.complete(_config('bfloat16'), num_examples=1437, num_classes=10, num_devices=8)
+    network = build.network(config)
+    params = init_params(network, jax.random.key(0))
+    state = init_train_state(params, build.optimizer(config))
+    batch = {'images': jnp.zeros((8, 8, 16, 16, 3), jnp.uint8), 'labels': jnp.zeros((8, 8), jnp.int32)}
+    program = jax.make_jaxpr(build.train_step(config))(state, batch, jax.random.key(0))
+    equations = list(programs.equations(program.jaxpr))
+    convolved = {str(e.invars[0].aval.dtype) for e in equations if e.primitive.name == 'conv_general_dilated'}
+    summed = [v.aval for e in equations if e.primitive.name.startswith('psum') for v in e.invars]
+    assert convolved == {'bfloat16'}
+    assert {str(aval.dtype) for aval in summed} == {'float32'}
+    assert sum(aval.size for aval in summed) >= sum(p.size for p in jax.tree.leaves(params))
+
+
+def test_the_loss_of_a_short_run_follows_that_in_float32(tmp_path):
+    losses = {}
+    for precision in ('float32', 'bfloat16'):
+        train_and_evaluate(_config(precision), tmp_path / precision)
+        lines = [
+            json.loads(line) for line in (tmp_path / precision / 'metrics.jsonl').read_text().splitlines()
+        ]
+        losses[precision] = np.array([line['train/loss'] for line in lines if 'train/loss' in line])
+    difference = np.abs(losses['bfloat16'] / losses['float32'] - 1)
+    assert losses['float32'][-1] < 0.75 * losses['float32'][0]
+    assert 0 < difference.max() < 0.05
+    assert difference.mean() < 0.015
