@@ -56,6 +56,7 @@ def settings(arguments: argparse.Namespace) -> Any:
     config.data.train_size = arguments.image_size
     config.augment.partners = 'batch'
     config.model.scan, config.model.remat = arguments.scan, arguments.remat
+    config.train.accumulate_steps = arguments.accumulate
     config.sam.rho = 0.05 if arguments.sam else 0.0
     if not arguments.augment:
         config.augment.mixup_alpha = 0.0
@@ -255,12 +256,14 @@ def parse() -> argparse.Namespace:
         command.add_argument('--against', choices=('timm', 'xla'))
     step = commands.choices['step']
     step.add_argument('--remat', action='store_true', help='model.remat')
+    step.add_argument('--accumulate', type=int, default=1, help='train.accumulate_steps')
     step.add_argument('--sam', action='store_true', help="with the paper's sharpness-aware gradient")
     step.add_argument('--augment', action='store_true', help="with the paper's augmentation")
     parse_input(commands.add_parser('input', help='reading, decoding and augmenting'))
     arguments = parser.parse_args()
     if arguments.command != 'step':
         arguments.sam = arguments.augment = arguments.remat = False
+        arguments.accumulate = 1
     if arguments.command == 'input':
         arguments.precision, arguments.scan = 'float32', False
         arguments.image_size = VARIANTS[arguments.variant].train_size
