@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -12,14 +13,16 @@ from absl import app, flags, logging
 
 from nfnets import host
 from nfnets.config import flatten, get
-from nfnets.errors import InputError, TrainingStopped
+from nfnets.errors import InputError, Preempted, TrainingStopped
+
+_START_AGAIN = os.EX_TEMPFAIL  # 75.
 
 
 def run(main: Callable[[Sequence[str]], None], settings: ml_collections.ConfigDict) -> None:
     """Parses the flags and calls `main`; does not return. On a CPU the process may first start anew.
 
     Exit status 2 and one line for a mistake in flags, settings, data or working directory; 1 and one
-    line when training had to stop.
+    line when training had to stop; 75 and one line when it was asked to end and wants to be started again.
 
     Args:
       main: takes the positional arguments, program name first.
@@ -42,6 +45,8 @@ def guard(main: Callable[[], None]) -> None:
         _exit(2, error)
     except TrainingStopped as error:
         _exit(1, error)
+    except Preempted as error:
+        _exit(_START_AGAIN, error)
 
 
 def _parse(argv: list[str], settings: ml_collections.ConfigDict) -> list[str]:

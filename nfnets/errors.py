@@ -14,3 +14,7 @@ class TrainingStopped(RuntimeError):
 
     The scripts print it and exit with status 1. What was checkpointed before stays.
     """
+
+
+class Preempted(Exception):
+    """The run was asked to end, and has saved its state: the same command goes on."""

@@ -9,11 +9,12 @@ import ml_collections
 from nfnets import build, parallel
 from nfnets import config as config_lib
 from nfnets.checkpoint import Checkpoints, has_checkpoint
-from nfnets.errors import InputError, TrainingStopped
+from nfnets.errors import InputError, Preempted, TrainingStopped
 from nfnets.evaluate import Results
 from nfnets.finetune import start_from
 from nfnets.models.nfnet import init_params
 from nfnets.optim.freeze import check_pattern
+from nfnets.pods import Preemption
 from nfnets.report import MetricsWriter, StepReport, flat_results, replace_file, summary
 from nfnets.train_state import TrainState, init_train_state
 from nfnets.train_step import parameter_names
@@ -35,6 +36,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> Resu
     Raises:
       InputError: the config, the data or the workdir cannot be used.
       TrainingStopped: the loss or a gradient is not finite.
+      Preempted: SIGTERM came to this process or to another of the run; the state is saved.
     """
     # ------------------------------------------------------- Data, and the settings that follow from it
     config_lib.check(config)
@@ -67,6 +69,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> Resu
     train_step = build.train_step(config)
     batches = build.train_batches(config, train_source, position)
     evaluate = build.evaluation(config, eval_source)
+    preemption = Preemption()
     writer = MetricsWriter(workdir, start_step)
     report = StepReport(
         writer,
@@ -96,9 +99,12 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> Resu
                 if skipped:
                     report.say(f'  broken images left out of training since the start: {skipped}')
                 report.restart_clock()
-            if is_last or step % config.checkpoint.every_steps == 0:
+            is_due = preemption.is_due(step) and not is_last
+            if is_last or is_due or step % config.checkpoint.every_steps == 0:
                 report.flush()
                 checkpoints.save(state, batches.position)
+            if is_due:
+                raise Preempted(f'asked to end: saved at step {step}, where the same command goes on')
         if not results:  # The run was complete: its metrics hold this evaluation already.
             results = evaluate({'eval': state.params, 'eval_ema': state.ema_params})
             report.say(f'already complete at step {start_step}\n{summary(results)}')
@@ -106,6 +112,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> Resu
         kept = checkpoints.latest_step()
         raise TrainingStopped(f'{error}; last checkpoint: {"none" if kept is None else kept}') from error
     finally:
+        preemption.close()
         batches.close()
         report.close()
         writer.close()

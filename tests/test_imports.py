@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'nfnets'
 ORDER = [
     'errors',
     'host',
+    'pods',
     'variants',
     'models',
     'cost',

@@ -1,17 +1,13 @@
 """The whole loop, as a user runs it: from encoded images to checkpoint, killed, gone on with, refused."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
+import runs
 import tiny_imagenet
 
 from configs import digits
@@ -20,28 +16,6 @@ from nfnets.data.digits import DigitsSource
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.train import train_and_evaluate
 
-ROOT = Path(__file__).resolve().parents[1]
-TINY = {
-    'model.widths': (16, 32),
-    'model.depths': (1, 1),
-    'model.group_width': 8,
-    'data.train_size': 16,
-    'data.eval_size': 16,
-    'train.batch_size': 64,
-    'train.steps': 12,
-    'train.log_every_steps': 1,
-    'optimizer.warmup_steps': 3.0,
-    'eval.batch_size': 80,
-    'eval.every_steps': 6,
-    'checkpoint.every_steps': 4,
-}
-# Nothing that depends on how the batch falls to devices.
-NOT_RANDOM = {
-    'augment.mixup_alpha': 0.0,
-    'model.dropout_rate': 0.0,
-    'model.stochastic_depth_rate': 0.0,
-}
-
 
 def _config(settings):
     config = digits.get_config()
@@ -49,45 +23,10 @@ def _config(settings):
     return config
 
 
-def _start(workdir, settings, devices=8, config='configs/digits.py'):
-    flags = [f'--config.{key}={value}' for key, value in settings.items()]
-    command = [sys.executable, str(ROOT / 'scripts' / 'train.py'), f'--config={config}']
-    environment = dict(os.environ)
-    environment['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={devices}'
-    return subprocess.Popen(
-        [*command, f'--workdir={workdir}', *flags],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def _finish(process):
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    return output
-
-
-def _state(workdir):
-    with ocp.CheckpointManager((workdir / 'checkpoints').absolute()) as manager:
-        step = manager.latest_step()
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(), input=ocp.args.JsonRestore())
-        restored = manager.restore(step, args=args)
-    leaves = jax.tree_util.tree_leaves_with_path(restored['state'])
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}, restored['input']
-
-
-def _metrics(workdir):
-    lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != 'images_per_second'} for line in lines]
-
-
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory):
     workdir = tmp_path_factory.mktemp('undisturbed') / 'run'
-    return workdir, _finish(_start(workdir, TINY))
+    return workdir, runs.finish(runs.start(workdir, runs.TINY))
 
 
 def test_a_run_leaves_config_metrics_events_and_checkpoints(undisturbed):
@@ -95,7 +34,7 @@ def test_a_run_leaves_config_metrics_events_and_checkpoints(undisturbed):
     config = json.loads((workdir / 'config.json').read_text())
     assert config['train']['steps'] == 12
     assert config['data']['eval_size'] == 16
-    lines = _metrics(workdir)
+    lines = runs.metrics(workdir)
     training = [line for line in lines if 'train/loss' in line]
     assert [line['step'] for line in training] == list(range(1, 13))
     assert set(training[0]) >= {
@@ -116,13 +55,13 @@ def test_a_run_leaves_config_metrics_events_and_checkpoints(undisturbed):
 
 
 def test_a_run_learns(undisturbed):
-    lines = [line for line in _metrics(undisturbed[0]) if 'train/loss' in line]
+    lines = [line for line in runs.metrics(undisturbed[0]) if 'train/loss' in line]
     assert np.mean([x['train/loss'] for x in lines[-3:]]) < np.mean([x['train/loss'] for x in lines[:3]])
 
 
 def test_a_run_killed_and_started_again_ends_bit_equal_to_an_undisturbed_one(undisturbed, tmp_path):
     workdir = tmp_path / 'run'
-    process = _start(workdir, TINY)
+    process = runs.start(workdir, runs.TINY)
     deadline = time.monotonic() + 120
     # The fifth step's line is written after the fourth step's checkpoint was begun.
     while time.monotonic() < deadline and process.poll() is None:
@@ -133,32 +72,32 @@ def test_a_run_killed_and_started_again_ends_bit_equal_to_an_undisturbed_one(und
     process.communicate()
     assert process.returncode == -signal.SIGKILL, 'the run ended before it could be killed'
 
-    output = _finish(_start(workdir, TINY))
+    output = runs.finish(runs.start(workdir, runs.TINY))
     assert 'going on from step' in output
-    expected, expected_input = _state(undisturbed[0])
-    state, input_ = _state(workdir)
+    expected, expected_input = runs.state(undisturbed[0])
+    state, input_ = runs.state(workdir)
     assert input_ == expected_input == {'position': 12 * 64}
     assert state.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(state[name], value, err_msg=name)
-    assert _metrics(workdir) == _metrics(undisturbed[0])
+    assert runs.metrics(workdir) == runs.metrics(undisturbed[0])
 
 
 def test_a_complete_run_is_evaluated_again_and_left_as_it_is(undisturbed):
     workdir, _ = undisturbed
     before = (workdir / 'metrics.jsonl').read_text()
-    output = _finish(_start(workdir, TINY))
+    output = runs.finish(runs.start(workdir, runs.TINY))
     assert 'already complete at step 12' in output
     assert (workdir / 'metrics.jsonl').read_text() == before
 
 
 def test_one_device_and_eight_give_the_same_parameters(tmp_path):
-    settings = {**TINY, **NOT_RANDOM}
-    runs = [_start(tmp_path / str(devices), settings, devices) for devices in (1, 8)]
-    for run in runs:
-        _finish(run)
-    one, _ = _state(tmp_path / '1')
-    eight, _ = _state(tmp_path / '8')
+    settings = {**runs.TINY, **runs.NOT_RANDOM}
+    processes = [runs.start(tmp_path / str(devices), settings, devices) for devices in (1, 8)]
+    for process in processes:
+        runs.finish(process)
+    one, _ = runs.state(tmp_path / '1')
+    eight, _ = runs.state(tmp_path / '8')
     assert one.keys() == eight.keys()
     for name, value in one.items():
         scale = np.abs(value).max() + 1e-6
@@ -169,21 +108,21 @@ def test_a_workdir_of_another_config_is_refused_and_untouched(undisturbed):
     workdir, _ = undisturbed
     before = {p: p.stat().st_mtime_ns for p in workdir.rglob('*')}
     with pytest.raises(InputError, match=r'optimizer\.momentum=0\.5'):
-        train_and_evaluate(_config({**TINY, 'optimizer.momentum': 0.5}), workdir)
+        train_and_evaluate(_config({**runs.TINY, 'optimizer.momentum': 0.5}), workdir)
     assert {p: p.stat().st_mtime_ns for p in workdir.rglob('*')} == before
 
 
 def test_a_workdir_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(InputError, match='file/run'):
-        train_and_evaluate(_config(TINY), tmp_path / 'file' / 'run')
+        train_and_evaluate(_config(runs.TINY), tmp_path / 'file' / 'run')
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
-    settings = {**TINY, 'optimizer.learning_rate': 1e37, 'checkpoint.every_steps': 1}
+    settings = {**runs.TINY, 'optimizer.learning_rate': 1e37, 'checkpoint.every_steps': 1}
     with pytest.raises(TrainingStopped, match=r'step \d+: the loss is .* last checkpoint: \d+'):
         train_and_evaluate(_config(settings), tmp_path)
-    state, _ = _state(tmp_path)
+    state, _ = runs.state(tmp_path)
     for name, value in state.items():
         assert np.isfinite(np.linalg.norm(value.astype(np.float32))), name
 
@@ -201,16 +140,16 @@ def test_the_imagenet_config_trains_on_tfds_own_imagenet(tmp_path):
         'train.log_every_steps': 1,
         'optimizer.warmup_steps': 1.0,
     }
-    output = _finish(_start(tmp_path / 'run', settings, config='configs/imagenet.py:F0'))
+    output = runs.finish(runs.start(tmp_path / 'run', settings, config='configs/imagenet.py:F0'))
     assert '60 images to train on, 37 to evaluate on' in output
-    lines = _metrics(tmp_path / 'run')
+    lines = runs.metrics(tmp_path / 'run')
     (evaluation,) = [line for line in lines if 'eval/top_1' in line]
     assert evaluation['eval/num_examples'] == evaluation['eval_ema/num_examples'] == 37
     config = json.loads((tmp_path / 'run' / 'config.json').read_text())
     assert config['model']['num_classes'] == 1000
     assert config['train']['precision'] == 'bfloat16'
     assert config['augment']['randaugment_magnitude'] == 5
-    _, input_ = _state(tmp_path / 'run')
+    _, input_ = runs.state(tmp_path / 'run')
     assert input_ == {'position': 3 * 16 * 2}  # Each image with a fresh partner.
 
 
@@ -225,7 +164,7 @@ def test_broken_images_of_a_folder_are_named_or_counted(tmp_path):
     for broken in ('train/cat/3.jpg', 'val/dog/1.jpg'):
         (tmp_path / 'data' / broken).write_bytes(b'not an image')
     settings = {
-        **TINY,
+        **runs.TINY,
         'data.source': 'folder',
         'data.dir': str(tmp_path / 'data'),
         'data.eval_split': 'val',
@@ -239,7 +178,7 @@ def test_broken_images_of_a_folder_are_named_or_counted(tmp_path):
     # The same run goes on with the other setting.
     results = train_and_evaluate(_config({**settings, 'data.skip_broken': True}), tmp_path / 'run')
     assert results['eval']['num_examples'] == 9
-    (evaluation,) = [line for line in _metrics(tmp_path / 'run') if 'eval/top_1' in line]
+    (evaluation,) = [line for line in runs.metrics(tmp_path / 'run') if 'eval/top_1' in line]
     assert evaluation['train/skipped_images'] == 2  # Two epochs of 24.
 
 
@@ -254,7 +193,7 @@ def _digits_folder(folder, classes):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(encoded)
     return {
-        **TINY,
+        **runs.TINY,
         'data.source': 'folder',
         'data.dir': str(folder),
         'data.eval_split': 'val',
@@ -295,14 +234,15 @@ def test_a_run_on_other_classes_starts_from_another_runs_average_and_leaves_what
 )
 def test_a_start_that_cannot_be_made_writes_nothing(changed, told, tmp_path):
     with pytest.raises(InputError, match=told):
-        train_and_evaluate(_config({**TINY, **changed}), tmp_path / 'run')
+        train_and_evaluate(_config({**runs.TINY, **changed}), tmp_path / 'run')
     assert not (tmp_path / 'run').exists()
 
 
 def test_a_checkpoint_of_another_network_writes_nothing(undisturbed, tmp_path):
     with pytest.raises(InputError, match=r"does not fit the network.*--config\.model\.widths='\(16,32\)'"):
         train_and_evaluate(
-            _config({**TINY, 'model.widths': (32, 32), 'init_from': str(undisturbed[0])}), tmp_path / 'run'
+            _config({**runs.TINY, 'model.widths': (32, 32), 'init_from': str(undisturbed[0])}),
+            tmp_path / 'run',
         )
     assert not (tmp_path / 'run').exists()
 
@@ -322,7 +262,7 @@ def test_a_workdir_of_other_classes_is_refused(tmp_path):
 
 def test_sam_of_the_config_looks_at_a_higher_loss(undisturbed, tmp_path):
     settings = {'train.steps': 1, 'optimizer.warmup_steps': 0.0, 'sam.rho': 0.5, 'sam.ascent_fraction': 1.0}
-    train_and_evaluate(_config({**TINY, **settings}), tmp_path / 'run')
-    climbed, ordinary = _metrics(tmp_path / 'run')[0], _metrics(undisturbed[0])[0]
+    train_and_evaluate(_config({**runs.TINY, **settings}), tmp_path / 'run')
+    climbed, ordinary = runs.metrics(tmp_path / 'run')[0], runs.metrics(undisturbed[0])[0]
     assert climbed['step'] == ordinary['step'] == 1
     assert climbed['train/loss'] > ordinary['train/loss'] * 1.01

@@ -1,0 +1,68 @@
+"""Whole runs of `scripts/train.py`, and what they leave."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = {
+    'model.widths': (16, 32),
+    'model.depths': (1, 1),
+    'model.group_width': 8,
+    'data.train_size': 16,
+    'data.eval_size': 16,
+    'train.batch_size': 64,
+    'train.steps': 12,
+    'train.log_every_steps': 1,
+    'optimizer.warmup_steps': 3.0,
+    'eval.batch_size': 80,
+    'eval.every_steps': 6,
+    'checkpoint.every_steps': 4,
+}
+# Nothing that depends on how the batch falls to devices.
+NOT_RANDOM = {
+    'augment.mixup_alpha': 0.0,
+    'model.dropout_rate': 0.0,
+    'model.stochastic_depth_rate': 0.0,
+}
+
+
+def start(workdir, settings, devices=8, config='configs/digits.py', arguments=()):
+    flags = [f'--config.{key}={value}' for key, value in settings.items()]
+    command = [sys.executable, str(ROOT / 'scripts' / 'train.py'), f'--config={config}']
+    environment = dict(os.environ)
+    environment['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={devices}'
+    return subprocess.Popen(
+        [*command, f'--workdir={workdir}', *flags, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def state(workdir):
+    with ocp.CheckpointManager((workdir / 'checkpoints').absolute()) as manager:
+        step = manager.latest_step()
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(), input=ocp.args.JsonRestore())
+        restored = manager.restore(step, args=args)
+    leaves = jax.tree_util.tree_leaves_with_path(restored['state'])
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}, restored['input']
+
+
+def metrics(workdir):
+    lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != 'images_per_second'} for line in lines]

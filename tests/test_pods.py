@@ -1,0 +1,131 @@
+"""Several processes on this machine in place of a pod's hosts, and runs that are asked to end."""
+
+import shutil
+import signal
+import socket
+import time
+
+import numpy as np
+import pytest
+import runs
+
+from nfnets import pods
+from nfnets.errors import InputError
+
+SETTINGS = {**runs.TINY, **runs.NOT_RANDOM}
+START_AGAIN = 75
+
+
+def _start_two(workdir, settings):
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        port = free.getsockname()[1]
+    return [
+        runs.start(
+            workdir,
+            settings,
+            devices=4,
+            arguments=(f'--coordinator=localhost:{port}', '--num-processes=2', f'--process-id={index}'),
+        )
+        for index in range(2)
+    ]
+
+
+def _wait_for(path, process):
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _assert_close(actual, expected):
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        scale = np.abs(value).max() + 1e-6
+        np.testing.assert_allclose(actual[name], value, rtol=0, atol=2e-5 * scale, err_msg=name)
+
+
+@pytest.fixture(scope='module')
+def one_process(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('one') / 'run'
+    runs.finish(runs.start(workdir, SETTINGS))
+    return workdir
+
+
+@pytest.fixture(scope='module')
+def two_processes(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('two') / 'run'
+    outputs = [runs.finish(process) for process in _start_two(workdir, SETTINGS)]
+    return workdir, outputs
+
+
+def test_two_processes_of_four_devices_train_as_one_of_eight(one_process, two_processes):
+    workdir, outputs = two_processes
+    expected, place = runs.state(one_process)
+    actual, actual_place = runs.state(workdir)
+    assert actual_place == place == {'position': 12 * 64}
+    _assert_close(actual, expected)
+    lines, expected_lines = runs.metrics(workdir), runs.metrics(one_process)
+    assert [line['step'] for line in lines] == [line['step'] for line in expected_lines]
+    assert lines[-1]['eval/num_examples'] == 360  # A fifth of 1,797; 80 does not divide it.
+    assert lines[-1]['eval/loss'] == pytest.approx(expected_lines[-1]['eval/loss'], rel=1e-5)
+    assert str(workdir) in outputs[0]
+    assert str(workdir) not in outputs[1]  # Process 0 alone reports and writes.
+    assert len(list(workdir.glob('events.out.tfevents.*'))) == 1
+
+
+def test_one_process_goes_on_from_a_checkpoint_of_two_on_other_devices(one_process, two_processes, tmp_path):
+    workdir = tmp_path / 'run'
+    shutil.copytree(two_processes[0], workdir)
+    shutil.rmtree(workdir / 'checkpoints' / '12')
+    output = runs.finish(runs.start(workdir, SETTINGS, devices=2))
+    assert 'going on from step 8' in output
+    actual, place = runs.state(workdir)
+    assert place == {'position': 12 * 64}
+    _assert_close(actual, runs.state(one_process)[0])
+
+
+def test_asked_to_end_a_run_saves_and_the_same_command_goes_on_bit_equal(one_process, tmp_path):
+    workdir = tmp_path / 'run'
+    process = runs.start(workdir, {**SETTINGS, 'checkpoint.every_steps': 1000})
+    _wait_for(workdir / 'metrics.jsonl', process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == START_AGAIN, output
+    assert 'asked to end: saved at step' in output
+    (saved,) = [int(path.name) for path in (workdir / 'checkpoints').iterdir()]
+    assert 1 <= saved < 12
+    assert f'going on from step {saved}' in runs.finish(runs.start(workdir, SETTINGS))
+    expected, actual = runs.state(one_process)[0], runs.state(workdir)[0]
+    for name, value in expected.items():
+        np.testing.assert_array_equal(actual[name], value, err_msg=name)
+
+
+def test_asked_to_end_one_process_ends_all_at_the_same_step(two_processes, tmp_path):
+    workdir = tmp_path / 'run'
+    processes = _start_two(workdir, {**SETTINGS, 'checkpoint.every_steps': 1000})
+    _wait_for(workdir / 'metrics.jsonl', processes[0])
+    processes[1].send_signal(signal.SIGTERM)
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [START_AGAIN] * 2, outputs
+    (saved,) = [int(path.name) for path in (workdir / 'checkpoints').iterdir()]
+    assert all(f'saved at step {saved},' in output for output in outputs)
+    for process in _start_two(workdir, SETTINGS):
+        runs.finish(process)
+    expected, actual = runs.state(two_processes[0])[0], runs.state(workdir)[0]
+    for name, value in expected.items():
+        np.testing.assert_array_equal(actual[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        (('host:1', None, 0), '--num-processes'),
+        (('host', 2, 0), 'HOST:PORT'),
+        (('host:1', 2, 2), '--process-id=2'),
+    ],
+)
+def test_what_cannot_be_joined_is_named(given, message):
+    with pytest.raises(InputError, match=message):
+        pods.join(*given)
