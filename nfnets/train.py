@@ -1,6 +1,8 @@
 """The training loop, in the order in which things happen."""
 
+import fcntl
 from pathlib import Path
+from typing import TextIO
 
 import haiku as hk
 import jax
@@ -57,6 +59,11 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> Resu
     params, started = start_params(config, init_key, class_names, is_new)
     state = init_train_state(params, build.optimizer(config))
     position = 0
+    lock = WorkdirLock(workdir)
+    if is_new == has_checkpoint(workdir / CHECKPOINTS):
+        raise InputError(
+            f'workdir {workdir} was used by another run meanwhile; start again to go on from there'
+        )
     claim(workdir, config, class_names)
     checkpoints = Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep)
     if not is_new:
@@ -117,6 +124,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> Resu
         report.close()
         writer.close()
         checkpoints.close()
+        lock.close()
     if jax.process_index() == 0:
         print(where(workdir))
     return results
@@ -174,6 +182,30 @@ def claim(
             replace_file(workdir / CONFIG, config_lib.to_json(config))
     except OSError as error:
         raise InputError(f'workdir {workdir} cannot be used: {error}') from error
+
+
+class WorkdirLock:
+    """Keeps other runs out of a working directory; the system lets go of it however the process ends."""
+
+    def __init__(self, workdir: Path):
+        """Args: workdir is created where missing. Raises InputError: it is in use, or cannot be used."""
+        self._file: TextIO | None = None
+        if jax.process_index() != 0:
+            return
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            self._file = (workdir / 'lock').open('w')
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise InputError(f'workdir {workdir} is in use by a run that is under way') from error
+        except OSError as error:
+            raise InputError(f'workdir {workdir} cannot be used: {error}') from error
+
+    def close(self) -> None:
+        """Lets others in."""
+        if self._file is not None:
+            self._file.close()
 
 
 def describe(

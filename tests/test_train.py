@@ -266,3 +266,16 @@ def test_sam_of_the_config_looks_at_a_higher_loss(undisturbed, tmp_path):
     climbed, ordinary = runs.metrics(tmp_path / 'run')[0], runs.metrics(undisturbed[0])[0]
     assert climbed['step'] == ordinary['step'] == 1
     assert climbed['train/loss'] > ordinary['train/loss'] * 1.01
+
+
+def test_a_second_run_in_a_workdir_is_refused_while_the_first_is_under_way(tmp_path):
+    workdir = tmp_path / 'run'
+    settings = {**runs.TINY, 'train.steps': 100, 'eval.every_steps': 100, 'checkpoint.every_steps': 100}
+    process = runs.start(workdir, settings)
+    while not (workdir / 'config.json').exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    with pytest.raises(InputError, match='is in use by a run that is under way'):
+        train_and_evaluate(_config(settings), workdir)
+    runs.finish(process)
+    assert [line['step'] for line in runs.metrics(workdir) if 'train/loss' in line] == list(range(1, 101))
