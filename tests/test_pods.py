@@ -7,12 +7,12 @@ import time
 
 import numpy as np
 import pytest
-import runs
+import training_runs
 
 from nfnets import pods
 from nfnets.errors import InputError
 
-SETTINGS = {**runs.TINY, **runs.NOT_RANDOM}
+SETTINGS = {**training_runs.TINY, **training_runs.NOT_RANDOM}
 START_AGAIN = 75
 
 
@@ -21,7 +21,7 @@ def _start_two(workdir, settings):
         free.bind(('localhost', 0))
         port = free.getsockname()[1]
     return [
-        runs.start(
+        training_runs.start(
             workdir,
             settings,
             devices=4,
@@ -49,24 +49,24 @@ def _assert_close(actual, expected):
 @pytest.fixture(scope='module')
 def one_process(tmp_path_factory):
     workdir = tmp_path_factory.mktemp('one') / 'run'
-    runs.finish(runs.start(workdir, SETTINGS))
+    training_runs.finish(training_runs.start(workdir, SETTINGS))
     return workdir
 
 
 @pytest.fixture(scope='module')
 def two_processes(tmp_path_factory):
     workdir = tmp_path_factory.mktemp('two') / 'run'
-    outputs = [runs.finish(process) for process in _start_two(workdir, SETTINGS)]
+    outputs = [training_runs.finish(process) for process in _start_two(workdir, SETTINGS)]
     return workdir, outputs
 
 
 def test_two_processes_of_four_devices_train_as_one_of_eight(one_process, two_processes):
     workdir, outputs = two_processes
-    expected, place = runs.state(one_process)
-    actual, actual_place = runs.state(workdir)
+    expected, place = training_runs.state(one_process)
+    actual, actual_place = training_runs.state(workdir)
     assert actual_place == place == {'position': 12 * 64}
     _assert_close(actual, expected)
-    lines, expected_lines = runs.metrics(workdir), runs.metrics(one_process)
+    lines, expected_lines = training_runs.metrics(workdir), training_runs.metrics(one_process)
     assert [line['step'] for line in lines] == [line['step'] for line in expected_lines]
     assert lines[-1]['eval/num_examples'] == 360  # A fifth of 1,797; 80 does not divide it.
     assert lines[-1]['eval/loss'] == pytest.approx(expected_lines[-1]['eval/loss'], rel=1e-5)
@@ -79,16 +79,16 @@ def test_one_process_goes_on_from_a_checkpoint_of_two_on_other_devices(one_proce
     workdir = tmp_path / 'run'
     shutil.copytree(two_processes[0], workdir)
     shutil.rmtree(workdir / 'checkpoints' / '12')
-    output = runs.finish(runs.start(workdir, SETTINGS, devices=2))
+    output = training_runs.finish(training_runs.start(workdir, SETTINGS, devices=2))
     assert 'going on from step 8' in output
-    actual, place = runs.state(workdir)
+    actual, place = training_runs.state(workdir)
     assert place == {'position': 12 * 64}
-    _assert_close(actual, runs.state(one_process)[0])
+    _assert_close(actual, training_runs.state(one_process)[0])
 
 
 def test_asked_to_end_a_run_saves_and_the_same_command_goes_on_bit_equal(one_process, tmp_path):
     workdir = tmp_path / 'run'
-    process = runs.start(workdir, {**SETTINGS, 'checkpoint.every_steps': 1000})
+    process = training_runs.start(workdir, {**SETTINGS, 'checkpoint.every_steps': 1000})
     _wait_for(workdir / 'metrics.jsonl', process)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=120)
@@ -96,8 +96,8 @@ def test_asked_to_end_a_run_saves_and_the_same_command_goes_on_bit_equal(one_pro
     assert 'asked to end: saved at step' in output
     (saved,) = [int(path.name) for path in (workdir / 'checkpoints').iterdir()]
     assert 1 <= saved < 12
-    assert f'going on from step {saved}' in runs.finish(runs.start(workdir, SETTINGS))
-    expected, actual = runs.state(one_process)[0], runs.state(workdir)[0]
+    assert f'going on from step {saved}' in training_runs.finish(training_runs.start(workdir, SETTINGS))
+    expected, actual = training_runs.state(one_process)[0], training_runs.state(workdir)[0]
     for name, value in expected.items():
         np.testing.assert_array_equal(actual[name], value, err_msg=name)
 
@@ -112,8 +112,8 @@ def test_asked_to_end_one_process_ends_all_at_the_same_step(two_processes, tmp_p
     (saved,) = [int(path.name) for path in (workdir / 'checkpoints').iterdir()]
     assert all(f'saved at step {saved},' in output for output in outputs)
     for process in _start_two(workdir, SETTINGS):
-        runs.finish(process)
-    expected, actual = runs.state(two_processes[0])[0], runs.state(workdir)[0]
+        training_runs.finish(process)
+    expected, actual = training_runs.state(two_processes[0])[0], training_runs.state(workdir)[0]
     for name, value in expected.items():
         np.testing.assert_array_equal(actual[name], value, err_msg=name)
 

@@ -7,8 +7,8 @@ import time
 import jax
 import numpy as np
 import pytest
-import runs
 import tiny_imagenet
+import training_runs
 
 from configs import digits
 from nfnets import load_checkpoint
@@ -26,7 +26,7 @@ def _config(settings):
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory):
     workdir = tmp_path_factory.mktemp('undisturbed') / 'run'
-    return workdir, runs.finish(runs.start(workdir, runs.TINY))
+    return workdir, training_runs.finish(training_runs.start(workdir, training_runs.TINY))
 
 
 def test_a_run_leaves_config_metrics_events_and_checkpoints(undisturbed):
@@ -34,7 +34,7 @@ def test_a_run_leaves_config_metrics_events_and_checkpoints(undisturbed):
     config = json.loads((workdir / 'config.json').read_text())
     assert config['train']['steps'] == 12
     assert config['data']['eval_size'] == 16
-    lines = runs.metrics(workdir)
+    lines = training_runs.metrics(workdir)
     training = [line for line in lines if 'train/loss' in line]
     assert [line['step'] for line in training] == list(range(1, 13))
     assert set(training[0]) >= {
@@ -55,13 +55,13 @@ def test_a_run_leaves_config_metrics_events_and_checkpoints(undisturbed):
 
 
 def test_a_run_learns(undisturbed):
-    lines = [line for line in runs.metrics(undisturbed[0]) if 'train/loss' in line]
+    lines = [line for line in training_runs.metrics(undisturbed[0]) if 'train/loss' in line]
     assert np.mean([x['train/loss'] for x in lines[-3:]]) < np.mean([x['train/loss'] for x in lines[:3]])
 
 
 def test_a_run_killed_and_started_again_ends_bit_equal_to_an_undisturbed_one(undisturbed, tmp_path):
     workdir = tmp_path / 'run'
-    process = runs.start(workdir, runs.TINY)
+    process = training_runs.start(workdir, training_runs.TINY)
     deadline = time.monotonic() + 120
     # The fifth step's line is written after the fourth step's checkpoint was begun.
     while time.monotonic() < deadline and process.poll() is None:
@@ -72,32 +72,32 @@ def test_a_run_killed_and_started_again_ends_bit_equal_to_an_undisturbed_one(und
     process.communicate()
     assert process.returncode == -signal.SIGKILL, 'the run ended before it could be killed'
 
-    output = runs.finish(runs.start(workdir, runs.TINY))
+    output = training_runs.finish(training_runs.start(workdir, training_runs.TINY))
     assert 'going on from step' in output
-    expected, expected_input = runs.state(undisturbed[0])
-    state, input_ = runs.state(workdir)
+    expected, expected_input = training_runs.state(undisturbed[0])
+    state, input_ = training_runs.state(workdir)
     assert input_ == expected_input == {'position': 12 * 64}
     assert state.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(state[name], value, err_msg=name)
-    assert runs.metrics(workdir) == runs.metrics(undisturbed[0])
+    assert training_runs.metrics(workdir) == training_runs.metrics(undisturbed[0])
 
 
 def test_a_complete_run_is_evaluated_again_and_left_as_it_is(undisturbed):
     workdir, _ = undisturbed
     before = (workdir / 'metrics.jsonl').read_text()
-    output = runs.finish(runs.start(workdir, runs.TINY))
+    output = training_runs.finish(training_runs.start(workdir, training_runs.TINY))
     assert 'already complete at step 12' in output
     assert (workdir / 'metrics.jsonl').read_text() == before
 
 
 def test_one_device_and_eight_give_the_same_parameters(tmp_path):
-    settings = {**runs.TINY, **runs.NOT_RANDOM}
-    processes = [runs.start(tmp_path / str(devices), settings, devices) for devices in (1, 8)]
+    settings = {**training_runs.TINY, **training_runs.NOT_RANDOM}
+    processes = [training_runs.start(tmp_path / str(devices), settings, devices) for devices in (1, 8)]
     for process in processes:
-        runs.finish(process)
-    one, _ = runs.state(tmp_path / '1')
-    eight, _ = runs.state(tmp_path / '8')
+        training_runs.finish(process)
+    one, _ = training_runs.state(tmp_path / '1')
+    eight, _ = training_runs.state(tmp_path / '8')
     assert one.keys() == eight.keys()
     for name, value in one.items():
         scale = np.abs(value).max() + 1e-6
@@ -108,21 +108,21 @@ def test_a_workdir_of_another_config_is_refused_and_untouched(undisturbed):
     workdir, _ = undisturbed
     before = {p: p.stat().st_mtime_ns for p in workdir.rglob('*')}
     with pytest.raises(InputError, match=r'optimizer\.momentum=0\.5'):
-        train_and_evaluate(_config({**runs.TINY, 'optimizer.momentum': 0.5}), workdir)
+        train_and_evaluate(_config({**training_runs.TINY, 'optimizer.momentum': 0.5}), workdir)
     assert {p: p.stat().st_mtime_ns for p in workdir.rglob('*')} == before
 
 
 def test_a_workdir_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(InputError, match='file/run'):
-        train_and_evaluate(_config(runs.TINY), tmp_path / 'file' / 'run')
+        train_and_evaluate(_config(training_runs.TINY), tmp_path / 'file' / 'run')
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
-    settings = {**runs.TINY, 'optimizer.learning_rate': 1e37, 'checkpoint.every_steps': 1}
+    settings = {**training_runs.TINY, 'optimizer.learning_rate': 1e37, 'checkpoint.every_steps': 1}
     with pytest.raises(TrainingStopped, match=r'step \d+: the loss is .* last checkpoint: \d+'):
         train_and_evaluate(_config(settings), tmp_path)
-    state, _ = runs.state(tmp_path)
+    state, _ = training_runs.state(tmp_path)
     for name, value in state.items():
         assert np.isfinite(np.linalg.norm(value.astype(np.float32))), name
 
@@ -140,16 +140,18 @@ def test_the_imagenet_config_trains_on_tfds_own_imagenet(tmp_path):
         'train.log_every_steps': 1,
         'optimizer.warmup_steps': 1.0,
     }
-    output = runs.finish(runs.start(tmp_path / 'run', settings, config='configs/imagenet.py:F0'))
+    output = training_runs.finish(
+        training_runs.start(tmp_path / 'run', settings, config='configs/imagenet.py:F0')
+    )
     assert '60 images to train on, 37 to evaluate on' in output
-    lines = runs.metrics(tmp_path / 'run')
+    lines = training_runs.metrics(tmp_path / 'run')
     (evaluation,) = [line for line in lines if 'eval/top_1' in line]
     assert evaluation['eval/num_examples'] == evaluation['eval_ema/num_examples'] == 37
     config = json.loads((tmp_path / 'run' / 'config.json').read_text())
     assert config['model']['num_classes'] == 1000
     assert config['train']['precision'] == 'bfloat16'
     assert config['augment']['randaugment_magnitude'] == 5
-    _, input_ = runs.state(tmp_path / 'run')
+    _, input_ = training_runs.state(tmp_path / 'run')
     assert input_ == {'position': 3 * 16 * 2}  # Each image with a fresh partner.
 
 
@@ -164,7 +166,7 @@ def test_broken_images_of_a_folder_are_named_or_counted(tmp_path):
     for broken in ('train/cat/3.jpg', 'val/dog/1.jpg'):
         (tmp_path / 'data' / broken).write_bytes(b'not an image')
     settings = {
-        **runs.TINY,
+        **training_runs.TINY,
         'data.source': 'folder',
         'data.dir': str(tmp_path / 'data'),
         'data.eval_split': 'val',
@@ -178,7 +180,7 @@ def test_broken_images_of_a_folder_are_named_or_counted(tmp_path):
     # The same run goes on with the other setting.
     results = train_and_evaluate(_config({**settings, 'data.skip_broken': True}), tmp_path / 'run')
     assert results['eval']['num_examples'] == 9
-    (evaluation,) = [line for line in runs.metrics(tmp_path / 'run') if 'eval/top_1' in line]
+    (evaluation,) = [line for line in training_runs.metrics(tmp_path / 'run') if 'eval/top_1' in line]
     assert evaluation['train/skipped_images'] == 2  # Two epochs of 24.
 
 
@@ -193,7 +195,7 @@ def _digits_folder(folder, classes):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(encoded)
     return {
-        **runs.TINY,
+        **training_runs.TINY,
         'data.source': 'folder',
         'data.dir': str(folder),
         'data.eval_split': 'val',
@@ -234,14 +236,14 @@ def test_a_run_on_other_classes_starts_from_another_runs_average_and_leaves_what
 )
 def test_a_start_that_cannot_be_made_writes_nothing(changed, told, tmp_path):
     with pytest.raises(InputError, match=told):
-        train_and_evaluate(_config({**runs.TINY, **changed}), tmp_path / 'run')
+        train_and_evaluate(_config({**training_runs.TINY, **changed}), tmp_path / 'run')
     assert not (tmp_path / 'run').exists()
 
 
 def test_a_checkpoint_of_another_network_writes_nothing(undisturbed, tmp_path):
     with pytest.raises(InputError, match=r"does not fit the network.*--config\.model\.widths='\(16,32\)'"):
         train_and_evaluate(
-            _config({**runs.TINY, 'model.widths': (32, 32), 'init_from': str(undisturbed[0])}),
+            _config({**training_runs.TINY, 'model.widths': (32, 32), 'init_from': str(undisturbed[0])}),
             tmp_path / 'run',
         )
     assert not (tmp_path / 'run').exists()
@@ -262,20 +264,27 @@ def test_a_workdir_of_other_classes_is_refused(tmp_path):
 
 def test_sam_of_the_config_looks_at_a_higher_loss(undisturbed, tmp_path):
     settings = {'train.steps': 1, 'optimizer.warmup_steps': 0.0, 'sam.rho': 0.5, 'sam.ascent_fraction': 1.0}
-    train_and_evaluate(_config({**runs.TINY, **settings}), tmp_path / 'run')
-    climbed, ordinary = runs.metrics(tmp_path / 'run')[0], runs.metrics(undisturbed[0])[0]
+    train_and_evaluate(_config({**training_runs.TINY, **settings}), tmp_path / 'run')
+    climbed, ordinary = training_runs.metrics(tmp_path / 'run')[0], training_runs.metrics(undisturbed[0])[0]
     assert climbed['step'] == ordinary['step'] == 1
     assert climbed['train/loss'] > ordinary['train/loss'] * 1.01
 
 
 def test_a_second_run_in_a_workdir_is_refused_while_the_first_is_under_way(tmp_path):
     workdir = tmp_path / 'run'
-    settings = {**runs.TINY, 'train.steps': 100, 'eval.every_steps': 100, 'checkpoint.every_steps': 100}
-    process = runs.start(workdir, settings)
+    settings = {
+        **training_runs.TINY,
+        'train.steps': 100,
+        'eval.every_steps': 100,
+        'checkpoint.every_steps': 100,
+    }
+    process = training_runs.start(workdir, settings)
     while not (workdir / 'config.json').exists():
         assert process.poll() is None
         time.sleep(0.01)
     with pytest.raises(InputError, match='is in use by a run that is under way'):
         train_and_evaluate(_config(settings), workdir)
-    runs.finish(process)
-    assert [line['step'] for line in runs.metrics(workdir) if 'train/loss' in line] == list(range(1, 101))
+    training_runs.finish(process)
+    assert [line['step'] for line in training_runs.metrics(workdir) if 'train/loss' in line] == list(
+        range(1, 101)
+    )
