@@ -3,9 +3,7 @@
 import shutil
 import signal
 import socket
-import time
 
-import numpy as np
 import pytest
 import training_runs
 
@@ -31,21 +29,6 @@ def _start_two(workdir, settings):
     ]
 
 
-def _wait_for(path, process):
-    deadline = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def _assert_close(actual, expected):
-    assert actual.keys() == expected.keys()
-    for name, value in expected.items():
-        scale = np.abs(value).max() + 1e-6
-        np.testing.assert_allclose(actual[name], value, rtol=0, atol=2e-5 * scale, err_msg=name)
-
-
 @pytest.fixture(scope='module')
 def one_process(tmp_path_factory):
     workdir = tmp_path_factory.mktemp('one') / 'run'
@@ -62,10 +45,8 @@ def two_processes(tmp_path_factory):
 
 def test_two_processes_of_four_devices_train_as_one_of_eight(one_process, two_processes):
     workdir, outputs = two_processes
-    expected, place = training_runs.state(one_process)
-    actual, actual_place = training_runs.state(workdir)
-    assert actual_place == place == {'position': 12 * 64}
-    _assert_close(actual, expected)
+    training_runs.assert_close(workdir, one_process)
+    assert training_runs.state(workdir)[1] == {'position': 12 * 64}
     lines, expected_lines = training_runs.metrics(workdir), training_runs.metrics(one_process)
     assert [line['step'] for line in lines] == [line['step'] for line in expected_lines]
     assert lines[-1]['eval/num_examples'] == 360  # A fifth of 1,797; 80 does not divide it.
@@ -81,15 +62,13 @@ def test_one_process_goes_on_from_a_checkpoint_of_two_on_other_devices(one_proce
     shutil.rmtree(workdir / 'checkpoints' / '12')
     output = training_runs.finish(training_runs.start(workdir, SETTINGS, devices=2))
     assert 'going on from step 8' in output
-    actual, place = training_runs.state(workdir)
-    assert place == {'position': 12 * 64}
-    _assert_close(actual, training_runs.state(one_process)[0])
+    training_runs.assert_close(workdir, one_process)
 
 
 def test_asked_to_end_a_run_saves_and_the_same_command_goes_on_bit_equal(one_process, tmp_path):
     workdir = tmp_path / 'run'
     process = training_runs.start(workdir, {**SETTINGS, 'checkpoint.every_steps': 1000})
-    _wait_for(workdir / 'metrics.jsonl', process)
+    training_runs.wait_for(workdir / 'metrics.jsonl', process)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == START_AGAIN, output
@@ -97,15 +76,13 @@ def test_asked_to_end_a_run_saves_and_the_same_command_goes_on_bit_equal(one_pro
     (saved,) = [int(path.name) for path in (workdir / 'checkpoints').iterdir()]
     assert 1 <= saved < 12
     assert f'going on from step {saved}' in training_runs.finish(training_runs.start(workdir, SETTINGS))
-    expected, actual = training_runs.state(one_process)[0], training_runs.state(workdir)[0]
-    for name, value in expected.items():
-        np.testing.assert_array_equal(actual[name], value, err_msg=name)
+    training_runs.assert_equal(workdir, one_process)
 
 
 def test_asked_to_end_one_process_ends_all_at_the_same_step(two_processes, tmp_path):
     workdir = tmp_path / 'run'
     processes = _start_two(workdir, {**SETTINGS, 'checkpoint.every_steps': 1000})
-    _wait_for(workdir / 'metrics.jsonl', processes[0])
+    training_runs.wait_for(workdir / 'metrics.jsonl', processes[0])
     processes[1].send_signal(signal.SIGTERM)
     outputs = [process.communicate(timeout=120)[0] for process in processes]
     assert [process.returncode for process in processes] == [START_AGAIN] * 2, outputs
@@ -113,9 +90,7 @@ def test_asked_to_end_one_process_ends_all_at_the_same_step(two_processes, tmp_p
     assert all(f'saved at step {saved},' in output for output in outputs)
     for process in _start_two(workdir, SETTINGS):
         training_runs.finish(process)
-    expected, actual = training_runs.state(two_processes[0])[0], training_runs.state(workdir)[0]
-    for name, value in expected.items():
-        np.testing.assert_array_equal(actual[name], value, err_msg=name)
+    training_runs.assert_equal(workdir, two_processes[0])
 
 
 @pytest.mark.parametrize(

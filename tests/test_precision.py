@@ -1,36 +1,22 @@
 """The paper's bfloat16 policy in a real network: what is in which precision, and how far the loss strays."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import programs
+import training_runs
 
-from configs import digits
 from nfnets import build
 from nfnets import config as config_lib
 from nfnets.models.nfnet import init_params
 from nfnets.train import train_and_evaluate
 from nfnets.train_state import init_train_state
 
-SMALL = {
-    'model.widths': (16, 32),
-    'model.depths': (1, 1),
-    'model.group_width': 8,
-    'data.train_size': 16,
-    'data.eval_size': 16,
-    'train.steps': 60,
-    'train.log_every_steps': 1,
-    'optimizer.warmup_steps': 5.0,
-    'eval.every_steps': 60,
-}
+SHORT = {**training_runs.TINY, 'train.steps': 60, 'optimizer.warmup_steps': 5.0, 'eval.every_steps': 60}
 
 
 def _config(precision):
-    config = digits.get_config()
-    config.update_from_flattened_dict({**SMALL, 'train.precision': precision})
-    return config
+    return training_runs.config({**SHORT, 'train.precision': precision})
 
 
 def test_convolutions_are_in_bfloat16_and_devices_add_up_float32():
@@ -52,9 +38,7 @@ def test_the_loss_of_a_short_run_follows_that_in_float32(tmp_path):
     losses = {}
     for precision in ('float32', 'bfloat16'):
         train_and_evaluate(_config(precision), tmp_path / precision)
-        lines = [
-            json.loads(line) for line in (tmp_path / precision / 'metrics.jsonl').read_text().splitlines()
-        ]
+        lines = training_runs.metrics(tmp_path / precision)
         losses[precision] = np.array([line['train/loss'] for line in lines if 'train/loss' in line])
     difference = np.abs(losses['bfloat16'] / losses['float32'] - 1)
     assert losses['float32'][-1] < 0.75 * losses['float32'][0]

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 
 import jax
 import numpy as np
@@ -10,17 +9,10 @@ import pytest
 import tiny_imagenet
 import training_runs
 
-from configs import digits
 from nfnets import load_checkpoint
 from nfnets.data.digits import DigitsSource
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.train import train_and_evaluate
-
-
-def _config(settings):
-    config = digits.get_config()
-    config.update_from_flattened_dict(settings)
-    return config
 
 
 @pytest.fixture(scope='module')
@@ -62,24 +54,15 @@ def test_a_run_learns(undisturbed):
 def test_a_run_killed_and_started_again_ends_bit_equal_to_an_undisturbed_one(undisturbed, tmp_path):
     workdir = tmp_path / 'run'
     process = training_runs.start(workdir, training_runs.TINY)
-    deadline = time.monotonic() + 120
-    # The fifth step's line is written after the fourth step's checkpoint was begun.
-    while time.monotonic() < deadline and process.poll() is None:
-        if (workdir / 'checkpoints' / '4').is_dir():
-            break
-        time.sleep(0.002)
+    training_runs.wait_for(workdir / 'checkpoints' / '4', process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL, 'the run ended before it could be killed'
 
     output = training_runs.finish(training_runs.start(workdir, training_runs.TINY))
     assert 'going on from step' in output
-    expected, expected_input = training_runs.state(undisturbed[0])
-    state, input_ = training_runs.state(workdir)
-    assert input_ == expected_input == {'position': 12 * 64}
-    assert state.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_array_equal(state[name], value, err_msg=name)
+    training_runs.assert_equal(workdir, undisturbed[0])
+    assert training_runs.state(workdir)[1] == {'position': 12 * 64}
     assert training_runs.metrics(workdir) == training_runs.metrics(undisturbed[0])
 
 
@@ -96,32 +79,27 @@ def test_one_device_and_eight_give_the_same_parameters(tmp_path):
     processes = [training_runs.start(tmp_path / str(devices), settings, devices) for devices in (1, 8)]
     for process in processes:
         training_runs.finish(process)
-    one, _ = training_runs.state(tmp_path / '1')
-    eight, _ = training_runs.state(tmp_path / '8')
-    assert one.keys() == eight.keys()
-    for name, value in one.items():
-        scale = np.abs(value).max() + 1e-6
-        np.testing.assert_allclose(eight[name], value, rtol=0, atol=2e-5 * scale, err_msg=name)
+    training_runs.assert_close(tmp_path / '8', tmp_path / '1')
 
 
 def test_a_workdir_of_another_config_is_refused_and_untouched(undisturbed):
     workdir, _ = undisturbed
     before = {p: p.stat().st_mtime_ns for p in workdir.rglob('*')}
     with pytest.raises(InputError, match=r'optimizer\.momentum=0\.5'):
-        train_and_evaluate(_config({**training_runs.TINY, 'optimizer.momentum': 0.5}), workdir)
+        train_and_evaluate(training_runs.config({**training_runs.TINY, 'optimizer.momentum': 0.5}), workdir)
     assert {p: p.stat().st_mtime_ns for p in workdir.rglob('*')} == before
 
 
 def test_a_workdir_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(InputError, match='file/run'):
-        train_and_evaluate(_config(training_runs.TINY), tmp_path / 'file' / 'run')
+        train_and_evaluate(training_runs.config(training_runs.TINY), tmp_path / 'file' / 'run')
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
     settings = {**training_runs.TINY, 'optimizer.learning_rate': 1e37, 'checkpoint.every_steps': 1}
     with pytest.raises(TrainingStopped, match=r'step \d+: the loss is .* last checkpoint: \d+'):
-        train_and_evaluate(_config(settings), tmp_path)
+        train_and_evaluate(training_runs.config(settings), tmp_path)
     state, _ = training_runs.state(tmp_path)
     for name, value in state.items():
         assert np.isfinite(np.linalg.norm(value.astype(np.float32))), name
@@ -176,9 +154,11 @@ def test_broken_images_of_a_folder_are_named_or_counted(tmp_path):
         'eval.batch_size': 8,
     }
     with pytest.raises(InputError, match=r'train/cat/3\.jpg cannot be decoded'):
-        train_and_evaluate(_config(settings), tmp_path / 'run')
+        train_and_evaluate(training_runs.config(settings), tmp_path / 'run')
     # The same run goes on with the other setting.
-    results = train_and_evaluate(_config({**settings, 'data.skip_broken': True}), tmp_path / 'run')
+    results = train_and_evaluate(
+        training_runs.config({**settings, 'data.skip_broken': True}), tmp_path / 'run'
+    )
     assert results['eval']['num_examples'] == 9
     (evaluation,) = [line for line in training_runs.metrics(tmp_path / 'run') if 'eval/top_1' in line]
     assert evaluation['train/skipped_images'] == 2  # Two epochs of 24.
@@ -209,7 +189,7 @@ def test_a_run_on_other_classes_starts_from_another_runs_average_and_leaves_what
     before = load_checkpoint(undisturbed[0]).ema_params
     settings = _digits_folder(tmp_path / 'data', {7, 8, 9})
     frozen = {**settings, 'init_from': str(undisturbed[0]), 'optimizer.freeze': '^(?!NFNet/~/linear/)'}
-    train_and_evaluate(_config(frozen), tmp_path / 'run')
+    train_and_evaluate(training_runs.config(frozen), tmp_path / 'run')
     assert 'with a new classifier for 3 classes' in capfd.readouterr().out
     after = load_checkpoint(tmp_path / 'run')
     assert after.about.class_names == ('7', '8', '9')
@@ -223,7 +203,9 @@ def test_a_run_on_other_classes_starts_from_another_runs_average_and_leaves_what
     (tmp_path / 'run' / 'config.json').write_text(
         (tmp_path / 'run' / 'config.json').read_text().replace(str(undisturbed[0]), str(tmp_path / 'gone'))
     )
-    train_and_evaluate(_config({**frozen, 'init_from': str(tmp_path / 'gone')}), tmp_path / 'run')
+    train_and_evaluate(
+        training_runs.config({**frozen, 'init_from': str(tmp_path / 'gone')}), tmp_path / 'run'
+    )
     assert 'already complete at step 4' in capfd.readouterr().out
 
 
@@ -236,14 +218,16 @@ def test_a_run_on_other_classes_starts_from_another_runs_average_and_leaves_what
 )
 def test_a_start_that_cannot_be_made_writes_nothing(changed, told, tmp_path):
     with pytest.raises(InputError, match=told):
-        train_and_evaluate(_config({**training_runs.TINY, **changed}), tmp_path / 'run')
+        train_and_evaluate(training_runs.config({**training_runs.TINY, **changed}), tmp_path / 'run')
     assert not (tmp_path / 'run').exists()
 
 
 def test_a_checkpoint_of_another_network_writes_nothing(undisturbed, tmp_path):
     with pytest.raises(InputError, match=r"does not fit the network.*--config\.model\.widths='\(16,32\)'"):
         train_and_evaluate(
-            _config({**training_runs.TINY, 'model.widths': (32, 32), 'init_from': str(undisturbed[0])}),
+            training_runs.config(
+                {**training_runs.TINY, 'model.widths': (32, 32), 'init_from': str(undisturbed[0])}
+            ),
             tmp_path / 'run',
         )
     assert not (tmp_path / 'run').exists()
@@ -252,19 +236,20 @@ def test_a_checkpoint_of_another_network_writes_nothing(undisturbed, tmp_path):
 def test_a_workdir_of_other_classes_is_refused(tmp_path):
     settings = _digits_folder(tmp_path / 'data', {7, 8})
     train_and_evaluate(
-        _config({**settings, 'train.steps': 1, 'optimizer.warmup_steps': 0.0}), tmp_path / 'run'
+        training_runs.config({**settings, 'train.steps': 1, 'optimizer.warmup_steps': 0.0}), tmp_path / 'run'
     )
     for split in ('train', 'val'):
         (tmp_path / 'data' / split / '8').rename(tmp_path / 'data' / split / 'eight')
     with pytest.raises(InputError, match='on other classes than the data has now'):
         train_and_evaluate(
-            _config({**settings, 'train.steps': 1, 'optimizer.warmup_steps': 0.0}), tmp_path / 'run'
+            training_runs.config({**settings, 'train.steps': 1, 'optimizer.warmup_steps': 0.0}),
+            tmp_path / 'run',
         )
 
 
 def test_sam_of_the_config_looks_at_a_higher_loss(undisturbed, tmp_path):
     settings = {'train.steps': 1, 'optimizer.warmup_steps': 0.0, 'sam.rho': 0.5, 'sam.ascent_fraction': 1.0}
-    train_and_evaluate(_config({**training_runs.TINY, **settings}), tmp_path / 'run')
+    train_and_evaluate(training_runs.config({**training_runs.TINY, **settings}), tmp_path / 'run')
     climbed, ordinary = training_runs.metrics(tmp_path / 'run')[0], training_runs.metrics(undisturbed[0])[0]
     assert climbed['step'] == ordinary['step'] == 1
     assert climbed['train/loss'] > ordinary['train/loss'] * 1.01
@@ -279,11 +264,9 @@ def test_a_second_run_in_a_workdir_is_refused_while_the_first_is_under_way(tmp_p
         'checkpoint.every_steps': 100,
     }
     process = training_runs.start(workdir, settings)
-    while not (workdir / 'config.json').exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    training_runs.wait_for(workdir / 'config.json', process)
     with pytest.raises(InputError, match='is in use by a run that is under way'):
-        train_and_evaluate(_config(settings), workdir)
+        train_and_evaluate(training_runs.config(settings), workdir)
     training_runs.finish(process)
     assert [line['step'] for line in training_runs.metrics(workdir) if 'train/loss' in line] == list(
         range(1, 101)

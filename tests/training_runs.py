@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+from configs import digits
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {
@@ -33,6 +36,12 @@ NOT_RANDOM = {
 }
 
 
+def config(settings):
+    result = digits.get_config()
+    result.update_from_flattened_dict(settings)
+    return result
+
+
 def start(workdir, settings, devices=8, config='configs/digits.py', arguments=()):
     flags = [f'--config.{key}={value}' for key, value in settings.items()]
     command = [sys.executable, str(ROOT / 'scripts' / 'train.py'), f'--config={config}']
@@ -54,6 +63,15 @@ def finish(process):
     return output
 
 
+def wait_for(path, process):
+    """Until a run has made a file or directory."""
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
 def state(workdir):
     with ocp.CheckpointManager((workdir / 'checkpoints').absolute()) as manager:
         step = manager.latest_step()
@@ -61,6 +79,24 @@ def state(workdir):
         restored = manager.restore(step, args=args)
     leaves = jax.tree_util.tree_leaves_with_path(restored['state'])
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}, restored['input']
+
+
+def assert_equal(workdir, expected):
+    """That two runs ended in the same state, to the last bit, at the same place in the data."""
+    _assert_same(workdir, expected, lambda _: 0)
+
+
+def assert_close(workdir, expected):
+    """That two runs ended in the same state but for the order of sums in float32."""
+    _assert_same(workdir, expected, lambda value: 2e-5 * (np.abs(value).max() + 1e-6))
+
+
+def _assert_same(workdir, expected, tolerance):
+    (values, place), (expected_values, expected_place) = state(workdir), state(expected)
+    assert place == expected_place
+    assert values.keys() == expected_values.keys()
+    for name, value in expected_values.items():
+        np.testing.assert_allclose(values[name], value, rtol=0, atol=tolerance(value), err_msg=name)
 
 
 def metrics(workdir):
