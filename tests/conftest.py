@@ -14,7 +14,8 @@ import pytest
 
 from nfnets import host
 
-os.environ['XLA_FLAGS'] = host.settings(os.environ)['XLA_FLAGS']  # As the scripts run, and faster.
+# As the scripts run, and faster.
+os.environ['XLA_FLAGS'] = host.settings(os.environ).get('XLA_FLAGS', os.environ['XLA_FLAGS'])
 # The scripts that tests start keep compiled programs: here, until the tests end.
 _cache = tempfile.TemporaryDirectory()
 os.environ['XDG_CACHE_HOME'] = _cache.name
