@@ -1,8 +1,6 @@
 """The training loop, in the order in which things happen."""
 
-import fcntl
 from pathlib import Path
-from typing import TextIO
 
 import haiku as hk
 import jax
@@ -14,6 +12,7 @@ from nfnets.checkpoint import Checkpoints, has_checkpoint
 from nfnets.errors import InputError, Preempted, TrainingStopped
 from nfnets.evaluate import Results
 from nfnets.finetune import start_from
+from nfnets.lock import WorkdirLock
 from nfnets.models.nfnet import init_params
 from nfnets.optim.freeze import check_pattern
 from nfnets.pods import Preemption
@@ -182,30 +181,6 @@ def claim(
             replace_file(workdir / CONFIG, config_lib.to_json(config))
     except OSError as error:
         raise InputError(f'workdir {workdir} cannot be used: {error}') from error
-
-
-class WorkdirLock:
-    """Keeps other runs out of a working directory; the system lets go of it however the process ends."""
-
-    def __init__(self, workdir: Path):
-        """Args: workdir is created where missing. Raises InputError: it is in use, or cannot be used."""
-        self._file: TextIO | None = None
-        if jax.process_index() != 0:
-            return
-        try:
-            workdir.mkdir(parents=True, exist_ok=True)
-            self._file = (workdir / 'lock').open('w')
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self.close()
-            raise InputError(f'workdir {workdir} is in use by a run that is under way') from error
-        except OSError as error:
-            raise InputError(f'workdir {workdir} cannot be used: {error}') from error
-
-    def close(self) -> None:
-        """Lets others in."""
-        if self._file is not None:
-            self._file.close()
 
 
 def describe(

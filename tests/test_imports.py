@@ -23,6 +23,7 @@ ORDER = [
     'train_step',
     'evaluate',
     'checkpoint',
+    'lock',
     'report',
     'weights',
     'build',
