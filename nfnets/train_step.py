@@ -96,8 +96,8 @@ def make_train_step(
             'loss': loss,
             'top_1': top_1,
             'grad_sum_squares': sum_squares(grads),
-            'update_norm': jnp.sqrt(jnp.sum(sum_squares(updates))),
-            'param_norm': jnp.sqrt(jnp.sum(sum_squares(params))),
+            'update_norm': optax.tree.norm(updates),
+            'param_norm': optax.tree.norm(params),
             'agc_clipped_fraction': clipped_fraction(opt_state),
         }
         return TrainState(state.step + 1, params, ema_params, opt_state), metrics
