@@ -1,5 +1,6 @@
-"""Saves and restores a run's state and its place in the data, by Orbax."""
+"""Saves and restores a run's state and its place in the data, by Orbax, with checksums."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,17 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from nfnets import parallel
+from nfnets.checksum import ChecksumRestore, ChecksumSave, differing
+from nfnets.errors import InputError, TrainingStopped
 from nfnets.train_state import TrainState
 
+_DAMAGED = '.damaged'  # Ends the names of checkpoints that were found to be.
 
-def has_checkpoint(directory: Path) -> bool:
-    """Whether a directory holds a complete checkpoint; it need not exist."""
-    return directory.is_dir() and any(entry.name.isdigit() for entry in directory.iterdir())
+
+def whole_steps(directory: Path) -> list[int]:
+    """The steps of a directory's complete checkpoints, in order; it need not exist."""
+    return sorted(ocp.utils.checkpoint_steps(directory)) if directory.is_dir() else []
 
 
 class Checkpoints:
@@ -21,11 +27,12 @@ class Checkpoints:
     def __init__(self, directory: Path, keep: int | None):
         """Args: directory is created where missing; keep is how many of the latest stay (None: all)."""
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+        self._directory = directory.absolute()
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def latest_step(self) -> int | None:
         """The step of the newest complete checkpoint."""
-        return self._manager.latest_step()
+        return max(whole_steps(self._directory), default=None)
 
     def save(self, state: TrainState, position: int) -> None:
         """Starts to write a checkpoint; returns once the state is copied.
@@ -33,40 +40,113 @@ class Checkpoints:
         Args:
           state: after some step.
           position: images of the training stream that all processes have consumed.
+
+        Raises:
+          TrainingStopped: this checkpoint, or the one before it, cannot be written.
         """
         # NumPy copies: the next step takes the arrays' memory, which `jax.device_get` may only look
         # into, and Orbax refuses what pmap gives on several processes.
         copy = jax.tree.map(np.array, state)
         step = int(copy.step)
-        if step == self.latest_step():
+        if step in self._manager.all_steps():
             return
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(copy),
             input=ocp.args.JsonSave({'position': position}),
+            checksums=ChecksumSave(_content(copy._asdict(), position)),
         )
-        self._manager.save(step, args=args, force=True)
+        try:
+            self._manager.save(step, args=args, force=True)
+        except Exception as error:  # Whatever the libraries below say of a full disk.
+            raise self._failed(error) from error
 
-    def restore(self, template: TrainState) -> tuple[TrainState, int]:
-        """Reads the newest checkpoint.
+    def restore(self, template: TrainState) -> tuple[TrainState, int, list[str]]:
+        """Reads the newest checkpoint that is as it was written.
+
+        Newer ones, found to be damaged, are set aside under another name.
 
         Args:
           template: a state of the same structure, whose values don't matter.
 
         Returns:
-          The state, as NumPy arrays, and the position in the training stream.
+          The state, as NumPy arrays, the position in the training stream, and what was wrong with the
+          newer checkpoints.
+
+        Raises:
+          InputError: none is whole.
         """
+        problems: dict[int, str] = {}
+        for step in reversed(whole_steps(self._directory)):
+            try:
+                state, position = self._read(step, jax.device_get(template))
+            except Exception as error:  # Whatever the libraries below say of a damaged file.
+                problems[step] = _short(error)
+            if parallel.sum_over_processes(int(step in problems)) == 0:
+                told = [f'checkpoint {step} is damaged: {problem}' for step, problem in problems.items()]
+                self._set_aside(problems)
+                return state, position, told
+            problems.setdefault(step, 'another process cannot read it')
+        every = '; '.join(f'{step}: {problem}' for step, problem in problems.items())
+        raise InputError(f'no checkpoint in {self._directory} is whole: {every}')
+
+    def _read(self, step: int, template: TrainState) -> tuple[TrainState, int]:
         args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(jax.device_get(template)),
+            state=ocp.args.StandardRestore(template),
             input=ocp.args.JsonRestore(),
+            checksums=ChecksumRestore(),
         )
-        restored = self._manager.restore(self.latest_step(), args=args)
-        return restored['state'], restored['input']['position']
+        restored = self._manager.restore(step, args=args)
+        state, position = restored['state'], restored['input']['position']
+        _check(_content(state._asdict(), position), restored['checksums'])
+        return state, position
+
+    def _set_aside(self, steps: dict[int, str]) -> None:
+        if jax.process_index() == 0:
+            for step in steps:
+                path = self._directory / str(step)
+                path.rename(path.with_name(path.name + _DAMAGED))
+        parallel.sum_over_processes(0)  # Nobody goes on before.
+        self._manager.reload()
 
     def restore_arrays(self) -> dict[str, Any]:
-        """Reads the newest checkpoint of whatever network: the fields of the state, as NumPy arrays."""
-        args = ocp.args.Composite(state=ocp.args.StandardRestore())
-        return self._manager.restore(self.latest_step(), args=args)['state']
+        """Reads the newest checkpoint of whatever network: the fields of the state, as NumPy arrays.
+
+        Raises:
+          InputError: it is not as it was written; anything else that the libraries below raise.
+        """
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(), input=ocp.args.JsonRestore(), checksums=ChecksumRestore()
+        )
+        restored = self._manager.restore(self.latest_step(), args=args)
+        _check(_content(restored['state'], restored['input']['position']), restored['checksums'])
+        return restored['state']
 
     def close(self) -> None:
-        """Waits until what was started is written."""
-        self._manager.close()
+        """Waits until what was started is written.
+
+        Raises:
+          TrainingStopped: it cannot be.
+        """
+        try:
+            self._manager.close()
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> TrainingStopped:
+        return TrainingStopped(f'a checkpoint cannot be written to {self._directory}: {_short(error)}')
+
+
+def _content(state: dict[str, Any], position: int) -> dict[str, Any]:
+    return {**state, 'position': np.int64(position)}
+
+
+def _check(content: dict[str, Any], expected: dict[str, int]) -> None:
+    damaged = differing(content, expected)
+    if damaged:
+        raise InputError(
+            f'{len(damaged)} of {len(expected)} arrays differ from their checksums, {damaged[0]} the first'
+        )
+
+
+def _short(error: Exception) -> str:
+    return textwrap.shorten(str(error) or type(error).__name__, 200)

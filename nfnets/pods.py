@@ -11,6 +11,9 @@ from jax.experimental import multihost_utils
 
 from nfnets.errors import InputError
 
+# A process that is not heard of for so long is taken for lost, and the others end.
+_LOST_AFTER_SECONDS = 30
+
 
 def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
     """Joins this process to the others; call it before anything is computed.
@@ -29,7 +32,7 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     missing = [f'--{name}' for name, value in given.items() if value is None]
     if len(missing) == len(given):
         if _is_tpu():
-            jax.distributed.initialize()
+            jax.distributed.initialize(heartbeat_timeout_seconds=_LOST_AFTER_SECONDS)
         return
     if missing:
         raise InputError(f'--{", --".join(given)} go together; missing: {", ".join(missing)}')
@@ -41,7 +44,9 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
         raise InputError(f'--coordinator={coordinator} must be HOST:PORT of process 0')
     if not 0 <= process_id < num_processes:
         raise InputError(f'--process-id={process_id} must be from 0 to below --num-processes={num_processes}')
-    jax.distributed.initialize(coordinator, num_processes, process_id)
+    jax.distributed.initialize(
+        coordinator, num_processes, process_id, heartbeat_timeout_seconds=_LOST_AFTER_SECONDS
+    )
 
 
 def _is_tpu() -> bool:

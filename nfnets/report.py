@@ -1,79 +1,17 @@
-"""What a run says of itself: a progress bar, `metrics.jsonl`, TensorBoard events, and an early stop."""
+"""What a run says of itself: a progress bar, metrics, and an early stop."""
 
-import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import jax
 import numpy as np
 import optax
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from nfnets.errors import TrainingStopped
-
-Scalars = Mapping[str, float]
-
-
-class MetricsWriter:
-    """Appends scalars to `metrics.jsonl`, one JSON object a line, and to TensorBoard event files.
-
-    Of several processes only the first writes. Lines of steps after the one gone on from are dropped:
-    those steps are run again.
-    """
-
-    def __init__(self, workdir: Path, start_step: int):
-        """Args: workdir exists; start_step is the last step already done."""
-        self._is_writer = jax.process_index() == 0
-        if self._is_writer:
-            path = workdir / 'metrics.jsonl'
-            _drop_after(path, start_step)
-            self._file = path.open('a')
-            self._events = SummaryWriter(str(workdir), purge_step=start_step + 1)
-
-    def write(self, step: int, scalars: Scalars) -> None:
-        """Writes the scalars of one step; they reach the disk at once."""
-        if not self._is_writer:
-            return
-        self._file.write(json.dumps({'step': step, **scalars}) + '\n')
-        self._file.flush()
-        for name, value in scalars.items():
-            self._events.add_scalar(name, value, step)
-        self._events.flush()
-
-    def close(self) -> None:
-        if self._is_writer:
-            self._file.close()
-            self._events.close()
-
-
-def _drop_after(path: Path, step: int) -> None:
-    if not path.exists():
-        return
-    lines = path.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if _step_of(line) <= step]
-    if kept != lines:
-        replace_file(path, ''.join(kept))
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)['step']
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return float('inf')  # A line that was cut short when the run was killed.
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Writes a file so that, whatever happens, it holds either the old text or the new."""
-    draft = path.with_name(path.name + '.tmp')
-    with draft.open('w') as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+from nfnets.metrics import MetricsWriter, Scalars
+from nfnets.time_use import TimeUse
 
 
 class Throughput:
@@ -123,9 +61,11 @@ class StepReport:
         log_every_steps: int,
         schedule: optax.Schedule,
         parameter_names: list[str],
+        time_use: TimeUse,
     ):
         """Follows from the step after start_step; schedule and names explain the metrics."""
         self._writer = writer
+        self._time_use = time_use
         self._log_every_steps = log_every_steps
         self._schedule = schedule
         self._parameter_names = parameter_names
@@ -162,11 +102,14 @@ class StepReport:
         metrics = jax.device_get(pending)
         check_finite(step, metrics, self._parameter_names)
         loss = float(metrics['loss'])
-        self._bar.set_postfix_str(f'loss {loss:.3f}, {rate:.0f} images/s', refresh=False)
+        shares = self._time_use.shares()
+        waiting = f'{100 * shares["time/input"]:.0f}% waiting for input'
+        self._bar.set_postfix_str(f'loss {loss:.3f}, {rate:.0f} images/s, {waiting}', refresh=False)
         self._bar.set_description('training', refresh=False)
         self._bar.update()
         if step % self._log_every_steps == 0:
-            self._writer.write(step, {**self._scalars(step, metrics), 'images_per_second': rate})
+            self._writer.write(step, {**self._scalars(step, metrics), 'images_per_second': rate, **shares})
+            self._time_use.restart()
 
     def _scalars(self, step: int, metrics: Mapping[str, np.ndarray]) -> Scalars:
         return {
@@ -184,8 +127,8 @@ class StepReport:
         self._throughput.restart()
 
     def say(self, text: str) -> None:
-        """Prints a line above the bar."""
-        if jax.process_index() == 0:
+        """Prints a line above the bar, unless it is empty."""
+        if text and jax.process_index() == 0:
             self._bar.write(text)
 
     def close(self) -> None:

@@ -1,5 +1,7 @@
 """The training loop, in the order in which things happen."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import haiku as hk
@@ -8,35 +10,39 @@ import ml_collections
 
 from nfnets import build, parallel
 from nfnets import config as config_lib
-from nfnets.checkpoint import Checkpoints, has_checkpoint
+from nfnets.checkpoint import Checkpoints, whole_steps
 from nfnets.errors import InputError, Preempted, TrainingStopped
 from nfnets.evaluate import Results
 from nfnets.finetune import start_from
 from nfnets.lock import WorkdirLock
+from nfnets.metrics import MetricsWriter, replace_file
 from nfnets.models.nfnet import init_params
 from nfnets.optim.freeze import check_pattern
 from nfnets.pods import Preemption
-from nfnets.report import MetricsWriter, StepReport, flat_results, replace_file, summary
+from nfnets.profile import Profile
+from nfnets.report import StepReport, flat_results, summary
+from nfnets.time_use import TimeUse
 from nfnets.train_state import TrainState, init_train_state
 from nfnets.train_step import parameter_names
 from nfnets.weights.load import load_checkpoint
 from nfnets.weights.workdir import CHECKPOINTS, CONFIG, read_class_names, write_class_names
 
 
-def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> Results:
+def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path, profile_steps: int = 0) -> Results:
     """Trains a network, or goes on with training it, and evaluates it.
 
     Args:
       config: as in `configs/default.py`; what is None is derived here.
       workdir: created where missing; takes `config.json`, `metrics.jsonl`, TensorBoard events and
         `checkpoints/`.
+      profile_steps: how many steps near the start to trace, into `plugins/profile/` there.
 
     Returns:
       Results of the last evaluation, of the parameters ('eval') and their average ('eval_ema').
 
     Raises:
       InputError: the config, the data or the workdir cannot be used.
-      TrainingStopped: the loss or a gradient is not finite.
+      TrainingStopped: the loss or a gradient is not finite, or nothing more can be written.
       Preempted: SIGTERM came to this process or to another of the run; the state is saved.
     """
     # ------------------------------------------------------- Data, and the settings that follow from it
@@ -52,81 +58,98 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path) -> Resu
     class_names = train_source.class_names
     check_workdir(workdir, config, class_names)
 
-    # ------------------------------------------------------- State, new or as it was left
-    init_key, run_key = jax.random.split(jax.random.key(config.seed))
-    is_new = not has_checkpoint(workdir / CHECKPOINTS)
-    params, started = start_params(config, init_key, class_names, is_new)
-    state = init_train_state(params, build.optimizer(config))
-    position = 0
-    lock = WorkdirLock(workdir)
-    if is_new == has_checkpoint(workdir / CHECKPOINTS):
-        raise InputError(
-            f'workdir {workdir} was used by another run meanwhile; start again to go on from there'
+    with telling_last_checkpoint(workdir / CHECKPOINTS), contextlib.ExitStack() as closing:
+        # --------------------------------------------------- State, new or as it was left
+        init_key, run_key = jax.random.split(jax.random.key(config.seed))
+        steps_there = whole_steps(workdir / CHECKPOINTS)
+        params, started = start_params(config, init_key, class_names, is_new=not steps_there)
+        state = init_train_state(params, build.optimizer(config))
+        position = 0
+        closing.callback(WorkdirLock(workdir).close)
+        if whole_steps(workdir / CHECKPOINTS) != steps_there:
+            raise InputError(f'another run used workdir {workdir} meanwhile; start again to go on from there')
+        claim(workdir, config, class_names)
+        checkpoints = Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep)
+        closing.callback(checkpoints.close)
+        if steps_there:
+            state, position, problems = checkpoints.restore(state)
+            started = '\n'.join([f'going on from step {int(state.step)}', *problems])
+        start_step = int(state.step)
+        state = parallel.replicate(state)
+
+        # --------------------------------------------------- What a step needs, and what watches it
+        train_step = build.train_step(config)
+        batches = build.train_batches(config, train_source, position)
+        evaluate = build.evaluation(config, eval_source)
+        preemption, time_use = Preemption(), TimeUse()
+        profile = Profile(workdir, start_step + 1, profile_steps)
+        writer = MetricsWriter(workdir, start_step)
+        report = StepReport(
+            writer,
+            start_step=start_step,
+            total_steps=config.train.steps,
+            batch_size=config.train.batch_size,
+            log_every_steps=config.train.log_every_steps,
+            schedule=build.schedule(config),
+            parameter_names=parameter_names(state.params),
+            time_use=time_use,
         )
-    claim(workdir, config, class_names)
-    checkpoints = Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep)
-    if not is_new:
-        state, position = checkpoints.restore(state)
-        started = f'going on from step {int(state.step)}'
-    start_step = int(state.step)
-    state = parallel.replicate(state)
+        for thing in (writer, report, profile, batches, preemption):
+            closing.callback(thing.close)
+        report.say(describe(config, state, len(train_source), len(eval_source)) + started)
 
-    # ------------------------------------------------------- What a step needs, and what watches it
-    train_step = build.train_step(config)
-    batches = build.train_batches(config, train_source, position)
-    evaluate = build.evaluation(config, eval_source)
-    preemption = Preemption()
-    writer = MetricsWriter(workdir, start_step)
-    report = StepReport(
-        writer,
-        start_step=start_step,
-        total_steps=config.train.steps,
-        batch_size=config.train.batch_size,
-        log_every_steps=config.train.log_every_steps,
-        schedule=build.schedule(config),
-        parameter_names=parameter_names(state.params),
-    )
-    report.say(describe(config, state, len(train_source), len(eval_source)) + started)
-
-    # ------------------------------------------------------- The loop
-    results: Results = {}
-    try:
-        for step in range(start_step + 1, config.train.steps + 1):
-            batch = parallel.shard_batch(next(batches))
-            state, metrics = train_step(state, batch, run_key)
-            report.add(step, metrics)
-            is_last = step == config.train.steps
-            if is_last or step % config.eval.every_steps == 0:
-                report.flush()
+        # --------------------------------------------------- The loop
+        results: Results = {}
+        try:
+            for step in range(start_step + 1, config.train.steps + 1):
+                profile.before(step)
+                time_use.spend_on('input')
+                batch = parallel.shard_batch(next(batches))
+                time_use.spend_on('steps')
+                state, metrics = train_step(state, batch, run_key)
+                report.add(step, metrics)
+                report.say(profile.after(step, metrics))
+                is_last = step == config.train.steps
+                if is_last or step % config.eval.every_steps == 0:
+                    report.flush()
+                    time_use.spend_on('evaluation')
+                    results = evaluate({'eval': state.params, 'eval_ema': state.ema_params})
+                    skipped = parallel.sum_over_processes(batches.skipped)
+                    writer.write(step, {**flat_results(results), 'train/skipped_images': skipped})
+                    report.say(f'step {step}\n{summary(results)}')
+                    if skipped:
+                        report.say(f'  broken images left out of training since the start: {skipped}')
+                    report.restart_clock()
+                is_due = preemption.is_due(step) and not is_last
+                if is_last or is_due or step % config.checkpoint.every_steps == 0:
+                    report.flush()
+                    time_use.spend_on('checkpoints')
+                    checkpoints.save(state, batches.position)
+                if is_due:
+                    raise Preempted(f'asked to end: saved at step {step}, where the same command goes on')
+            if not results:  # The run was complete: its metrics hold this evaluation already.
                 results = evaluate({'eval': state.params, 'eval_ema': state.ema_params})
-                skipped = parallel.sum_over_processes(batches.skipped)
-                writer.write(step, {**flat_results(results), 'train/skipped_images': skipped})
-                report.say(f'step {step}\n{summary(results)}')
-                if skipped:
-                    report.say(f'  broken images left out of training since the start: {skipped}')
-                report.restart_clock()
-            is_due = preemption.is_due(step) and not is_last
-            if is_last or is_due or step % config.checkpoint.every_steps == 0:
-                report.flush()
-                checkpoints.save(state, batches.position)
-            if is_due:
-                raise Preempted(f'asked to end: saved at step {step}, where the same command goes on')
-        if not results:  # The run was complete: its metrics hold this evaluation already.
-            results = evaluate({'eval': state.params, 'eval_ema': state.ema_params})
-            report.say(f'already complete at step {start_step}\n{summary(results)}')
-    except TrainingStopped as error:
-        kept = checkpoints.latest_step()
-        raise TrainingStopped(f'{error}; last checkpoint: {"none" if kept is None else kept}') from error
-    finally:
-        preemption.close()
-        batches.close()
-        report.close()
-        writer.close()
-        checkpoints.close()
-        lock.close()
+                report.say(f'already complete at step {start_step}\n{summary(results)}')
+        except InputError as error:  # Data that was there when the run started.
+            # Several processes must save together, and the others know nothing of this.
+            if jax.process_count() > 1 or int(state.step) == start_step:
+                raise
+            report.flush()
+            checkpoints.save(state, batches.position)
+            raise InputError(f'{error}; saved at step {int(state.step)}') from error
     if jax.process_index() == 0:
         print(where(workdir))
     return results
+
+
+@contextlib.contextmanager
+def telling_last_checkpoint(directory: Path) -> Iterator[None]:
+    """Adds to what stopped a run what is left of it."""
+    try:
+        yield
+    except TrainingStopped as error:
+        kept = whole_steps(directory)
+        raise TrainingStopped(f'{error}; last checkpoint: {kept[-1] if kept else "none"}') from error
 
 
 def start_params(

@@ -27,6 +27,9 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Directory for checkpoints and m
 _COORDINATOR = flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0 of several.')
 _NUM_PROCESSES = flags.DEFINE_integer('num-processes', None, 'How many processes train together.')
 _PROCESS_ID = flags.DEFINE_integer('process-id', None, 'Which of them this is, from 0.')
+_PROFILE = flags.DEFINE_integer(
+    'profile', 0, 'How many steps to trace, for TensorBoard or XProf.', lower_bound=0
+)
 flags.mark_flag_as_required('config')
 
 
@@ -36,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     pods.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     from nfnets.train import train_and_evaluate  # Late: cli.run may start the process anew before.
 
-    train_and_evaluate(_CONFIG.value, Path(_WORKDIR.value))
+    train_and_evaluate(_CONFIG.value, Path(_WORKDIR.value), profile_steps=_PROFILE.value)
 
 
 if __name__ == '__main__':

@@ -1,11 +1,18 @@
 """Checkpoints give back what was saved, bit for bit."""
 
+import gc
+import shutil
+import zlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from nfnets.checkpoint import Checkpoints
+from nfnets.checksum import checksums
+from nfnets.errors import InputError
 from nfnets.optim.optimizer import make_optimizer
 from nfnets.train_state import init_train_state
 
@@ -41,8 +48,9 @@ def test_a_state_comes_back_bit_equal_with_its_position(tmp_path):
     checkpoints.save(saved, position=12345)
     checkpoints.close()
 
-    restored, position = Checkpoints(tmp_path / 'checkpoints', keep=2).restore(_state(2, 0))
+    restored, position, problems = Checkpoints(tmp_path / 'checkpoints', keep=2).restore(_state(2, 0))
     assert position == 12345
+    assert not problems
     assert jax.tree.structure(restored) == jax.tree.structure(saved)
     for old, new in zip(jax.tree.leaves(saved), jax.tree.leaves(restored), strict=True):
         assert new.dtype == old.dtype
@@ -65,7 +73,7 @@ def test_a_saved_copy_does_not_follow_the_state(tmp_path):
     checkpoints.save(state, position=0)
     jax.tree.map(lambda x: x.delete(), state.params)  # As donation to the next step does.
     checkpoints.close()
-    restored, _ = Checkpoints(tmp_path / 'checkpoints', keep=1).restore(_state(2, 0))
+    restored, _, _ = Checkpoints(tmp_path / 'checkpoints', keep=1).restore(_state(2, 0))
     np.testing.assert_array_equal(restored.params['Net/~/linear']['w'], before)
 
 
@@ -77,3 +85,93 @@ def test_an_unfinished_checkpoint_does_not_count(tmp_path):
     unfinished.mkdir()
     (unfinished / 'state').write_text('')
     assert Checkpoints(tmp_path / 'checkpoints', keep=3).latest_step() == 1
+
+
+def _save(directory, *updates):
+    checkpoints = Checkpoints(directory, keep=None)
+    for number in updates:
+        checkpoints.save(_state(0, number), position=10 * number)
+    checkpoints.close()
+
+
+def _flip_a_bit(checkpoint):
+    for data in (checkpoint / 'state').rglob('d/*'):  # The arrays; other files repeat what is known.
+        content = bytearray(data.read_bytes())
+        content[len(content) // 2] ^= 4
+        data.write_bytes(content)
+
+
+def _cut_short(checkpoint):
+    for data in (checkpoint / 'state').rglob('*'):
+        if data.is_file():
+            data.write_bytes(data.read_bytes()[:-1])
+
+
+def _move_in_the_data(checkpoint):
+    position = checkpoint / 'input' / 'metadata'
+    position.write_text(position.read_text().replace('20', '21'))
+
+
+def _lose_the_state(checkpoint):
+    shutil.rmtree(checkpoint / 'state')
+
+
+@pytest.fixture
+def unfinished_reads():
+    """What Orbax leaves of a read that failed complains when it is collected, and is collected here."""
+    yield
+    gc.collect()
+
+
+complaints_ignored = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+DAMAGES = [_flip_a_bit, _cut_short, _move_in_the_data, _lose_the_state]
+
+
+@complaints_ignored
+@pytest.mark.usefixtures('unfinished_reads')
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(damage, tmp_path):
+    directory = tmp_path / 'checkpoints'
+    _save(directory, 1, 2)
+    damage(directory / '2')
+    checkpoints = Checkpoints(directory, keep=None)
+    state, position, (problem,) = checkpoints.restore(_state(2, 0))
+    assert int(state.step) == 1
+    assert position == 10
+    assert problem.startswith('checkpoint 2 is damaged: ')
+    assert checkpoints.latest_step() == 1
+    checkpoints.save(_state(0, 2), position=20)  # The run comes there again.
+    checkpoints.close()
+    again, position, problems = Checkpoints(directory, keep=None).restore(_state(2, 0))
+    assert (int(again.step), position, problems) == (2, 20, [])
+    assert {p.name for p in directory.iterdir()} == {'1', '2', '2.damaged'}
+
+
+@complaints_ignored
+@pytest.mark.usefixtures('unfinished_reads')
+def test_where_no_checkpoint_is_whole_all_are_named_and_left(tmp_path):
+    directory = tmp_path / 'checkpoints'
+    _save(directory, 1, 2)
+    for step in ('1', '2'):
+        _flip_a_bit(directory / step)
+    with pytest.raises(InputError, match=r'is whole: 2: .*; 1: '):
+        Checkpoints(directory, keep=None).restore(_state(2, 0))
+    assert {p.name for p in directory.iterdir()} == {'1', '2'}
+
+
+@complaints_ignored
+@pytest.mark.usefixtures('unfinished_reads')
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_parameters_are_not_taken_from_a_damaged_checkpoint(damage, tmp_path):
+    _save(tmp_path / 'checkpoints', 2)
+    damage(tmp_path / 'checkpoints' / '2')
+    with pytest.raises((InputError, ValueError, KeyError, FileNotFoundError)):
+        Checkpoints(tmp_path / 'checkpoints', keep=None).restore_arrays()
+
+
+def test_a_checksum_is_of_type_shape_and_bytes():
+    array = np.arange(6, dtype='<f4').reshape(2, 3)
+    expected = zlib.crc32(b'float32 (2, 3)' + array.tobytes())
+    assert checksums({'a': {'b': array}}) == {'a/b': expected}
+    assert checksums({'a': {'b': array.T}})['a/b'] != expected
+    assert checksums({'a': {'b': array.view('i4')}})['a/b'] != expected

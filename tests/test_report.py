@@ -1,45 +1,12 @@
-"""metrics.jsonl, TensorBoard events and the stop at a value that is not finite."""
+"""Images/s, and the stop at a value that is not finite."""
 
-import json
 import math
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from nfnets.errors import TrainingStopped
-from nfnets.report import MetricsWriter, Throughput, check_finite
-
-
-def _lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def _events(directory):
-    (path,) = directory.glob('events.out.tfevents.*')
-    records = tf.data.TFRecordDataset([str(path)]).as_numpy_iterator()
-    events = [tf.compat.v1.Event.FromString(record) for record in records]
-    return {(e.step, value.tag): value.simple_value for e in events for value in e.summary.value}
-
-
-def test_scalars_reach_metrics_and_events_alike(tmp_path):
-    writer = MetricsWriter(tmp_path, 0)
-    writer.write(1, {'train/loss': 2.5, 'learning_rate': 0.125})
-    writer.write(2, {'train/loss': 1.5})
-    writer.close()
-    assert _lines(tmp_path / 'metrics.jsonl') == [
-        {'step': 1, 'train/loss': 2.5, 'learning_rate': 0.125},
-        {'step': 2, 'train/loss': 1.5},
-    ]
-    expected = {(1, 'train/loss'): 2.5, (1, 'learning_rate'): 0.125, (2, 'train/loss'): 1.5}
-    assert _events(tmp_path) == expected
-
-
-def test_going_on_drops_the_lines_of_steps_that_run_again(tmp_path):
-    path = tmp_path / 'metrics.jsonl'
-    path.write_text('{"step": 10, "a": 1}\n{"step": 20, "a": 2}\n{"step": 30, "a": 3}\n{"step": 4')
-    MetricsWriter(tmp_path, 20).close()
-    assert _lines(path) == [{'step': 10, 'a': 1}, {'step': 20, 'a': 2}]
+from nfnets.report import Throughput, check_finite
 
 
 def test_finite_metrics_pass():

@@ -7,7 +7,7 @@ from typing import Any
 from nfnets.checkpoint import Checkpoints
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
-from nfnets.report import replace_file
+from nfnets.metrics import replace_file
 from nfnets.weights.about import About
 from nfnets.weights.released import Params
 
