@@ -1,5 +1,6 @@
 """The processes of one run: how they join, and how they end together when one is asked to."""
 
+import faulthandler
 import importlib.util
 import os
 import signal
@@ -11,7 +12,7 @@ from jax.experimental import multihost_utils
 
 from nfnets.errors import InputError
 
-# A process that is not heard of for so long is taken for lost, and the others end.
+# A process that is not heard of for so long is taken for lost, and JAX ends the others.
 _LOST_AFTER_SECONDS = 30
 
 
@@ -32,7 +33,7 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     missing = [f'--{name}' for name, value in given.items() if value is None]
     if len(missing) == len(given):
         if _is_tpu():
-            jax.distributed.initialize(heartbeat_timeout_seconds=_LOST_AFTER_SECONDS)
+            _initialize()
         return
     if missing:
         raise InputError(f'--{", --".join(given)} go together; missing: {", ".join(missing)}')
@@ -44,9 +45,13 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
         raise InputError(f'--coordinator={coordinator} must be HOST:PORT of process 0')
     if not 0 <= process_id < num_processes:
         raise InputError(f'--process-id={process_id} must be from 0 to below --num-processes={num_processes}')
-    jax.distributed.initialize(
-        coordinator, num_processes, process_id, heartbeat_timeout_seconds=_LOST_AFTER_SECONDS
-    )
+    _initialize(coordinator, num_processes, process_id)
+
+
+def _initialize(*who: Any) -> None:
+    jax.distributed.initialize(*who, heartbeat_timeout_seconds=_LOST_AFTER_SECONDS)
+    # JAX's message about a lost process would drown in the stacks of this one's threads.
+    faulthandler.disable()
 
 
 def _is_tpu() -> bool:
