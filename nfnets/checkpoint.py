@@ -21,6 +21,13 @@ def whole_steps(directory: Path) -> list[int]:
     return sorted(ocp.utils.checkpoint_steps(directory)) if directory.is_dir() else []
 
 
+class _Unchanging(np.ndarray):
+    """An array that Orbax need not copy again."""
+
+    def __deepcopy__(self, memo: Any) -> '_Unchanging':
+        return self
+
+
 class Checkpoints:
     """The checkpoints of one run: written off the training thread, atomic, the last few kept."""
 
@@ -46,7 +53,7 @@ class Checkpoints:
         """
         # NumPy copies: the next step takes the arrays' memory, which `jax.device_get` may only look
         # into, and Orbax refuses what pmap gives on several processes.
-        copy = jax.tree.map(np.array, state)
+        copy = jax.tree.map(lambda x: np.array(x).view(_Unchanging), state)
         step = int(copy.step)
         if step in self._manager.all_steps():
             return

@@ -48,8 +48,12 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     _initialize(coordinator, num_processes, process_id)
 
 
-def _initialize(*who: Any) -> None:
-    jax.distributed.initialize(*who, heartbeat_timeout_seconds=_LOST_AFTER_SECONDS)
+def _initialize(
+    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    jax.distributed.initialize(
+        coordinator, num_processes, process_id, heartbeat_timeout_seconds=_LOST_AFTER_SECONDS
+    )
     # JAX's message about a lost process would drown in the stacks of this one's threads.
     faulthandler.disable()
 

@@ -23,10 +23,23 @@ os.environ.pop('JAX_COMPILATION_CACHE_DIR', None)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 
+def pytest_addoption(parser):
+    parser.addoption('--long', action='store_true', help='faults: as often and as large as takes minutes')
+
+
+@pytest.fixture(scope='session')
+def undisturbed(tmp_path_factory):
+    """(workdir, output) of a whole run of `training_runs.TINY`."""
+    import training_runs  # After the settings above.
+
+    workdir = tmp_path_factory.mktemp('undisturbed') / 'run'
+    return workdir, training_runs.finish(training_runs.start(workdir, training_runs.TINY))
+
+
 @pytest.fixture(scope='session')
 def f0_gradients():
     """(loss, logits, gradients) of F0 in float32, see `golden_numbers.f0_gradients`."""
-    import golden_numbers  # After the settings above.
+    import golden_numbers
 
     return golden_numbers.f0_gradients()
 

@@ -1,7 +1,6 @@
 """The whole loop, as a user runs it: from encoded images to checkpoint, killed, gone on with, refused."""
 
 import json
-import signal
 
 import jax
 import numpy as np
@@ -13,12 +12,6 @@ from nfnets import load_checkpoint
 from nfnets.data.digits import DigitsSource
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.train import train_and_evaluate
-
-
-@pytest.fixture(scope='module')
-def undisturbed(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp('undisturbed') / 'run'
-    return workdir, training_runs.finish(training_runs.start(workdir, training_runs.TINY))
 
 
 def test_a_run_leaves_config_metrics_events_and_checkpoints(undisturbed):
@@ -49,21 +42,6 @@ def test_a_run_leaves_config_metrics_events_and_checkpoints(undisturbed):
 def test_a_run_learns(undisturbed):
     lines = [line for line in training_runs.metrics(undisturbed[0]) if 'train/loss' in line]
     assert np.mean([x['train/loss'] for x in lines[-3:]]) < np.mean([x['train/loss'] for x in lines[:3]])
-
-
-def test_a_run_killed_and_started_again_ends_bit_equal_to_an_undisturbed_one(undisturbed, tmp_path):
-    workdir = tmp_path / 'run'
-    process = training_runs.start(workdir, training_runs.TINY)
-    training_runs.wait_for(workdir / 'checkpoints' / '4', process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL, 'the run ended before it could be killed'
-
-    output = training_runs.finish(training_runs.start(workdir, training_runs.TINY))
-    assert 'going on from step' in output
-    training_runs.assert_equal(workdir, undisturbed[0])
-    assert training_runs.state(workdir)[1] == {'position': 12 * 64}
-    assert training_runs.metrics(workdir) == training_runs.metrics(undisturbed[0])
 
 
 def test_a_complete_run_is_evaluated_again_and_left_as_it_is(undisturbed):
@@ -253,21 +231,3 @@ def test_sam_of_the_config_looks_at_a_higher_loss(undisturbed, tmp_path):
     climbed, ordinary = training_runs.metrics(tmp_path / 'run')[0], training_runs.metrics(undisturbed[0])[0]
     assert climbed['step'] == ordinary['step'] == 1
     assert climbed['train/loss'] > ordinary['train/loss'] * 1.01
-
-
-def test_a_second_run_in_a_workdir_is_refused_while_the_first_is_under_way(tmp_path):
-    workdir = tmp_path / 'run'
-    settings = {
-        **training_runs.TINY,
-        'train.steps': 100,
-        'eval.every_steps': 100,
-        'checkpoint.every_steps': 100,
-    }
-    process = training_runs.start(workdir, settings)
-    training_runs.wait_for(workdir / 'config.json', process)
-    with pytest.raises(InputError, match='is in use by a run that is under way'):
-        train_and_evaluate(training_runs.config(settings), workdir)
-    training_runs.finish(process)
-    assert [line['step'] for line in training_runs.metrics(workdir) if 'train/loss' in line] == list(
-        range(1, 101)
-    )

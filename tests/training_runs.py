@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -42,9 +43,10 @@ def config(settings):
     return result
 
 
-def start(workdir, settings, devices=8, config='configs/digits.py', arguments=()):
+def start(workdir, settings, devices=8, config='configs/digits.py', arguments=(), before=()):
+    """A run in a process of its own; `before` stands before its command line."""
     flags = [f'--config.{key}={value}' for key, value in settings.items()]
-    command = [sys.executable, str(ROOT / 'scripts' / 'train.py'), f'--config={config}']
+    command = [*before, sys.executable, str(ROOT / 'scripts' / 'train.py'), f'--config={config}']
     environment = dict(os.environ)
     environment['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={devices}'
     return subprocess.Popen(
@@ -55,6 +57,18 @@ def start(workdir, settings, devices=8, config='configs/digits.py', arguments=()
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def start_several(processes, devices, workdir, settings):
+    """One run in several processes of so many devices each."""
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        port = free.getsockname()[1]
+    joined = (f'--coordinator=localhost:{port}', f'--num-processes={processes}')
+    return [
+        start(workdir, settings, devices, arguments=(*joined, f'--process-id={index}'))
+        for index in range(processes)
+    ]
 
 
 def finish(process):

@@ -36,7 +36,8 @@ class Records(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> bytes: ...
+    def __getitem__(self, index: int) -> bytes:
+        """One record. Raises OSError: it cannot be read, or not whole."""
 
     def describe(self, index: int) -> str:
         """Names the file and the record's place in it."""
@@ -77,7 +78,10 @@ class TFRecords(_Sharded):
         # Opened anew each time, some microseconds: ImageNet's 1,088 files are more than many systems
         # let a process keep open.
         with open(self._shards[shard].path, 'rb', buffering=0) as file:
-            return os.pread(file.fileno(), int(end - begin), int(begin))
+            content = os.pread(file.fileno(), int(end - begin), int(begin))
+        if len(content) < end - begin:
+            raise OSError('the file was cut short')
+        return content
 
 
 def _index(shard: Shard) -> np.ndarray:
@@ -127,7 +131,10 @@ class ArrayRecords(_Sharded):
 
     def __getitem__(self, index: int) -> bytes:
         shard, record = self.locate(index)
-        return self._readers[shard].read([record])[0]
+        try:
+            return self._readers[shard].read([record])[0]
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise OSError(str(error)) from error
 
 
 def _allow_open_files(files: int) -> None:

@@ -49,13 +49,11 @@ def read_workdir(workdir: Path) -> tuple[Params, Params, About]:
     if not (workdir / CHECKPOINTS).is_dir():
         raise InputError(f'{workdir} holds no {CHECKPOINTS}/: the run has not saved any yet')
     checkpoints = Checkpoints(workdir / CHECKPOINTS, keep=None)
+    step = checkpoints.latest_step()
+    if step is None:
+        raise InputError(f'{workdir / CHECKPOINTS} holds no checkpoint: the run has not saved any yet')
     try:
-        step = checkpoints.latest_step()
-        if step is None:
-            raise InputError(f'{workdir / CHECKPOINTS} holds no checkpoint: the run has not saved any yet')
         state = checkpoints.restore_arrays()
-    except InputError:
-        raise
     except Exception as error:  # Whatever the libraries below say of a damaged file.
         raise InputError(f'checkpoint {step} in {workdir / CHECKPOINTS} cannot be read: {error}') from error
     finally:

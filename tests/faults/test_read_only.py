@@ -1,0 +1,32 @@
+"""A working directory that cannot be written to."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+import training_runs
+
+# Permissions do not hold root back unless it gives up the right to pass them by.
+AS_USER = ['setpriv', '--bounding-set=-dac_override'] if os.geteuid() == 0 else []
+
+
+@pytest.mark.parametrize('is_new', [True, False])
+def test_a_read_only_workdir_is_named_and_left_as_it_is(is_new, undisturbed, tmp_path):
+    workdir = tmp_path / 'run'
+    if is_new:
+        workdir.mkdir()
+    else:
+        shutil.copytree(undisturbed[0], workdir)
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob('*')}
+    for path in (workdir, *before):
+        path.chmod(path.stat().st_mode & ~0o222)
+    try:
+        process = training_runs.start(workdir, training_runs.TINY, before=AS_USER)
+        output, _ = process.communicate(timeout=120)
+    finally:
+        subprocess.run(['chmod', '-R', 'u+w', workdir], check=True)
+    assert process.returncode == 2, output
+    assert output.splitlines()[-1].startswith(f'error: workdir {workdir} cannot be used: ')
+    assert 'Permission denied' in output
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob('*')} == before
