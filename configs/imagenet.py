@@ -1,4 +1,4 @@
-"""ImageNet as in the paper: `--config=configs/imagenet.py:F0` .. `F7`, `F0+` .. `F7+`."""
+"""ImageNet as in the paper: `--config=configs/imagenet.py:F0` .. `F7`, `F0+` .. `F7+`; `F5-SAM` with SAM."""
 
 import ml_collections
 
@@ -8,7 +8,10 @@ from nfnets.variants import get_variant
 
 def get_config(variant: str = 'F0') -> ml_collections.ConfigDict:
     """The paper's recipe for one variant; what depends on the variant follows from its name."""
-    get_variant(variant)  # A mistake shows at once, not after the data is found.
+    name = variant.removesuffix('-SAM')
+    get_variant(name)  # A mistake shows at once, not after the data is found.
     config = default.get_config()
-    config.model.variant = variant
+    config.model.variant = name
+    if name != variant:
+        config.sam.rho = 0.05  # What the paper says of fine-tuning.
     return config

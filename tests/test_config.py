@@ -181,3 +181,12 @@ def test_deltas_are_accepted_and_a_mistyped_key_in_one_is_not():
     config_lib.check(digits.get_config())
     with pytest.raises(AttributeError):
         default.get_config().train.batchsize = 3
+
+
+def test_one_word_turns_sam_on():
+    plain, climbing = imagenet.get_config('F5'), imagenet.get_config('F5-SAM')
+    assert (plain.sam.rho, climbing.sam.rho) == (0.0, 0.05)
+    climbing.sam.rho = 0.0
+    assert climbing.to_dict() == plain.to_dict()
+    with pytest.raises(InputError, match='F5-SAN'):
+        imagenet.get_config('F5-SAN')
