@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import haiku as hk
 import jax
@@ -16,6 +17,7 @@ from nfnets.data.augment import augment
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source, load_source
 from nfnets.evaluate import Results, evaluate, make_eval_step
+from nfnets.models.groups import layer_groups
 from nfnets.models.nfnet import make_network
 from nfnets.optim.freeze import frozen_by
 from nfnets.optim.optimizer import make_optimizer, warmup_cosine
@@ -45,6 +47,11 @@ def schedule(config: Config) -> optax.Schedule:
     return warmup_cosine(settings.learning_rate, settings.warmup_steps, config.train.steps)
 
 
+def parameter_groups(config: Config) -> Callable[[hk.Params], Any]:
+    """Parameters to a tree like them, of the parts of the network that metrics tell apart."""
+    return functools.partial(layer_groups, depths=config.model.depths)
+
+
 def optimizer(config: Config) -> optax.GradientTransformation:
     """The paper's chain."""
     return make_optimizer(
@@ -54,6 +61,7 @@ def optimizer(config: Config) -> optax.GradientTransformation:
         agc_clipping=config.optimizer.agc_clipping,
         agc_eps=config.optimizer.agc_eps,
         is_frozen=frozen_by(config.optimizer.freeze),
+        group_of=parameter_groups(config),
     )
 
 

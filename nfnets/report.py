@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -61,15 +62,17 @@ class StepReport:
         log_every_steps: int,
         schedule: optax.Schedule,
         parameter_names: list[str],
+        parameter_groups: list[str],
         time_use: TimeUse,
     ):
-        """Follows from the step after start_step; schedule and names explain the metrics."""
+        """Follows from the step after start_step; schedule, names and groups explain the metrics."""
         self._writer = writer
         self._time_use = time_use
         self._log_every_steps = log_every_steps
         self._schedule = schedule
         self._parameter_names = parameter_names
-        self._pending: tuple[int, Mapping[str, jax.Array], float] | None = None
+        self._parameter_groups = np.array(parameter_groups)
+        self._pending: tuple[int, Mapping[str, Any], float] | None = None
         self._throughput = Throughput(batch_size)
         self._bar = tqdm(
             total=total_steps,
@@ -81,7 +84,7 @@ class StepReport:
             disable=jax.process_index() != 0,
         )
 
-    def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+    def add(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Takes the metrics of a step just started, and reports the step before it.
 
         Raises:
@@ -111,14 +114,22 @@ class StepReport:
             self._writer.write(step, {**self._scalars(step, metrics), 'images_per_second': rate, **shares})
             self._time_use.restart()
 
-    def _scalars(self, step: int, metrics: Mapping[str, np.ndarray]) -> Scalars:
+    def _scalars(self, step: int, metrics: Mapping[str, Any]) -> Scalars:
+        clipped = metrics['agc_clipped_by_group']
+        squares = metrics['grad_sum_squares']
+        norms = {
+            group: float(np.sqrt(np.sum(squares[self._parameter_groups == group])))
+            for group in np.unique(self._parameter_groups)
+        }
         return {
             'train/loss': float(metrics['loss']),
             'train/top_1': float(metrics['top_1']),
-            'train/grad_norm': float(np.sqrt(np.sum(metrics['grad_sum_squares']))),
+            'train/grad_norm': float(np.sqrt(np.sum(squares))),
+            **{f'train/grad_norm/{group}': norm for group, norm in norms.items()},
             'train/update_norm': float(metrics['update_norm']),
             'train/param_norm': float(metrics['param_norm']),
             'train/agc_clipped_fraction': float(metrics['agc_clipped_fraction']),
+            **{f'train/agc_clipped_fraction/{group}': float(share) for group, share in clipped.items()},
             'learning_rate': float(self._schedule(step - 1)),
         }
 
@@ -135,9 +146,7 @@ class StepReport:
         self._bar.close()
 
 
-def check_finite(
-    step: int, metrics: Mapping[str, np.ndarray], parameter_names: list[str], most: int = 5
-) -> None:
+def check_finite(step: int, metrics: Mapping[str, Any], parameter_names: list[str], most: int = 5) -> None:
     """Stops a run whose loss, gradients or parameters have become NaN or infinite.
 
     Args:

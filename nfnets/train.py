@@ -92,6 +92,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path, profile
             log_every_steps=config.train.log_every_steps,
             schedule=build.schedule(config),
             parameter_names=parameter_names(state.params),
+            parameter_groups=jax.tree.leaves(build.parameter_groups(config)(state.params)),
             time_use=time_use,
         )
         for thing in (writer, report, profile, batches, preemption):

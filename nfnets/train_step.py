@@ -1,6 +1,7 @@
 """One update: augment, differentiate, average over devices, clip and apply, move the average."""
 
 from collections.abc import Callable
+from typing import Any
 
 import haiku as hk
 import jax
@@ -12,11 +13,11 @@ from nfnets.data.augment import AugmentedBatch
 from nfnets.optim.accumulate import accumulated_value_and_grad
 from nfnets.optim.ema import update_ema
 from nfnets.optim.freeze import Predicate
-from nfnets.optim.optimizer import clipped_fraction, mask
+from nfnets.optim.optimizer import clipped_by_group, clipped_fraction, mask
 from nfnets.optim.sam import sam_value_and_grad
 from nfnets.train_state import TrainState
 
-Metrics = dict[str, jax.Array]
+Metrics = dict[str, Any]
 Augment = Callable[[jax.Array, jax.Array, jax.Array], AugmentedBatch]
 TrainStep = Callable[[TrainState, dict, jax.Array], tuple[TrainState, Metrics]]
 
@@ -55,8 +56,8 @@ def make_train_step(
     Returns:
       (state, batch, key) to (state, metrics). The batch has 'images' uint8 [D, M, H, W, 3] and
       'labels' int32 [D, M] for the D devices of this process; the key is the run's, the same at every
-      step; the state is donated. Metrics are scalars but for 'grad_sum_squares' [parameters], whose order
-      is that of `parameter_names`.
+      step; the state is donated. Metrics are scalars but for 'agc_clipped_by_group', scalars by name, and
+      'grad_sum_squares' [parameters], whose order is that of `parameter_names`.
     """
     dtype = jnp.dtype(precision)
 
@@ -99,6 +100,7 @@ def make_train_step(
             'update_norm': optax.tree.norm(updates),
             'param_norm': optax.tree.norm(params),
             'agc_clipped_fraction': clipped_fraction(opt_state),
+            'agc_clipped_by_group': clipped_by_group(opt_state),
         }
         return TrainState(state.step + 1, params, ema_params, opt_state), metrics
 

@@ -1,12 +1,43 @@
 """Images/s, and the stop at a value that is not finite."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 
 from nfnets.errors import TrainingStopped
-from nfnets.report import Throughput, check_finite
+from nfnets.metrics import MetricsWriter
+from nfnets.report import StepReport, Throughput, check_finite
+from nfnets.time_use import TimeUse
+
+
+def test_norms_and_shares_are_told_of_each_group(tmp_path):
+    writer = MetricsWriter(tmp_path, 0)
+    report = StepReport(
+        writer,
+        start_step=0,
+        total_steps=1,
+        batch_size=1,
+        log_every_steps=1,
+        schedule=lambda step: 0.5,
+        parameter_names=['a', 'b', 'c'],
+        parameter_groups=['head', 'stem', 'head'],
+        time_use=TimeUse(),
+    )
+    scalars = dict.fromkeys(('loss', 'top_1', 'update_norm', 'param_norm', 'agc_clipped_fraction'), 1.0)
+    shares = {'head': np.float32(0.25), 'stem': np.float32(0.75)}
+    squares = np.array([9.0, 4.0, 16.0])
+    report.add(1, {**scalars, 'agc_clipped_by_group': shares, 'grad_sum_squares': squares})
+    report.flush()
+    report.close()
+    writer.close()
+    line = json.loads((tmp_path / 'metrics.jsonl').read_text())
+    assert (line['train/grad_norm/head'], line['train/grad_norm/stem']) == (5.0, 2.0)
+    assert line['train/grad_norm'] == pytest.approx(29**0.5)
+    assert line['train/agc_clipped_fraction/head'] == 0.25
+    assert line['train/agc_clipped_fraction/stem'] == 0.75
+    assert sum(line[name] for name in line if name.startswith('time/')) == pytest.approx(1.0)
 
 
 def test_finite_metrics_pass():

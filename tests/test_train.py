@@ -27,6 +27,8 @@ def test_a_run_leaves_config_metrics_events_and_checkpoints(undisturbed):
         'train/top_1',
         'train/grad_norm',
         'train/agc_clipped_fraction',
+        *(f'train/agc_clipped_fraction/{group}' for group in ('stem', 'stage1', 'stage2', 'head')),
+        *(f'train/grad_norm/{group}' for group in ('stem', 'stage1', 'stage2', 'head')),
         'learning_rate',
     }
     evaluations = [line for line in lines if 'eval/top_1' in line]

@@ -1,7 +1,7 @@
 """Adaptive gradient clipping (Brock et al. 2021, arXiv 2102.06171, section 4.1, equation 3)."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,21 @@ class AdaptiveGradClipState(NamedTuple):
 
     Attributes:
       clipped_fraction: share of the units whose gradient the last update clipped, float32 [].
+      clipped_by_group: the same of each group of parameters, by name.
     """
 
     clipped_fraction: jax.Array
+    clipped_by_group: dict[str, jax.Array]
 
 
-def adaptive_grad_clip(clipping: float, eps: float = 1e-3) -> optax.GradientTransformation:
+def one_group(params: optax.Params) -> Any:
+    """Names one group, 'all', for every parameter."""
+    return jax.tree.map(lambda _: 'all', params)
+
+
+def adaptive_grad_clip(
+    clipping: float, eps: float = 1e-3, group_of: Callable[[optax.Params], Any] = one_group
+) -> optax.GradientTransformation:
     r"""Clips the gradient of each unit to a multiple of the norm of the unit's parameters.
 
     .. math::
@@ -35,28 +44,33 @@ def adaptive_grad_clip(clipping: float, eps: float = 1e-3) -> optax.GradientTran
       clipping: lambda, the largest ratio of the gradient's norm to the parameters'; 0.01 in the paper,
         where larger batches want smaller values.
       eps: least norm that parameters count with, so that those starting at zero can move.
+      group_of: params to a tree like them of the groups' names, for the state's `clipped_by_group`.
 
     Returns:
       An `optax.GradientTransformation` with `AdaptiveGradClipState`; its update needs `params`.
     """
 
     def init(params: optax.Params) -> AdaptiveGradClipState:
-        del params
-        return AdaptiveGradClipState(clipped_fraction=jnp.zeros((), jnp.float32))
+        zero = jnp.zeros((), jnp.float32)
+        return AdaptiveGradClipState(zero, dict.fromkeys(jax.tree.leaves(group_of(params)), zero))
 
     def update(
         updates: optax.Updates, state: AdaptiveGradClipState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AdaptiveGradClipState]:
         if params is None:
             raise ValueError('adaptive_grad_clip compares with the params: update(updates, state, params)')
-        grads, treedef = jax.tree.flatten(updates)
-        if not grads:
+        leaves, treedef = jax.tree.flatten(updates)
+        if not leaves:
             return updates, state
-        norms = [unitwise_norm(grad) for grad in grads]
         # All units of all parameters in one vector: a comparison for each parameter would be thousands of
-        # small operations, which XLA's CPU backend takes minutes to compile.
+        # small operations, which XLA's CPU backend takes minutes to compile. Each group is a slice of it.
+        groups = jax.tree.leaves(group_of(params))
+        order = np.argsort(groups, kind='stable')
+        grads = [leaves[i] for i in order]
+        norms = [unitwise_norm(grad) for grad in grads]
         norm = _concatenate(norms)
-        limit = clipping * jnp.maximum(_concatenate(map(unitwise_norm, jax.tree.leaves(params))), eps)
+        param_norms = [unitwise_norm(param) for param in jax.tree.leaves(params)]
+        limit = clipping * jnp.maximum(_concatenate(param_norms[i] for i in order), eps)
         within = norm <= limit  # False for NaN, which then shows in the whole unit.
         factor = jnp.where(within, 1.0, limit / jnp.where(within, 1.0, norm))
         factors = jnp.split(factor, np.cumsum([norm.size for norm in norms])[:-1])
@@ -64,10 +78,20 @@ def adaptive_grad_clip(clipping: float, eps: float = 1e-3) -> optax.GradientTran
             (grad.astype(jnp.float32) * factor.reshape(norm.shape)).astype(grad.dtype)
             for grad, factor, norm in zip(grads, factors, norms, strict=True)
         ]
-        state = AdaptiveGradClipState(jnp.mean(~within, dtype=jnp.float32))
-        return jax.tree.unflatten(treedef, clipped), state
+        sizes = dict.fromkeys(sorted(groups), 0)
+        for i, unit_norms in zip(order, norms, strict=True):
+            sizes[groups[i]] += unit_norms.size
+        in_place = [clipped[i] for i in np.argsort(order)]
+        return jax.tree.unflatten(treedef, in_place), _shares(~within, sizes)
 
     return optax.GradientTransformation(init, update)
+
+
+def _shares(is_clipped: jax.Array, sizes: dict[str, int]) -> AdaptiveGradClipState:
+    # Of bool [units], group after group.
+    parts = jnp.split(is_clipped, np.cumsum(list(sizes.values()))[:-1])
+    by_group = {name: jnp.mean(part, dtype=jnp.float32) for name, part in zip(sizes, parts, strict=True)}
+    return AdaptiveGradClipState(jnp.mean(is_clipped, dtype=jnp.float32), by_group)
 
 
 def _concatenate(arrays: Iterable[jax.Array]) -> jax.Array:

@@ -1,11 +1,12 @@
 """The optimiser of the paper, as one chain in written order (arXiv 2102.06171, section 4.1, appendix A)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import optax
 
-from nfnets.optim.agc import adaptive_grad_clip
+from nfnets.optim.agc import adaptive_grad_clip, one_group
 from nfnets.optim.freeze import Predicate, nothing_frozen
 
 _NOT_DECAYED = frozenset({'gain', 'bias', 'b', 'skip_gain'})
@@ -52,6 +53,7 @@ def make_optimizer(
     agc_clipping: float,
     agc_eps: float,
     is_frozen: Predicate = nothing_frozen,
+    group_of: Callable[[optax.Params], Any] = one_group,
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent as the NFNets are trained with.
 
@@ -64,6 +66,7 @@ def make_optimizer(
       agc_clipping: largest ratio of a unit's gradient norm to its parameters' norm.
       agc_eps: least parameter norm of a unit.
       is_frozen: whether a parameter, by module and name, is never changed.
+      group_of: as of `adaptive_grad_clip`, for `clipped_by_group`.
 
     Returns:
       An `optax.GradientTransformation`; its update needs `params`.
@@ -73,7 +76,9 @@ def make_optimizer(
         return is_clipped(module_name, name) and not is_frozen(module_name, name)
 
     return optax.chain(
-        optax.masked(adaptive_grad_clip(agc_clipping, agc_eps), lambda params: mask(params, is_clipped_here)),
+        optax.masked(
+            adaptive_grad_clip(agc_clipping, agc_eps, group_of), lambda params: mask(params, is_clipped_here)
+        ),
         optax.add_decayed_weights(weight_decay, lambda params: mask(params, is_decayed)),
         optax.trace(momentum, nesterov=True),
         optax.scale_by_learning_rate(learning_rate),
@@ -84,3 +89,8 @@ def make_optimizer(
 def clipped_fraction(opt_state: optax.OptState) -> jax.Array:
     """Share of the units that AGC clipped in the last update, float32 []."""
     return optax.tree_utils.tree_get(opt_state, 'clipped_fraction')
+
+
+def clipped_by_group(opt_state: optax.OptState) -> dict[str, jax.Array]:
+    """The same of each group's units, by name; a group of which nothing is clipped is left out."""
+    return optax.tree_utils.tree_get(opt_state, 'clipped_by_group')

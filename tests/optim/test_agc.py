@@ -127,6 +127,39 @@ def test_the_fraction_counts_units_under_a_mask():
     np.testing.assert_array_equal(updates['left_out'], grads['left_out'])
 
 
+def test_groups_are_counted_apart_and_change_nothing():
+    rng = np.random.default_rng(0)
+    # The groups' parameters stand mixed in the tree's order, and of one group there is nothing to clip.
+    groups = {'a': 'stem', 'b': 'head', 'c': 'stem', 'd': 'body', 'e': 'body', 'f': 'none'}
+    shapes = {'a': (3, 3, 4, 6), 'b': (5, 7), 'c': (9,), 'd': (1, 1, 4, 6), 'e': (), 'f': (4, 100)}
+    params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    scale = {name: 10.0 ** rng.uniform(-4, 0, shape[-1:]) for name, shape in shapes.items()}
+    grads = {name: np.float32(rng.normal(size=shapes[name]) * scale[name]) for name in shapes}
+    mask = {name: name != 'f' for name in groups}
+
+    def group_of(params):
+        return jax.tree.map_with_path(lambda path, _: groups[path[0].key], params)
+
+    grouped = optax.masked(adaptive_grad_clip(0.01, group_of=group_of), mask)
+    start = grouped.init(params)
+    updates, state = jax.jit(grouped.update)(grads, start, params)
+    assert jax.tree.structure(state) == jax.tree.structure(start)
+
+    clipped, units = dict.fromkeys(groups.values(), 0), dict.fromkeys(groups.values(), 0)
+    for name, group in groups.items():
+        expected, fraction = _oracle(grads[name], params[name], 0.01)
+        count = len(_units(params[name]))
+        clipped[group] += round(fraction * count)
+        units[group] += count
+        np.testing.assert_allclose(updates[name], grads[name] if name == 'f' else expected, rtol=1e-5)
+    state = optax.tree_utils.tree_get(state, 'clipped_by_group')
+    assert state.keys() == {'stem', 'body', 'head'}
+    for group, share in state.items():
+        assert float(share) == pytest.approx(clipped[group] / units[group]), group
+    assert 0 < clipped['stem'] < units['stem']
+    assert 0 < clipped['head'] < units['head']
+
+
 def test_more_than_four_axes_are_refused():
     with pytest.raises(ValueError, match='at most 4 axes'):
         unitwise_norm(jnp.ones((2, 2, 2, 2, 2)))
