@@ -16,9 +16,9 @@ from nfnets.data import stream
 from nfnets.data.augment import augment
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source, load_source
-from nfnets.evaluate import Results, evaluate, make_eval_step
+from nfnets.evaluate import Results, Variables, evaluate, make_eval_step
 from nfnets.models.groups import layer_groups
-from nfnets.models.nfnet import make_network
+from nfnets.models.networks import NETWORKS, make_network
 from nfnets.optim.freeze import frozen_by
 from nfnets.optim.optimizer import make_optimizer, warmup_cosine
 from nfnets.train_step import TrainStep, make_train_step
@@ -29,15 +29,17 @@ def source(config: ml_collections.ConfigDict, split: str) -> Source:
     return load_source(config.data.source, name=config.data.name, directory=config.data.dir, split=split)
 
 
-def network(config: Config) -> hk.Transformed:
-    """The network: apply takes (params, key, images [N, H, W, 3], is_training)."""
+def network(config: Config) -> hk.TransformedWithState:
+    """The network: apply takes (params, network_state, key, images [N, H, W, 3], is_training)."""
+    model = config.model
+    repeat = {'scan': model.scan, 'remat': model.remat} if NETWORKS[model.name].can_repeat else {}
     return make_network(
-        config.model.num_classes,
+        model.name,
+        model.num_classes,
         config_lib.make_variant(config),
-        stochastic_depth_rate=config.model.stochastic_depth_rate,
-        activation=config.model.activation,
-        scan=config.model.scan,
-        remat=config.model.remat,
+        stochastic_depth_rate=model.stochastic_depth_rate,
+        activation=model.activation,
+        **repeat,
     )
 
 
@@ -128,16 +130,16 @@ def eval_batches(config: Config, examples: Source) -> stream.EvalBatches:
 
 def evaluation(
     config: Config, examples: Source, watch: Callable[[stream.EvalBatches], Iterable[stream.Batch]] = iter
-) -> Callable[[Mapping[str, hk.Params]], Results]:
-    """Evaluates sets of parameters by name over all of the examples; `watch` hands the batches through."""
+) -> Callable[[Mapping[str, Variables]], Results]:
+    """Evaluates sets of variables by name over all of the examples; `watch` hands the batches through."""
     eval_step = make_eval_step(network(config))
 
-    def run(params_by_name: Mapping[str, hk.Params]) -> Results:
+    def run(variables_by_name: Mapping[str, Variables]) -> Results:
         batches = eval_batches(config, examples)
 
         def expected_examples() -> int:
             return len(examples) - parallel.sum_over_processes(batches.skipped)
 
-        return evaluate(eval_step, params_by_name, watch(batches), expected_examples)
+        return evaluate(eval_step, variables_by_name, watch(batches), expected_examples)
 
     return run

@@ -6,6 +6,7 @@ config.
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import ml_collections
 from nfnets.data.preprocessing import STYLES, default_margin
 from nfnets.errors import InputError
 from nfnets.models.activations import ACTIVATIONS
+from nfnets.models.networks import NETWORKS
 from nfnets.variants import Variant, get_variant
 
 # Settings that say how a run is watched and where its data lies, not what it computes: they may change
@@ -39,6 +41,7 @@ def _one_of(*choices: str) -> _Rule:
 
 _RULES: dict[str, _Rule] = {
     'seed': _NOT_NEGATIVE,
+    'model.name': _one_of(*NETWORKS),
     'model.widths': _WHOLE_NUMBERS,
     'model.depths': _WHOLE_NUMBERS,
     'model.group_width': _POSITIVE,
@@ -100,11 +103,16 @@ def check(config: ml_collections.ConfigDict) -> None:
             f'model.widths={variant.widths} and model.depths={variant.depths} must name the same '
             'number of stages'
         )
-    if min(variant.widths) // 2 < variant.group_width:
+    kind = NETWORKS[config.model.name]
+    least = math.ceil((variant.group_width or 1) / kind.bottleneck_ratio)
+    if min(variant.widths) < least:
         raise InputError(
-            f'model.group_width={variant.group_width} must be at most half of the narrowest stage of '
-            f'model.widths={variant.widths}'
+            f'model.widths={variant.widths} must be {least} or more each, with model.group_width='
+            f'{variant.group_width}'
         )
+    if (config.model.scan or config.model.remat) and not kind.can_repeat:
+        key = 'scan' if config.model.scan else 'remat'
+        raise InputError(f'model.{key}=True is not allowed with model.name={config.model.name}')
 
 
 def make_variant(config: ml_collections.ConfigDict) -> Variant:
@@ -123,7 +131,9 @@ def make_variant(config: ml_collections.ConfigDict) -> Variant:
         'randaugment_magnitude': config.augment.randaugment_magnitude,
     }
     given = {name: value for name, value in explicit.items() if value is not None}
-    return dataclasses.replace(get_variant(config.model.variant), **given)
+    return dataclasses.replace(
+        get_variant(config.model.variant, NETWORKS[config.model.name].variants), **given
+    )
 
 
 def complete(
@@ -184,6 +194,8 @@ def _derive_model(config: ml_collections.ConfigDict, num_classes: int) -> None:
     config.model.depths = variant.depths
     config.model.group_width = variant.group_width
     config.model.dropout_rate = variant.dropout_rate
+    if config.model.activation is None:
+        config.model.activation = NETWORKS[config.model.name].activation
     config.data.train_size = variant.train_size
     config.data.eval_size = variant.eval_size
     if config.data.eval_margin is None:

@@ -12,27 +12,29 @@ from nfnets.data.augment import normalise
 
 EvalStep = Callable[[dict, dict], dict]
 Results = dict[str, dict[str, float]]
+Variables = tuple[hk.Params, hk.State]  # Parameters, and statistics of batch normalisation or {}.
 
 
-def make_eval_step(network: hk.Transformed) -> EvalStep:
+def make_eval_step(network: hk.TransformedWithState) -> EvalStep:
     """Builds the parallel evaluation step, in float32 whatever the precision of training.
 
     Args:
-      network: its apply takes (params, key, images [N, H, W, 3], is_training) and gives 'logits'.
+      network: its apply takes (params, network_state, key, images [N, H, W, 3], is_training) and gives
+        outputs with 'logits', and the state.
 
     Returns:
-      (params by name, batch) to sums by name over the real examples of all devices of all hosts. The
+      (variables by name, batch) to sums by name over the real examples of all devices of all hosts. The
       batch has 'images' [D, N, H, W, 3] (pixels, 0..255), 'labels' [D, N] and 'mask' [D, N], 1 for a real
       example and 0 for padding.
     """
 
     def eval_step(
-        params_by_name: dict[str, hk.Params], batch: dict[str, jax.Array]
+        variables_by_name: dict[str, Variables], batch: dict[str, jax.Array]
     ) -> dict[str, dict[str, jax.Array]]:
         images = normalise(batch['images'])
         sums = {}
-        for name, params in params_by_name.items():
-            logits = network.apply(params, None, images, False)['logits']
+        for name, (params, network_state) in variables_by_name.items():
+            logits = network.apply(params, network_state, None, images, False)[0]['logits']
             sums[name] = {
                 key: jnp.sum(value * batch['mask'])
                 for key, value in example_metrics(logits, batch['labels']).items()
@@ -66,15 +68,15 @@ def example_metrics(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array
 
 def evaluate(
     eval_step: EvalStep,
-    params_by_name: Mapping[str, hk.Params],
+    variables_by_name: Mapping[str, Variables],
     batches: Iterable[dict[str, np.ndarray]],
     expected_examples: Callable[[], int],
 ) -> Results:
-    """Evaluates several sets of parameters over the same batches.
+    """Evaluates several sets of variables over the same batches.
 
     Args:
       eval_step: from `make_eval_step`.
-      params_by_name: such as {'eval': params, 'eval_ema': average}.
+      variables_by_name: such as {'eval': (params, network_state), 'eval_ema': their averages}.
       batches: this process's part; every process must have as many.
       expected_examples: how many examples all processes together must have counted, asked at the end.
 
@@ -85,9 +87,9 @@ def evaluate(
       RuntimeError: the examples counted are not as many as expected.
     """
     # Sums of one batch are exact in float32; those of a split might not be.
-    totals: dict[str, dict[str, float]] = {name: {} for name in params_by_name}
+    totals: dict[str, dict[str, float]] = {name: {} for name in variables_by_name}
     for batch in batches:
-        sums = jax.device_get(eval_step(dict(params_by_name), parallel.shard_batch(batch)))
+        sums = jax.device_get(eval_step(dict(variables_by_name), parallel.shard_batch(batch)))
         for name, values in sums.items():
             for key, value in values.items():
                 totals[name][key] = totals[name].get(key, 0.0) + float(value)

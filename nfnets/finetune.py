@@ -1,15 +1,15 @@
 """Starts a run from a checkpoint: all parameters, or all but the classifier where the classes are others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import haiku as hk
 import jax.numpy as jnp
 import numpy as np
 
+from nfnets.optim.optimizer import is_classifier
 from nfnets.weights.fit import check_params
 from nfnets.weights.load import Weights
-
-_CLASSIFIER = 'NFNet/~/linear'
 
 
 def start_from(
@@ -35,15 +35,18 @@ def start_from(
     params, _ = weights.choose(ema=weights.ema_params is not None)
     weights.check_activation(activation)
     told = f'starting from {weights.path} ({weights.kind})'
-    if _is_of_other_classes(weights, fresh, class_names):
-        params = {**params, _CLASSIFIER: {n: np.asarray(x) for n, x in fresh[_CLASSIFIER].items()}}
+    classifier = next(filter(is_classifier, fresh))
+    if _is_of_other_classes(weights, fresh[classifier], classifier, class_names):
+        params = {**params, classifier: {n: np.asarray(x) for n, x in fresh[classifier].items()}}
         told += f', with a new classifier for {len(class_names)} classes'
     check_params(params, fresh, str(weights.path))
     return {m: {n: jnp.asarray(params[m][n]) for n in names} for m, names in fresh.items()}, told
 
 
-def _is_of_other_classes(weights: Weights, fresh: hk.Params, class_names: Sequence[str]) -> bool:
-    held = weights.params.get(_CLASSIFIER, {}).get('b')
-    if held is not None and held.shape != fresh[_CLASSIFIER]['b'].shape:
+def _is_of_other_classes(
+    weights: Weights, fresh: Mapping[str, Any], classifier: str, class_names: Sequence[str]
+) -> bool:
+    held = weights.params.get(classifier, {}).get('b')
+    if held is not None and held.shape != fresh['b'].shape:
         return True
     return weights.about.class_names not in (None, tuple(class_names))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -34,10 +35,11 @@ def parallelize(
 
 
 def mean(tree: Tree) -> Tree:
-    """Mean over all devices; inside a parallel function."""
+    """Mean over all devices, but of integers, which must be the same on all; inside a parallel function."""
     if jax.lax.axis_size(_AXIS) == 1:
         return tree  # XLA's CPU backend would copy it.
-    return jax.lax.pmean(tree, _AXIS)
+    means = jax.lax.pmean(tree, _AXIS)
+    return jax.tree.map(lambda x, mean: x if jnp.issubdtype(x.dtype, jnp.integer) else mean, tree, means)
 
 
 def total(tree: Tree) -> Tree:

@@ -16,7 +16,7 @@ from nfnets import config as config_lib
 from nfnets.data.source import Source
 from nfnets.data.stream import Batch, EvalBatches
 from nfnets.errors import InputError
-from nfnets.models.nfnet import parameter_shapes
+from nfnets.models.networks import variable_shapes
 from nfnets.variants import Variant
 from nfnets.weights.fit import Architecture, architecture, check_params, require_architecture
 from nfnets.weights.load import Weights
@@ -51,14 +51,18 @@ def score(config: ml_collections.ConfigDict, weights: Weights, ema: bool = False
         num_devices=jax.device_count(),
     )
     weights.check_activation(config.model.activation)
-    check_params(params, parameter_shapes(build.network(config)), str(weights.path))
+    param_shapes, state_shapes = variable_shapes(build.network(config))
+    check_params(params, param_shapes, str(weights.path))
+    network_state = weights.ema_network_state if ema else weights.network_state
+    check_params(network_state, state_shapes, str(weights.path))
     watch = _Watch()
 
     def watched(batches: EvalBatches) -> Iterator[Batch]:
         return watch(tqdm(batches, desc=weights.path.name, unit='batch', disable=jax.process_index() != 0))
 
     evaluate = build.evaluation(config, source, watched)
-    results = evaluate({'given': parallel.replicate(jax.tree.map(jnp.asarray, params))})
+    variables = jax.tree.map(jnp.asarray, (params, network_state))
+    results = evaluate({'given': parallel.replicate(variables)})
     found = architecture(params)
     return {
         'checkpoint': str(weights.path),
@@ -105,6 +109,7 @@ def with_network_of(config: ml_collections.ConfigDict, weights: Weights) -> ml_c
 
 def set_network(config: ml_collections.ConfigDict, network: Architecture, activation: str | None) -> None:
     """Makes a config describe a network, by name where it has one; activation None leaves the config's."""
+    config.model.name = 'NFNet'
     config.model.activation = activation or config.model.activation
     config.model.num_classes = network.num_classes
     if network.name is not None:

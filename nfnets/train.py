@@ -12,11 +12,11 @@ from nfnets import build, parallel
 from nfnets import config as config_lib
 from nfnets.checkpoint import Checkpoints, whole_steps
 from nfnets.errors import InputError, Preempted, TrainingStopped
-from nfnets.evaluate import Results
+from nfnets.evaluate import Results, Variables
 from nfnets.finetune import start_from
 from nfnets.lock import WorkdirLock
 from nfnets.metrics import MetricsWriter, replace_file
-from nfnets.models.nfnet import init_params
+from nfnets.models.networks import init_variables
 from nfnets.optim.freeze import check_pattern
 from nfnets.pods import Preemption
 from nfnets.profile import Profile
@@ -62,8 +62,10 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path, profile
         # --------------------------------------------------- State, new or as it was left
         init_key, run_key = jax.random.split(jax.random.key(config.seed))
         steps_there = whole_steps(workdir / CHECKPOINTS)
-        params, started = start_params(config, init_key, class_names, is_new=not steps_there)
-        state = init_train_state(params, build.optimizer(config))
+        params, network_state, started = start_variables(
+            config, init_key, class_names, is_new=not steps_there
+        )
+        state = init_train_state(params, build.optimizer(config), network_state)
         position = 0
         closing.callback(WorkdirLock(workdir).close)
         if whole_steps(workdir / CHECKPOINTS) != steps_there:
@@ -114,7 +116,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path, profile
                 if is_last or step % config.eval.every_steps == 0:
                     report.flush()
                     time_use.spend_on('evaluation')
-                    results = evaluate({'eval': state.params, 'eval_ema': state.ema_params})
+                    results = evaluate(evaluated(state))
                     skipped = parallel.sum_over_processes(batches.skipped)
                     writer.write(step, {**flat_results(results), 'train/skipped_images': skipped})
                     report.say(f'step {step}\n{summary(results)}')
@@ -129,7 +131,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path, profile
                 if is_due:
                     raise Preempted(f'asked to end: saved at step {step}, where the same command goes on')
             if not results:  # The run was complete: its metrics hold this evaluation already.
-                results = evaluate({'eval': state.params, 'eval_ema': state.ema_params})
+                results = evaluate(evaluated(state))
                 report.say(f'already complete at step {start_step}\n{summary(results)}')
         except InputError as error:  # Data that was there when the run started.
             # Several processes must save together, and the others know nothing of this.
@@ -153,21 +155,32 @@ def telling_last_checkpoint(directory: Path) -> Iterator[None]:
         raise TrainingStopped(f'{error}; last checkpoint: {kept[-1] if kept else "none"}') from error
 
 
-def start_params(
+def evaluated(state: TrainState) -> dict[str, Variables]:
+    """What an evaluation in training is of."""
+    return {
+        'eval': (state.params, state.network_state),
+        'eval_ema': (state.ema_params, state.ema_network_state),
+    }
+
+
+def start_variables(
     config: ml_collections.FrozenConfigDict, key: jax.Array, class_names: tuple[str, ...], is_new: bool
-) -> tuple[hk.Params, str]:
-    """The parameters of a new run, and what to say of them; of one that goes on, parameters of that form.
+) -> tuple[hk.Params, hk.State, str]:
+    """Parameters and network state of a new run, and what to say of them; of one that goes on, their form.
+
+    Of a checkpoint only parameters are taken: statistics of batches are soon those of the new ones.
 
     Raises:
       InputError: a checkpoint that the run is to start from, or a pattern of what to freeze, does not fit.
     """
     weights = load_checkpoint(config.init_from) if is_new and config.init_from is not None else None
     network = build.network(config)
-    params = jax.jit(lambda key: init_params(network, key))(key)
+    params, network_state = jax.jit(lambda key: init_variables(network, key))(key)
     check_pattern(config.optimizer.freeze, parameter_names(params))
     if weights is None:
-        return params, f'{config.train.steps} steps to go'
-    return start_from(weights, params, class_names=class_names, activation=config.model.activation)
+        return params, network_state, f'{config.train.steps} steps to go'
+    params, told = start_from(weights, params, class_names=class_names, activation=config.model.activation)
+    return params, network_state, told
 
 
 def check_workdir(
@@ -213,9 +226,9 @@ def describe(
     """What is about to run, for people; how it starts follows."""
     num_params = sum(p.size for p in jax.tree.leaves(state.params))
     return (
-        f'{config.model.variant}, {num_params:,} parameters, {config.train.precision}, on '
-        f'{jax.device_count()} {jax.devices()[0].platform} devices; {train_size:,} images to train '
-        f'on, {eval_size:,} to evaluate on; '
+        f'{config.model.name} {config.model.variant}, {num_params:,} parameters, '
+        f'{config.train.precision}, on {jax.device_count()} {jax.devices()[0].platform} devices; '
+        f'{train_size:,} images to train on, {eval_size:,} to evaluate on; '
     )
 
 

@@ -16,22 +16,30 @@ class TrainState(NamedTuple):
     Attributes:
       step: updates done, int32 [].
       params: {module: {name: array}}, float32.
-      ema_params: their moving average, alike.
+      network_state: statistics of batch normalisation, alike; {} for networks without it.
+      ema_params: moving average of the parameters, alike.
+      ema_network_state: of the network's state.
       opt_state: of the optimiser.
     """
 
     step: jax.Array
     params: hk.Params
+    network_state: hk.State
     ema_params: hk.Params
+    ema_network_state: hk.State
     opt_state: optax.OptState
 
 
-def init_train_state(params: hk.Params, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step: the average starts at the parameters."""
+def init_train_state(
+    params: hk.Params, optimizer: optax.GradientTransformation, network_state: hk.State | None = None
+) -> TrainState:
+    """The state before the first step: the averages start at the parameters and at the network's state."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        # A copy: donation takes the memory of each leaf, which must not be that of another.
+        network_state=network_state or {},
+        # Copies: donation takes the memory of each leaf, which must not be that of another.
         ema_params=jax.tree.map(jnp.copy, params),
+        ema_network_state=jax.tree.map(jnp.copy, network_state or {}),
         opt_state=optimizer.init(params),
     )

@@ -1,5 +1,6 @@
 """One update: augment, differentiate, average over devices, clip and apply, move the average."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ TrainStep = Callable[[TrainState, dict, jax.Array], tuple[TrainState, Metrics]]
 
 
 def make_train_step(
-    network: hk.Transformed,
+    network: hk.TransformedWithState,
     optimizer: optax.GradientTransformation,
     augment: Augment,
     *,
@@ -39,7 +40,9 @@ def make_train_step(
     """Builds the parallel training step.
 
     Args:
-      network: its apply takes (params, key, images [N, H, W, 3], is_training) and gives 'logits'.
+      network: its apply takes (params, network_state, key, images [N, H, W, 3], is_training) and gives
+        outputs with 'logits', and the state: each device, or each part of its batch, makes its own from the
+        last, and they are averaged.
       optimizer: whose state knows the fraction clipped (`make_optimizer`).
       augment: (key, images uint8 [M, H, W, 3], labels [M]) to an augmented batch of N.
       num_classes: K.
@@ -61,12 +64,14 @@ def make_train_step(
     """
     dtype = jnp.dtype(precision)
 
-    def loss_fn(params: hk.Params, batch: AugmentedBatch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def loss_fn(
+        network_state: hk.State, params: hk.Params, batch: AugmentedBatch, key: jax.Array
+    ) -> tuple[jax.Array, tuple[jax.Array, hk.State]]:
         params = jax.tree.map(
             lambda p, frozen: jax.lax.stop_gradient(p) if frozen else p, params, mask(params, is_frozen)
         )
         cast_params = jax.tree.map(lambda p: p.astype(dtype), params)
-        out = network.apply(cast_params, key, batch.images.astype(dtype), True)
+        out, network_state = network.apply(cast_params, network_state, key, batch.images.astype(dtype), True)
         targets = losses.soft_targets(
             batch.labels,
             batch.mix_labels,
@@ -75,11 +80,13 @@ def make_train_step(
             label_smoothing=label_smoothing,
         )
         loss = jnp.mean(losses.cross_entropy(out['logits'], targets))
-        return loss, jnp.mean(jnp.argmax(out['logits'], axis=-1) == batch.labels)
+        top_1 = jnp.mean(jnp.argmax(out['logits'], axis=-1) == batch.labels)
+        return loss, (top_1, network_state)
 
-    value_and_grad = accumulated_value_and_grad(
-        sam_value_and_grad(loss_fn, rho=sam_rho, ascent_fraction=sam_ascent_fraction), accumulate_steps
-    )
+    def value_and_grad_at(network_state: hk.State) -> Callable[..., Any]:
+        at_state = functools.partial(loss_fn, network_state)
+        value_and_grad = sam_value_and_grad(at_state, rho=sam_rho, ascent_fraction=sam_ascent_fraction)
+        return accumulated_value_and_grad(value_and_grad, accumulate_steps)
 
     def train_step(
         state: TrainState, batch: dict[str, jax.Array], run_key: jax.Array
@@ -87,12 +94,15 @@ def make_train_step(
         key = parallel.device_key(jax.random.fold_in(run_key, state.step))
         augment_key, network_key = jax.random.split(key)
         augmented = augment(augment_key, batch['images'], batch['labels'])
-        (loss, top_1), grads = value_and_grad(state.params, augmented, network_key)
-        loss, top_1, grads = parallel.mean((loss, top_1, grads))
+        value_and_grad = value_and_grad_at(state.network_state)
+        values_and_grads = value_and_grad(state.params, augmented, network_key)
+        (loss, (top_1, network_state)), grads = parallel.mean(values_and_grads)
 
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        ema_params = update_ema(state.ema_params, params, state.step, ema_decay)
+        ema_params, ema_network_state = update_ema(
+            (state.ema_params, state.ema_network_state), (params, network_state), state.step, ema_decay
+        )
         metrics = {
             'loss': loss,
             'top_1': top_1,
@@ -102,7 +112,8 @@ def make_train_step(
             'agc_clipped_fraction': clipped_fraction(opt_state),
             'agc_clipped_by_group': clipped_by_group(opt_state),
         }
-        return TrainState(state.step + 1, params, ema_params, opt_state), metrics
+        state = TrainState(state.step + 1, params, network_state, ema_params, ema_network_state, opt_state)
+        return state, metrics
 
     return parallel.parallelize(train_step, batch_argument=1, donate_argument=0)
 

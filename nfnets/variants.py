@@ -1,9 +1,12 @@
-"""The NFNet family as data: F0..F7 of Brock et al. 2021 (arXiv 2102.06171, tables 1 and 6).
+"""The families of networks as data.
 
-F7 and the `+` variants, which are wider, are those of the code released with the paper.
+NFNets: F0..F7 of Brock et al. 2021 (arXiv 2102.06171, tables 1 and 6). F7 and the `+` variants, which are
+wider, are those of the code released with the paper. ResNets: He et al. 2016 (arXiv 1512.03385, table 1, and
+1603.05027 for 200), and the deep ones that Brock et al. 2021 (arXiv 2101.08692) look into.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 from nfnets.errors import InputError
 
@@ -15,7 +18,7 @@ class Variant:
     Attributes:
       widths: output channels of each stage.
       depths: residual blocks of each stage; as long as `widths`.
-      group_width: channels of one group of the 3x3 convolutions.
+      group_width: channels of one group of the 3x3 convolutions; None: they are not grouped.
       train_size: side of the training images, px.
       eval_size: side of the evaluation images, px.
       dropout_rate: share of the pooled features dropped before the classifier in training, 0..1.
@@ -28,7 +31,7 @@ class Variant:
     eval_size: int
     dropout_rate: float
     randaugment_magnitude: int
-    group_width: int = 128
+    group_width: int | None = 128
 
 
 _DEPTHS = (1, 2, 6, 3)  # of F0; F1 has twice as many blocks in each stage, F2 three times, ...
@@ -60,12 +63,27 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-def get_variant(name: str) -> Variant:
-    """The variant of that name.
+_RESNET_WIDTHS = (256, 512, 1024, 2048)
+_RESNET_DEPTHS = {
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+    288: (24, 24, 24, 24),
+    600: (50, 50, 50, 50),
+}
+RESNETS: dict[str, Variant] = {
+    f'ResNet{number}': Variant(_RESNET_WIDTHS, depths, 224, 224, 0.0, 0, group_width=None)
+    for number, depths in _RESNET_DEPTHS.items()
+}
+
+
+def get_variant(name: str, variants: Mapping[str, Variant] = VARIANTS) -> Variant:
+    """The variant of that name, an NFNet's if not told otherwise.
 
     Raises:
       InputError: there is none.
     """
-    if name not in VARIANTS:
-        raise InputError(f'unknown variant {name!r}; there are {", ".join(VARIANTS)}')
-    return VARIANTS[name]
+    if name not in variants:
+        raise InputError(f'unknown variant {name!r}; there are {", ".join(variants)}')
+    return variants[name]

@@ -40,7 +40,7 @@ from nfnets import config as config_lib
 from nfnets.cost import network_cost
 from nfnets.data.source import KINDS
 from nfnets.models.convolution import only_xla
-from nfnets.models.nfnet import init_params
+from nfnets.models.networks import init_variables
 from nfnets.train_state import TrainState, init_train_state
 from nfnets.variants import VARIANTS
 
@@ -74,8 +74,8 @@ def our_step(arguments: argparse.Namespace) -> tuple[Timer, dict[str, float]]:
     config = settings(arguments)
 
     def init() -> TrainState:
-        params = init_params(build.network(config), jax.random.key(0))
-        return init_train_state(params, build.optimizer(config))
+        params, network_state = init_variables(build.network(config), jax.random.key(0))
+        return init_train_state(params, build.optimizer(config), network_state)
 
     num_images = jax.device_count() * arguments.batch
     shape = (num_images, arguments.image_size, arguments.image_size, 3)
@@ -108,11 +108,13 @@ def our_eval(arguments: argparse.Namespace) -> tuple[Timer, dict[str, float]]:
     """The compiled forward pass in evaluation, on one device."""
     config = settings(arguments)
     network, dtype = build.network(config), jnp.dtype(arguments.precision)
-    params = jax.jit(lambda key: init_params(network, key))(jax.random.key(0))
+    params, network_state = jax.jit(lambda key: init_variables(network, key))(jax.random.key(0))
     params = jax.tree.map(lambda p: p.astype(dtype), params)
     shape = (arguments.batch, arguments.image_size, arguments.image_size, 3)
     images = jnp.asarray(np.random.default_rng(0).standard_normal(shape), dtype)
-    forward = jax.jit(lambda params, images: network.apply(params, None, images, False)['logits'])
+    forward = jax.jit(
+        lambda params, images: network.apply(params, network_state, None, images, False)[0]['logits']
+    )
     start = time.perf_counter()
     compiled = forward.lower(params, images).compile()
     told = compiled_figures(compiled, time.perf_counter() - start)

@@ -5,7 +5,7 @@ import json
 import ml_collections
 import pytest
 
-from configs import default, digits, imagenet
+from configs import default, digits, imagenet, imagenet_resnet
 from nfnets import config as config_lib
 from nfnets.errors import InputError
 
@@ -54,6 +54,7 @@ def test_a_complete_config_is_frozen_and_has_no_gap_but_what_is_optional():
     config = config_lib.complete(default.get_config(), **IMAGENET)
     gaps = [key for key, value in config_lib.flatten(config.to_dict()).items() if value is None]
     assert gaps == ['data.dir', 'init_from']
+    assert config.model.activation == 'gelu'
     with pytest.raises(AttributeError):
         config.train.steps = 1
 
@@ -61,7 +62,9 @@ def test_a_complete_config_is_frozen_and_has_no_gap_but_what_is_optional():
 @pytest.mark.parametrize(
     ('key', 'value'),
     [
+        ('model.name', 'NF-ResNet'),
         ('model.variant', 'F9'),
+        ('model.variant', 'ResNet50'),
         ('model.activation', 'tanh'),
         ('model.dropout_rate', 1.0),
         ('model.widths', ()),
@@ -95,8 +98,28 @@ def test_impossible_values_are_refused_by_name(key, value):
 def test_shapes_of_the_network_must_fit_each_other():
     with pytest.raises(InputError, match='same number of stages'):
         config_lib.check(_changed(model__widths=(64, 64)))
-    with pytest.raises(InputError, match='group_width=128'):
+    with pytest.raises(InputError, match=r'must be 256 or more each, .* model\.group_width=128'):
         config_lib.check(_changed(model__widths=(64, 64, 64, 64)))
+    resnet = {'model__name': 'NFResNet', 'model__variant': 'ResNet50', 'model__depths': (1, 1)}
+    config_lib.check(_changed(**resnet, model__widths=(4, 4)))
+    with pytest.raises(InputError, match=r'widths=\(4, 3\) must be 4 or more each'):
+        config_lib.check(_changed(**resnet, model__widths=(4, 3)))
+
+
+def test_a_variant_is_one_of_the_network_that_is_named():
+    with pytest.raises(InputError, match="unknown variant 'F0'; there are ResNet50, ResNet101"):
+        config_lib.check(_changed(model__name='ResNet'))
+    config = config_lib.complete(_changed(model__name='ResNet', model__variant='ResNet101'), **IMAGENET)
+    assert (config.model.depths, config.model.activation) == ((3, 4, 23, 3), 'relu')
+    assert (config.model.group_width, config.data.train_size) == (None, 224)
+
+
+@pytest.mark.parametrize('key', ['scan', 'remat'])
+def test_batch_normalisation_is_not_repeated(key):
+    changed = {'model__variant': 'ResNet50', f'model__{key}': True}
+    config_lib.check(_changed(model__name='NFResNet', **changed))
+    with pytest.raises(InputError, match=rf'model\.{key}=True is not allowed with model\.name=ResNet'):
+        config_lib.check(_changed(model__name='ResNet', **changed))
 
 
 @pytest.mark.parametrize('key', ['train.batch_size', 'eval.batch_size'])
@@ -178,7 +201,10 @@ def test_every_setting_with_a_rule_exists_and_every_number_has_a_rule():
 
 
 def test_deltas_are_accepted_and_a_mistyped_key_in_one_is_not():
-    config_lib.check(digits.get_config())
+    for network in ('NFNet', 'NFResNet', 'ResNet'):
+        config_lib.check(digits.get_config(network))
+    for network in ('NFResNet', 'ResNet'):
+        config_lib.check(imagenet_resnet.get_config(network))
     with pytest.raises(AttributeError):
         default.get_config().train.batchsize = 3
 

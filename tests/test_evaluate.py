@@ -15,7 +15,7 @@ def _network():
         del is_training
         return {'logits': hk.Linear(CLASSES)(images.mean(axis=(1, 2)))}
 
-    return hk.transform(forward)
+    return hk.transform_with_state(forward)
 
 
 def _examples(count):
@@ -55,7 +55,7 @@ def test_37_examples_count_as_37_with_the_means_of_numpy(size):
     }
     step = make_eval_step(network)
     results = evaluate(step, sets, _batches(images, labels, size), lambda: 37)
-    for name, params in sets.items():
+    for name, (params, _) in sets.items():
         assert results[name]['num_examples'] == 37
         for key, value in _expected(params, images, labels).items():
             assert results[name][key] == pytest.approx(value, rel=1e-5), (name, key)
@@ -65,6 +65,6 @@ def test_37_examples_count_as_37_with_the_means_of_numpy(size):
 def test_a_count_that_is_not_the_splits_fails_loudly():
     network = _network()
     images, labels = _examples(10)
-    params = network.init(jax.random.key(0), images[:1], False)
+    variables = network.init(jax.random.key(0), images[:1], False)
     with pytest.raises(RuntimeError, match='counted 10 examples where the split has 11'):
-        evaluate(make_eval_step(network), {'eval': params}, _batches(images, labels, 8), lambda: 11)
+        evaluate(make_eval_step(network), {'eval': variables}, _batches(images, labels, 8), lambda: 11)

@@ -4,9 +4,10 @@ import jax
 import pytest
 import tiny_network
 
-from nfnets import Weights
+from nfnets import Variant, Weights
 from nfnets.errors import InputError
 from nfnets.finetune import start_from
+from nfnets.models.networks import init_variables, make_network
 from nfnets.weights.about import About
 
 CLASSIFIER = 'NFNet/~/linear'
@@ -36,6 +37,17 @@ def test_on_other_classes_the_classifier_is_new(about, class_names):
     held.pop(CLASSIFIER)
     tiny_network.assert_same(params, held)
     assert told == f'starting from x.npz (npz), with a new classifier for {len(class_names)} classes'
+
+
+def test_the_classifier_is_found_in_any_network():
+    variant = Variant((8,), (1,), 32, 32, 0.0, 0, group_width=None)
+    networks = [make_network('NFResNet', num_classes, variant) for num_classes in (3, 2)]
+    held, fresh = (jax.device_get(init_variables(n, jax.random.key(i))[0]) for i, n in enumerate(networks))
+    weights = Weights('x', 'workdir', held, About(), held)
+    params, told = start_from(weights, fresh, class_names=('a', 'b'), activation='relu')
+    assert told.endswith('with a new classifier for 2 classes')
+    name = 'NF_ResNet/~/linear'
+    tiny_network.assert_same(jax.device_get(params), {**held, name: fresh[name]})
 
 
 def test_of_a_run_the_average_is_taken():

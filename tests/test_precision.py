@@ -8,7 +8,7 @@ import training_runs
 
 from nfnets import build
 from nfnets import config as config_lib
-from nfnets.models.nfnet import init_params
+from nfnets.models.networks import init_variables
 from nfnets.train import train_and_evaluate
 from nfnets.train_state import init_train_state
 
@@ -22,8 +22,8 @@ def _config(precision):
 def test_convolutions_are_in_bfloat16_and_devices_add_up_float32():
     config = config_lib.complete(_config('bfloat16'), num_examples=1437, num_classes=10, num_devices=8)
     network = build.network(config)
-    params = init_params(network, jax.random.key(0))
-    state = init_train_state(params, build.optimizer(config))
+    params, network_state = init_variables(network, jax.random.key(0))
+    state = init_train_state(params, build.optimizer(config), network_state)
     batch = {'images': jnp.zeros((8, 8, 16, 16, 3), jnp.uint8), 'labels': jnp.zeros((8, 8), jnp.int32)}
     program = jax.make_jaxpr(build.train_step(config))(state, batch, jax.random.key(0))
     equations = list(programs.equations(program.jaxpr))

@@ -9,7 +9,7 @@ import pytest
 
 from nfnets import Variant, parallel
 from nfnets.data.augment import AugmentedBatch
-from nfnets.models.nfnet import make_network, parameter_shapes
+from nfnets.models.networks import make_network, variable_shapes
 from nfnets.optim.freeze import frozen_by
 from nfnets.optim.optimizer import make_optimizer
 from nfnets.train_state import init_train_state
@@ -26,7 +26,7 @@ def _network(dtypes=None):
             dtypes.append(images.dtype)
         return {'logits': hk.Linear(CLASSES, name='head')(images.reshape(images.shape[0], -1))}
 
-    return hk.transform(forward)
+    return hk.transform_with_state(forward)
 
 
 def _augment(key, images, labels):
@@ -71,7 +71,7 @@ def _step(
 def _run(precision='float32', steps=2, dtypes=None, **settings):
     network = _network(dtypes)
     optimizer, step = _step(network, precision, **settings)
-    params = network.init(jax.random.key(1), jnp.zeros((1, 2, 2, 3)), True)
+    params, _ = network.init(jax.random.key(1), jnp.zeros((1, 2, 2, 3)), True)
     params = jax.tree.map(lambda p: p + 0.1, params)
     start = jax.tree.map(np.array, params)
     state = parallel.replicate(init_train_state(params, optimizer))
@@ -193,8 +193,9 @@ def test_every_step_draws_anew():
 
 
 def test_in_parts_a_step_takes_less_memory():
-    network = make_network(CLASSES, Variant((32, 32), (2, 1), 64, 64, 0.0, 0, group_width=16))
-    params = parameter_shapes(network)
+    variant = Variant((32, 32), (2, 1), 64, 64, 0.0, 0, group_width=16)
+    network = make_network('NFNet', CLASSES, variant)
+    params, _ = variable_shapes(network)
     batch = {
         'images': jax.ShapeDtypeStruct((8, 16, 64, 64, 3), jnp.uint8),
         'labels': jax.ShapeDtypeStruct((8, 16), jnp.int32),

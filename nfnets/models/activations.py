@@ -4,6 +4,7 @@ Each is gamma * f(x), with gamma = 1 / std(f(x)) for x ~ N(0, 1): the variance t
 weight-standardised convolution preserves is then preserved by the activation that follows it.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -35,4 +36,11 @@ ACTIVATIONS: dict[str, Activation] = {
     'gelu': scaled_gelu,
     'relu': scaled_relu,
     'silu': scaled_silu,
+}
+
+# As they are, for networks whose normalisation or initialisation sees to the variance.
+PLAIN_ACTIVATIONS: dict[str, Activation] = {
+    'gelu': functools.partial(jax.nn.gelu, approximate=True),
+    'relu': jax.nn.relu,
+    'silu': jax.nn.silu,
 }

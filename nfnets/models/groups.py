@@ -9,14 +9,16 @@ from typing import Any
 import haiku as hk
 import jax
 
-_BLOCK = re.compile(r'/nf_block(?:_(\d+))?(?:/|$)')
+_BLOCK = re.compile(r'/\w*block(?:_(\d+))?(?:/|$)')
+_STEM = re.compile(r'/(?:stem|initial)_conv')
 
 
 def layer_group(module_name: str, depths: Sequence[int]) -> str:
-    """The part that a module of an `NFNet` is of.
+    """The part that a module of a network is of.
 
     Args:
-      module_name: as in the parameters, such as 'NFNet/~/nf_block_3/~/conv1'.
+      module_name: as in the parameters, such as 'NFNet/~/nf_block_3/~/conv1'; all networks here name
+        stem and blocks alike.
       depths: blocks of each stage.
 
     Returns:
@@ -26,7 +28,7 @@ def layer_group(module_name: str, depths: Sequence[int]) -> str:
     if block:
         ends = list(itertools.accumulate(depths))
         return f'stage{1 + bisect.bisect_right(ends, int(block[1] or 0))}'
-    return 'stem' if '/stem_conv' in module_name else 'head'
+    return 'stem' if _STEM.search(module_name) else 'head'
 
 
 def layer_groups(params: hk.Params, depths: Sequence[int]) -> Any:

@@ -1,8 +1,9 @@
-"""The layers that NFNets have and ordinary networks don't.
+"""The layers that NFNets have and ordinary networks don't, and what their baselines have in their place.
 
 References:
   [C] Brock et al. 2021, arXiv 2101.08692 (scaled weight standardisation, section 4).
   [P] Brock et al. 2021, arXiv 2102.06171 (the NFNet block, section 4.2 and appendix C).
+  [H] He et al. 2015, arXiv 1502.01852 (initialisation, section 2.2).
 """
 
 import haiku as hk
@@ -86,6 +87,47 @@ class WSConv2D(hk.Module):
         return out + bias[None, None, None, :]
 
 
+class Conv2D(hk.Module):
+    """An ordinary convolution with SAME padding, by default initialised for a ReLU before it ([H])."""
+
+    def __init__(
+        self,
+        output_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        groups: int = 1,
+        *,
+        with_bias: bool = True,
+        w_init: hk.initializers.Initializer | None = None,
+        name: str | None = None,
+    ):
+        """Args: output_channels must be a multiple of groups."""
+        super().__init__(name=name)
+        self.output_channels = output_channels
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.groups = groups
+        self.with_bias = with_bias
+        self.w_init = w_init or hk.initializers.VarianceScaling(2.0, 'fan_in', 'normal')
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, H, W, I] -> [N, ceil(H / stride), ceil(W / stride), output_channels]."""
+        shape = (self.kernel_size,) * 2 + (x.shape[-1] // self.groups, self.output_channels)
+        w = hk.get_parameter('w', shape, x.dtype, init=self.w_init)
+        out = convolve(x, w, stride=self.stride, groups=self.groups)
+        if self.with_bias:
+            bias = hk.get_parameter('b', (self.output_channels,), x.dtype, init=jnp.zeros)
+            out += bias[None, None, None, :]
+        return out
+
+
+def grouped(width: int, group_width: int | None) -> tuple[int, int]:
+    """Width and groups of a convolution, the width rounded down to whole groups; None: one group."""
+    if group_width is None:
+        return width, 1
+    return width // group_width * group_width, width // group_width
+
+
 class SqueezeExcite(hk.Module):
     """The attention factor of each channel (Hu et al. 2018, arXiv 1709.01507), between 0 and 1.
 
@@ -118,3 +160,10 @@ def stochastic_depth(x: jax.Array, drop_rate: float | jax.Array) -> jax.Array:
     """
     kept = jax.random.bernoulli(hk.next_rng_key(), 1.0 - drop_rate, (x.shape[0], 1, 1, 1))
     return x * kept.astype(x.dtype)
+
+
+def dropout(pool: jax.Array, rate: float, is_training: bool) -> jax.Array:
+    """Dropout of pooled features [N, C] in training."""
+    if is_training and rate > 0.0:
+        return hk.dropout(hk.next_rng_key(), rate, pool)
+    return pool

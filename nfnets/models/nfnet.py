@@ -5,32 +5,19 @@ the released code gives (tests/golden). Where paper and released code differ, th
 followed: plain ReLU inside squeeze-excite, no division by the keep probability in stochastic depth.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 
 from nfnets.models.activations import ACTIVATIONS, Activation
-from nfnets.models.layers import SqueezeExcite, WSConv2D, stochastic_depth
-from nfnets.models.repeat import run_blocks
+from nfnets.models.layers import SqueezeExcite, WSConv2D, dropout, grouped, stochastic_depth
+from nfnets.models.stages import ALPHA, BlockSetting, lay_out, make_stages, run_stages
 from nfnets.variants import Variant, get_variant
 
-_ALPHA = 0.2  # Scale of each residual branch, so the growth of variance with depth.
-_BOTTLENECK_RATIO = 0.5  # Width of the 3x3 convolutions to the block's.
+BOTTLENECK_RATIO = 0.5  # Width of the 3x3 convolutions to the block's.
 _STEM = ((16, 2), (32, 1), (64, 1))  # Channels and stride; a fourth follows, of the stage's width.
-
-
-class BlockSetting(NamedTuple):
-    """What the place of a block in the network fixes.
-
-    Attributes:
-      beta: standard deviation expected of the input.
-      drop_rate: probability of dropping an example's branch in training; None for never.
-    """
-
-    beta: float | jax.Array
-    drop_rate: float | jax.Array | None
 
 
 class NFBlock(hk.Module):
@@ -42,7 +29,7 @@ class NFBlock(hk.Module):
         *,
         stride: int,
         is_transition: bool,
-        group_width: int,
+        group_width: int | None,
         activation: Activation,
         name: str | None = None,
     ):
@@ -52,8 +39,7 @@ class NFBlock(hk.Module):
           channels: of the output.
           stride: of the first 3x3 convolution; more than 1 only in a transition.
           is_transition: first block of a stage, whose shortcut is a convolution.
-          group_width: channels of one group of the 3x3 convolutions; the inner width is rounded down
-            to a multiple of it.
+          group_width: channels of one group of the 3x3 convolutions, see `grouped`.
           activation: a variance-preserving one.
           name: of the module.
         """
@@ -61,8 +47,7 @@ class NFBlock(hk.Module):
         self.stride = stride
         self.is_transition = is_transition
         self.activation = activation
-        groups = int(channels * _BOTTLENECK_RATIO) // group_width
-        width = groups * group_width
+        width, groups = grouped(int(channels * BOTTLENECK_RATIO), group_width)
         self.conv0 = WSConv2D(width, 1, name='conv0')
         self.conv1 = WSConv2D(width, 3, stride, groups, name='conv1')
         self.conv1b = WSConv2D(width, 3, 1, groups, name='conv1b')
@@ -75,51 +60,26 @@ class NFBlock(hk.Module):
         """[N, H, W, I] -> [N, ceil(H / stride), ceil(W / stride), channels]."""
         out = self.activation(x) * jnp.asarray(1 / setting.beta, x.dtype)
         shortcut = self._shortcut(out) if self.is_transition else x
-        out = self.activation(self.conv0(out))
-        out = self.activation(self.conv1(out))
-        out = self.activation(self.conv1b(out))
-        out = self.conv2(out)
-        out = out * 2 * self.squeeze_excite(out)  # 2: the sigmoid's mean is a half at the start.
+        out = self.branch(out)
         if is_training and setting.drop_rate is not None:
             out = stochastic_depth(out, setting.drop_rate)
         # Starts at zero: the network begins as its shortcuts (SkipInit, arXiv 2002.10444).
         skip_gain = hk.get_parameter('skip_gain', (), out.dtype, init=jnp.zeros)
-        return out * skip_gain * _ALPHA + shortcut
+        return out * skip_gain * ALPHA + shortcut
+
+    def branch(self, out: jax.Array) -> jax.Array:
+        """The residual branch, before it is scaled."""
+        out = self.activation(self.conv0(out))
+        out = self.activation(self.conv1(out))
+        out = self.activation(self.conv1b(out))
+        out = self.conv2(out)
+        return out * 2 * self.squeeze_excite(out)  # 2: the sigmoid's mean is a half at the start.
 
     def _shortcut(self, out: jax.Array) -> jax.Array:
         if self.stride > 1:
             window = (1, 2, 2, 1)
             out = hk.avg_pool(out, window, (1, self.stride, self.stride, 1), padding='SAME')
         return self.conv_shortcut(out)
-
-
-Stage = list[tuple[NFBlock, BlockSetting]]
-
-
-def _make_stages(variant: Variant, stochastic_depth_rate: float, activation: Activation) -> list[Stage]:
-    # No method of the network: Haiku would put the method's name into the parameters' names.
-    stages: list[Stage] = []
-    num_blocks, place = sum(variant.depths), 0
-    variance = 1.0
-    for number, (width, depth) in enumerate(zip(variant.widths, variant.depths, strict=True)):
-        stage: Stage = []
-        for index in range(depth):
-            block = NFBlock(
-                width,
-                stride=2 if number > 0 and index == 0 else 1,
-                is_transition=index == 0,
-                group_width=variant.group_width,
-                activation=activation,
-                name='nf_block',
-            )
-            drop_rate = stochastic_depth_rate * place / num_blocks
-            stage.append((block, BlockSetting(variance**0.5, drop_rate or None)))
-            place += 1
-            # A transition's shortcut is itself a convolution of a normalised input, so the
-            # variance starts from 1 again; each branch adds alpha^2.
-            variance = (1.0 if index == 0 else variance) + _ALPHA**2
-        stages.append(stage)
-    return stages
 
 
 class NFNet(hk.Module):
@@ -163,7 +123,17 @@ class NFNet(hk.Module):
             WSConv2D(channels, 3, stride, name=f'stem_conv{i}') for i, (channels, stride) in enumerate(stem)
         ]
         self.scan, self.remat = scan, remat
-        self.stages = _make_stages(variant, stochastic_depth_rate, self.activation)
+        self.stages = make_stages(
+            lay_out(variant.widths, variant.depths, stochastic_depth_rate=stochastic_depth_rate),
+            lambda place: NFBlock(
+                place.channels,
+                stride=place.stride,
+                is_transition=place.is_transition,
+                group_width=variant.group_width,
+                activation=self.activation,
+                name='nf_block',
+            ),
+        )
         self.final_conv = WSConv2D(2 * variant.widths[-1], 1, name='final_conv')
         self.linear = hk.Linear(num_classes, w_init=hk.initializers.RandomNormal(stddev=0.01), name='linear')
 
@@ -181,21 +151,9 @@ class NFNet(hk.Module):
         out = self.stem[0](images)
         for conv in self.stem[1:]:
             out = conv(self.activation(out))
-        for stage in self.stages:
-            for alike in (stage[:1], stage[1:]):  # A stage's first block has another shape.
-                out = run_blocks(
-                    [block for block, _ in alike],
-                    [setting for _, setting in alike],
-                    lambda block, x, setting: block(x, setting, is_training),
-                    out,
-                    scan=self.scan,
-                    remat=self.remat,
-                )
+        out = run_stages(self.stages, out, is_training, scan=self.scan, remat=self.remat)
         pool = jnp.mean(self.activation(self.final_conv(out)), axis=(1, 2))
-        features = pool
-        if is_training and self.dropout_rate > 0.0:
-            features = hk.dropout(hk.next_rng_key(), self.dropout_rate, pool)
-        return {'logits': self.linear(features), 'pool': pool}
+        return {'logits': self.linear(dropout(pool, self.dropout_rate, is_training)), 'pool': pool}
 
 
 def make_network(num_classes: int, variant: str | Variant = 'F0', **settings: Any) -> hk.Transformed:

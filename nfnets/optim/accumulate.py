@@ -13,7 +13,8 @@ def accumulated_value_and_grad(value_and_grad: Callable[..., Any], steps: int) -
 
     Args:
       value_and_grad: (params, batch, key) to ((loss, aux), grads), each a mean over the examples; the leaves
-        of batch are [N, ...], those of aux are numbers, grads are like params.
+        of batch are [N, ...], those of aux are numbers or arrays, integers the same for all parts; grads are
+        like params.
       steps: number of parts, a divisor of N; each has a random key of its own. With 1 it is `value_and_grad`.
 
     Returns:
@@ -29,9 +30,13 @@ def accumulated_value_and_grad(value_and_grad: Callable[..., Any], steps: int) -
             return jax.tree.map(jnp.add, total, grads), values
 
         total, values = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), jnp.arange(steps))
-        return jax.tree.map(lambda x: jnp.mean(x, axis=0), values), jax.tree.map(lambda g: g / steps, total)
+        return jax.tree.map(_mean_of_parts, values), jax.tree.map(lambda g: g / steps, total)
 
     return accumulated
+
+
+def _mean_of_parts(x: jax.Array) -> jax.Array:
+    return x[0] if jnp.issubdtype(x.dtype, jnp.integer) else jnp.mean(x, axis=0)
 
 
 def every_nth(batch: Any, start: int | jax.Array, n: int) -> Any:

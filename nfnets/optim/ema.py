@@ -1,4 +1,8 @@
-"""Exponential moving average of the parameters, evaluated beside them (arXiv 2102.06171, appendix A)."""
+"""Exponential moving average of the parameters, evaluated beside them (arXiv 2102.06171, appendix A).
+
+Where there are statistics of batch normalisation, they are averaged alike, as in the released code: averaged
+parameters with the statistics of the last ones would be evaluated by what other parameters gave.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -22,19 +26,22 @@ def ema_decay(step: jax.Array, max_decay: float) -> jax.Array:
     return jnp.minimum(max_decay, (1.0 + step) / (10.0 + step))
 
 
-def update_ema(
-    ema_params: optax.Params, params: optax.Params, step: jax.Array, max_decay: float
-) -> optax.Params:
-    """Moves the average towards the parameters just updated.
+def update_ema(average: optax.Params, new: optax.Params, step: jax.Array, max_decay: float) -> optax.Params:
+    """Moves the average towards what was just updated.
 
     Args:
-      ema_params: average so far; the initial parameters before the first step.
-      params: parameters after the step's update, of the same structure.
+      average: of parameters or of a network's state so far; the initial ones before the first step.
+      new: after the step's update, of the same structure; integers are taken as they are.
       step: updates done before this one, int32 [].
       max_decay: see `ema_decay`.
 
     Returns:
-      decay * ema_params + (1 - decay) * params.
+      decay * average + (1 - decay) * new.
     """
     decay = ema_decay(step, max_decay)
-    return jax.tree.map(lambda ema, p: decay * ema + (1.0 - decay) * p, ema_params, params)
+
+    def move(old: jax.Array, new: jax.Array) -> jax.Array:
+        is_count = jnp.issubdtype(new.dtype, jnp.integer)
+        return new if is_count else decay * old + (1.0 - decay) * new
+
+    return jax.tree.map(move, average, new)

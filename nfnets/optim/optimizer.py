@@ -1,5 +1,6 @@
 """The optimiser of the paper, as one chain in written order (arXiv 2102.06171, section 4.1, appendix A)."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import optax
 from nfnets.optim.agc import adaptive_grad_clip, one_group
 from nfnets.optim.freeze import Predicate, nothing_frozen
 
-_NOT_DECAYED = frozenset({'gain', 'bias', 'b', 'skip_gain'})
+_NOT_DECAYED = re.compile(r'.*gain|bias.*|b|scale|offset')
 
 
 def warmup_cosine(learning_rate: float, warmup_steps: float, total_steps: int) -> optax.Schedule:
@@ -28,16 +29,20 @@ def warmup_cosine(learning_rate: float, warmup_steps: float, total_steps: int) -
     )
 
 
+def is_classifier(module_name: str) -> bool:
+    """Whether a module is the classifier, `NETWORK/~/linear`."""
+    return module_name.count('/') == 2 and module_name.endswith('/~/linear')
+
+
 def is_clipped(module_name: str, name: str) -> bool:
-    """Whether AGC applies: to all but the weight of the classifier, `NETWORK/~/linear`."""
-    is_classifier = module_name.count('/') == 2 and module_name.endswith('/~/linear')
-    return not (is_classifier and name == 'w')
+    """Whether AGC applies: to all but the weight of the classifier."""
+    return not (is_classifier(module_name) and name == 'w')
 
 
 def is_decayed(module_name: str, name: str) -> bool:
-    """Whether weight decay applies: to all but gains, biases and skip gains."""
+    """Whether weight decay applies: to all but gains, scales, biases, offsets and skip gains."""
     del module_name
-    return name not in _NOT_DECAYED
+    return _NOT_DECAYED.fullmatch(name) is None
 
 
 def mask(params: optax.Params, predicate: Callable[[str, str], bool]) -> optax.Params:

@@ -1,7 +1,9 @@
 """Sharpness-aware minimisation (Foret et al. 2021, arXiv 2010.01412) as the NFNets were trained with.
 
 Brock et al. 2021 (arXiv 2102.06171, section 5 and appendix A): the gradient that the parameters climb by is
-taken on a fifth of the same batch, and each device climbs by its own, without a sum over devices.
+taken on a fifth of the same batch, and each device climbs by its own, without a sum over devices. A network's
+state, such as the statistics of batch normalisation, is that of this first pass, as in the code of Foret et
+al.: the second one is at parameters that nobody keeps.
 """
 
 from collections.abc import Callable
@@ -21,22 +23,26 @@ def sam_value_and_grad(loss_fn: LossFn, *, rho: float, ascent_fraction: float) -
     parameters stay.
 
     Args:
-      loss_fn: (params, batch, ...) to (loss, aux); the leaves of batch are [N, ...].
+      loss_fn: (params, batch, ...) to (loss, (metrics, network_state)); the leaves of batch are [N, ...].
       rho: length of the step up, in the parameters' own unit; 0 for the ordinary gradient.
       ascent_fraction: share of the batch that g is taken on, above 0 and up to 1; at least one example.
 
     Returns:
-      A function of loss_fn's arguments that gives ((loss, aux), grads), of the whole batch.
+      A function of loss_fn's arguments that gives ((loss, (metrics, network_state)), grads): the state of the
+      part at `params`, all else of the whole batch higher up.
     """
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
     if rho == 0.0:
         return value_and_grad
 
     def perturbed(params: optax.Params, batch: Any, *args: Any) -> Any:
-        _, ascent = value_and_grad(params, spread_part(batch, ascent_fraction), *args)
+        (_, (_, network_state)), ascent = value_and_grad(params, spread_part(batch, ascent_fraction), *args)
         norm = optax.tree.norm(ascent)
         scale = jnp.where(norm > 0.0, rho / jnp.where(norm > 0.0, norm, 1.0), 0.0)
-        return value_and_grad(optax.tree.add_scale(params, scale, ascent), batch, *args)
+        (loss, (metrics, _)), grads = value_and_grad(
+            optax.tree.add_scale(params, scale, ascent), batch, *args
+        )
+        return (loss, (metrics, network_state)), grads
 
     return perturbed
 

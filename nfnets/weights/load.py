@@ -35,6 +35,8 @@ class Weights:
       ema_params: their moving average; of a working directory only.
       about: what else the checkpoint tells.
       sha256: of the file, hexadecimal; None for a directory.
+      network_state: statistics of batch normalisation, alike; of a working directory only.
+      ema_network_state: their moving average.
     """
 
     path: Path
@@ -43,6 +45,8 @@ class Weights:
     about: About
     ema_params: Params | None = None
     sha256: str | None = None
+    network_state: Params = dataclasses.field(default_factory=dict)
+    ema_network_state: Params = dataclasses.field(default_factory=dict)
 
     def choose(self, ema: bool) -> tuple[Params, About]:
         """The parameters, or their average, and what is told of them.
@@ -90,8 +94,16 @@ def load_checkpoint(path: str | Path) -> Weights:
     if path.is_dir():
         from nfnets.weights.workdir import read_workdir  # Orbax takes a while to import.
 
-        params, ema_params, about = read_workdir(path)
-        return Weights(path, 'workdir', params, about, ema_params)
+        state, about = read_workdir(path)
+        return Weights(
+            path,
+            'workdir',
+            state['params'],
+            about,
+            state['ema_params'],
+            network_state=state['network_state'],
+            ema_network_state=state['ema_network_state'],
+        )
     try:
         kind, params, about = _read_file(path)
         with path.open('rb') as file:

@@ -9,7 +9,6 @@ from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
 from nfnets.metrics import replace_file
 from nfnets.weights.about import About
-from nfnets.weights.released import Params
 
 CONFIG = 'config.json'
 CHECKPOINTS = 'checkpoints'
@@ -36,11 +35,11 @@ def read_class_names(workdir: Path) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def read_workdir(workdir: Path) -> tuple[Params, Params, About]:
+def read_workdir(workdir: Path) -> tuple[dict[str, Any], About]:
     """Reads the newest checkpoint of a run.
 
     Returns:
-      The parameters, their average, and what is told of them.
+      The fields of `TrainState` as they were saved, and what is told of the parameters.
 
     Raises:
       InputError: the directory is none of a run, or holds no checkpoint that can be read.
@@ -66,7 +65,7 @@ def read_workdir(workdir: Path) -> tuple[Params, Params, About]:
         activation=settings['model']['activation'],
         step=step,
     )
-    return state['params'], state['ema_params'], about
+    return state, about
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -16,6 +16,21 @@ def test_the_blocks_of_f0_are_of_the_stages_of_the_paper(block, stage):
         assert layer_group(f'NFNet/~/nf_block{block}{module}', (1, 2, 6, 3)) == f'stage{stage}'
 
 
+@pytest.mark.parametrize(
+    ('module', 'group'),
+    [
+        ('NF_ResNet/~/initial_conv', 'stem'),
+        ('NF_ResNet/~/nf_res_block/~/conv0', 'stage1'),
+        ('NF_ResNet/~/nf_res_block_2', 'stage2'),
+        ('ResNet/~/res_block_3/~/bn0', 'stage2'),
+        ('ResNet/~/final_bn', 'head'),
+        ('ResNet/~/linear', 'head'),
+    ],
+)
+def test_residual_networks_have_the_same_parts(module, group):
+    assert layer_group(module, (2, 2)) == group
+
+
 def test_stem_and_head_are_what_stands_before_and_after_the_stages():
     groups = layer_groups(golden_numbers.f0_params(), (1, 2, 6, 3))
     modules = {'stem': set(), 'head': set()}

@@ -5,38 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpy_layers import convolved, standardized
 
 from nfnets.models.activations import ACTIVATIONS
 from nfnets.models.layers import SqueezeExcite, WSConv2D, standardize_weight, stochastic_depth
-
-
-def _standardized(w, gain, eps=1e-4):
-    w = np.float64(w)
-    fan_in = np.prod(w.shape[:3])
-    mean, variance = w.mean((0, 1, 2)), w.var((0, 1, 2))
-    return (w - mean) * np.float64(gain) / np.sqrt(np.maximum(fan_in * variance, eps))
-
-
-def _convolved(x, w, stride, groups):
-    """SAME convolution in float64, written as its definition."""
-    n, height, width, channels = x.shape
-    k, _, per_group, out_channels = w.shape
-    out_h, out_w = -(-height // stride), -(-width // stride)
-    pad_h = max((out_h - 1) * stride + k - height, 0)
-    pad_w = max((out_w - 1) * stride + k - width, 0)
-    before = pad_h // 2, pad_w // 2
-    x = np.pad(x, [(0, 0), (before[0], pad_h - before[0]), (before[1], pad_w - before[1]), (0, 0)])
-    out = np.zeros((n, out_h, out_w, out_channels))
-    out_per_group = out_channels // groups
-    for o in range(out_channels):
-        first = o // out_per_group * per_group
-        for i in range(out_h):
-            for j in range(out_w):
-                patch = x[:, i * stride : i * stride + k, j * stride : j * stride + k]
-                patch = patch[..., first : first + per_group]
-                out[:, i, j, o] = np.sum(patch * w[..., o], axis=(1, 2, 3))
-    assert channels == per_group * groups
-    return out
 
 
 @pytest.mark.parametrize(('kernel', 'stride', 'groups'), [(3, 1, 1), (3, 2, 2), (1, 1, 1), (3, 2, 4)])
@@ -49,7 +21,7 @@ def test_a_convolution_is_its_definition(kernel, stride, groups):
     params = network.init(jax.random.key(0), jnp.asarray(x, jnp.float32))
     gain, bias = rng.normal(size=12), rng.normal(size=12)
     params['conv'].update(gain=jnp.asarray(gain, jnp.float32), bias=jnp.asarray(bias, jnp.float32))
-    expected = _convolved(x, _standardized(params['conv']['w'], gain), stride, groups) + bias
+    expected = convolved(x, standardized(params['conv']['w'], gain), stride, groups) + bias
     actual = network.apply(params, jnp.asarray(x, jnp.float32))
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
@@ -71,9 +43,9 @@ def test_the_gradient_of_standardization_is_that_of_its_formula():
     for index in np.ndindex(w.shape):
         moved = np.zeros_like(w)
         moved[index] = step
-        difference = _standardized(w + moved, gain) - _standardized(w - moved, gain)
+        difference = standardized(w + moved, gain) - standardized(w - moved, gain)
         np.testing.assert_allclose(actual_w[index], np.sum(difference * cotangent) / (2 * step), atol=1e-6)
-    expected = np.sum(_standardized(w, np.ones(5)) * cotangent, axis=(0, 1, 2))
+    expected = np.sum(standardized(w, np.ones(5)) * cotangent, axis=(0, 1, 2))
     np.testing.assert_allclose(actual_gain, expected, rtol=1e-10)
 
 

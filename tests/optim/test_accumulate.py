@@ -16,7 +16,7 @@ PARAMS = {'w': np.array([0.5, -1.0, 2.0, 0.25]), 'b': np.array(0.3)}
 def _loss_fn(params, batch, key):
     del key
     error = jnp.abs(batch['x'] @ params['w'] + params['b'] - batch['y'])
-    return jnp.mean(error**3), jnp.mean(error > 1, dtype=error.dtype)
+    return jnp.mean(error**3), (jnp.mean(error > 1, dtype=error.dtype), {'count': jnp.int32(2**24 + 1)})
 
 
 def _formula(w, b, x, y):
@@ -37,9 +37,10 @@ def _accumulated(value_and_grad, steps):
     """What `_formula` gives."""
     with jax.enable_x64(True):
         function = jax.jit(accumulated_value_and_grad(value_and_grad, steps))
-        (loss, share), grads = function(
+        (loss, (share, state)), grads = function(
             jax.tree.map(jnp.asarray, PARAMS), {'x': X, 'y': Y}, jax.random.key(0)
         )
+    assert (state['count'], state['count'].dtype) == (2**24 + 1, jnp.int32)
     assert grads['w'].dtype == jnp.float64
     return grads['w'], grads['b'], loss, share
 

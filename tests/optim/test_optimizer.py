@@ -1,5 +1,7 @@
 """The chain, its masks, its schedule and the average, against the released code's numbers."""
 
+import dataclasses
+
 import golden_numbers
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from nfnets.models.networks import NETWORKS, make_network, variable_shapes
 from nfnets.optim.ema import ema_decay, update_ema
 from nfnets.optim.optimizer import (
     clipped_fraction,
@@ -31,6 +34,19 @@ def test_gains_biases_and_skip_gains_of_f0_escape_weight_decay():
     assert decayed == ['w']
     # 57 convolutions with gain and bias, 25 linear layers with b, 12 skip gains.
     assert sum(not decayed for decayed in masks.values()) == 57 * 2 + 25 + 12
+
+
+@pytest.mark.parametrize('name', NETWORKS)
+def test_in_every_network_weights_alone_decay_and_the_classifiers_alone_escapes_clipping(name):
+    kind = NETWORKS[name]
+    small = dataclasses.replace(next(iter(kind.variants.values())), depths=(1, 1, 1, 1))
+    params, _ = variable_shapes(make_network(name, 10, small))
+    decayed = golden_numbers.flat(mask(params, is_decayed))
+    assert {leaf.rsplit('/', 1)[-1] for leaf, is_in in decayed.items() if is_in} == {'w'}
+    assert all(is_in for leaf, is_in in decayed.items() if leaf.endswith('/w'))
+    clipped = golden_numbers.flat(mask(params, is_clipped))
+    (classifier,) = (leaf for leaf, is_in in clipped.items() if not is_in)
+    assert classifier.endswith('/~/linear/w')
 
 
 def test_masks_are_those_of_the_released_code():

@@ -16,7 +16,7 @@ PARAMS = {'w': np.array([0.5, -1.0, 2.0, 0.25]), 'b': np.array(0.3)}
 
 def _loss_fn(params, batch, power):
     error = jnp.abs(batch['x'] @ params['w'] + params['b'] - batch['y'])
-    return jnp.mean(error**power), error
+    return jnp.mean(error**power), (error, {'mean': jnp.mean(error)})
 
 
 def _formula(w, b, x, y):
@@ -30,7 +30,8 @@ def _formula(w, b, x, y):
 def test_gradients_are_those_at_the_top_of_the_step_up(fraction, part):
     with jax.enable_x64(True):
         value_and_grad = sam_value_and_grad(_loss_fn, rho=0.1, ascent_fraction=fraction)
-        (loss, error), grads = value_and_grad(jax.tree.map(jnp.asarray, PARAMS), {'x': X, 'y': Y}, 3)
+        values, grads = value_and_grad(jax.tree.map(jnp.asarray, PARAMS), {'x': X, 'y': Y}, 3)
+    (loss, (error, state)) = values
     u_w, u_b = _formula(PARAMS['w'], PARAMS['b'], X[part], Y[part])
     norm = np.sqrt(np.sum(u_w**2) + u_b**2)
     w, b = PARAMS['w'] + 0.1 * u_w / norm, PARAMS['b'] + 0.1 * u_b / norm
@@ -38,7 +39,10 @@ def test_gradients_are_those_at_the_top_of_the_step_up(fraction, part):
     np.testing.assert_allclose(grads['w'], g_w, rtol=1e-9)
     np.testing.assert_allclose(grads['b'], g_b, rtol=1e-9)
     np.testing.assert_allclose(loss, np.mean(np.abs(X @ w + b - Y) ** 3), rtol=1e-9)
-    assert error.shape == (10,)
+    np.testing.assert_allclose(error, np.abs(X @ w + b - Y), rtol=1e-9)
+    # The state is that of the first pass.
+    before = np.abs(X[part] @ PARAMS['w'] + PARAMS['b'] - Y[part])
+    np.testing.assert_allclose(state['mean'], np.mean(before), rtol=1e-9)
 
 
 def test_an_update_is_that_of_optax():

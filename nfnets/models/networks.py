@@ -1,0 +1,72 @@
+"""Every kind of network that can be trained, by name."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+from nfnets.models import nf_resnet, nfnet
+from nfnets.models.nf_resnet import NFResNet
+from nfnets.models.nfnet import NFNet
+from nfnets.models.resnet import ResNet
+from nfnets.variants import RESNETS, VARIANTS, Variant
+
+
+class Kind(NamedTuple):
+    """A kind of network.
+
+    Attributes:
+      module: its class, called as (num_classes, variant, **settings).
+      variants: its members by name.
+      activation: what it has if nothing else is asked for.
+      bottleneck_ratio: width of the 3x3 convolutions to that of their block.
+      can_repeat: whether it takes `scan` and `remat`.
+    """
+
+    module: Any
+    variants: Mapping[str, Variant]
+    activation: str
+    bottleneck_ratio: float
+    can_repeat: bool = True
+
+
+NETWORKS: dict[str, Kind] = {
+    'NFNet': Kind(NFNet, VARIANTS, 'gelu', nfnet.BOTTLENECK_RATIO),
+    'NFResNet': Kind(NFResNet, RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO),
+    # `run_blocks` does not hand on the statistics of batches.
+    'ResNet': Kind(ResNet, RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO, can_repeat=False),
+}
+
+
+def make_network(
+    name: str, num_classes: int, variant: str | Variant, **settings: Any
+) -> hk.TransformedWithState:
+    """A network as a pair of functions.
+
+    Args:
+      name: one of `NETWORKS`.
+      num_classes: number of logits.
+      variant: name of a member, or a `Variant`.
+      **settings: of the network's class.
+
+    Returns:
+      init, and apply(params, network_state, key, images [N, H, W, 3], is_training) to outputs and state. The
+      state holds the statistics of batch normalisation, and is {} in networks without it.
+    """
+
+    def forward(images: jax.Array, is_training: bool) -> dict[str, jax.Array]:
+        return NETWORKS[name].module(num_classes, variant, **settings)(images, is_training)
+
+    return hk.transform_with_state(forward)
+
+
+def init_variables(network: hk.TransformedWithState, key: jax.Array) -> tuple[hk.Params, hk.State]:
+    """Initial parameters and state; they do not depend on the size of the images."""
+    return network.init(key, jnp.zeros((1, 32, 32, 3), jnp.float32), False)
+
+
+def variable_shapes(network: hk.TransformedWithState) -> tuple[Any, Any]:
+    """{module: {name: shape and dtype}} of the parameters and of the state; nothing is computed."""
+    return jax.eval_shape(lambda key: init_variables(network, key), jax.random.key(0))

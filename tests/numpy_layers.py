@@ -1,0 +1,36 @@
+"""Layers in NumPy and float64, each written as its definition."""
+
+import numpy as np
+
+
+def standardized(w, gain, eps=1e-4):
+    """Scaled weight standardisation of [H, W, I, O]."""
+    w = np.float64(w)
+    fan_in = np.prod(w.shape[:3])
+    mean, variance = w.mean((0, 1, 2)), w.var((0, 1, 2))
+    return (w - mean) * np.float64(gain) / np.sqrt(np.maximum(fan_in * variance, eps))
+
+
+def _windows(x, size, stride, fill):
+    """Patches of [N, H, W, C] under a SAME window: [N, ceil(H / stride), ceil(W / stride), size, size, C]."""
+    out = [-(-length // stride) for length in x.shape[1:3]]
+    pad = [max((o - 1) * stride + size - n, 0) for o, n in zip(out, x.shape[1:3], strict=True)]
+    x = np.pad(x, [(0, 0), *((p // 2, p - p // 2) for p in pad), (0, 0)], constant_values=fill)
+    rows = [
+        [x[:, i * stride : i * stride + size, j * stride : j * stride + size] for j in range(out[1])]
+        for i in range(out[0])
+    ]
+    return np.stack([np.stack(row, axis=1) for row in rows], axis=1)
+
+
+def convolved(x, w, stride=1, groups=1):
+    """SAME convolution of [N, H, W, I] with [h, w, I / groups, O]."""
+    w = np.float64(w)
+    patches = _windows(np.float64(x), w.shape[0], stride, 0.0)
+    parts = zip(np.split(patches, groups, axis=5), np.split(w, groups, axis=3), strict=True)
+    return np.concatenate([np.einsum('nyxhwi,hwio->nyxo', p, part) for p, part in parts], axis=3)
+
+
+def max_pooled(x, size, stride):
+    """SAME max-pooling of [N, H, W, C]."""
+    return _windows(x, size, stride, -np.inf).max(axis=(3, 4))
