@@ -6,6 +6,7 @@ from typing import Any
 
 import haiku as hk
 import jax
+import jax.numpy as jnp
 import ml_collections
 import optax
 from ml_collections import FrozenConfigDict as Config
@@ -18,9 +19,10 @@ from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source, load_source
 from nfnets.evaluate import Results, Variables, evaluate, make_eval_step
 from nfnets.models.groups import layer_groups
-from nfnets.models.networks import NETWORKS, make_network
+from nfnets.models.networks import NETWORKS, init_variables, make_network
 from nfnets.optim.freeze import frozen_by
 from nfnets.optim.optimizer import make_optimizer, warmup_cosine
+from nfnets.train_state import TrainState, init_train_state
 from nfnets.train_step import TrainStep, make_train_step
 
 
@@ -92,15 +94,36 @@ def train_step(config: Config) -> TrainStep:
     )
 
 
+def lower_train_step(config: Config) -> jax.stages.Lowered:
+    """The training step, traced from shapes for the devices there are; nothing is computed or allocated."""
+
+    def state() -> TrainState:
+        params, network_state = init_variables(network(config), jax.random.key(0))
+        return init_train_state(params, optimizer(config), network_state)
+
+    num_devices, size = jax.local_device_count(), config.data.train_size
+    shares = num_devices, config.train.batch_size // jax.device_count() * images_per_example(config)
+    batch = {
+        'images': jax.ShapeDtypeStruct((*shares, size, size, 3), jnp.uint8),
+        'labels': jax.ShapeDtypeStruct(shares, jnp.int32),
+    }
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return train_step(config).lower(jax.eval_shape(state), batch, key)  # type: ignore[attr-defined]
+
+
+def images_per_example(config: Config) -> int:
+    """Images that are read for each that is trained on."""
+    mixes = config.augment.mixup_alpha > 0 or config.augment.cutmix
+    return 2 if mixes and config.augment.partners == 'fresh' else 1
+
+
 def train_batches(config: Config, examples: Source, position: int) -> stream.TrainBatches:
     """This process's part of the training stream, from a position on."""
-    mixes = config.augment.mixup_alpha > 0 or config.augment.cutmix
-    images_per_example = 2 if mixes and config.augment.partners == 'fresh' else 1
     return stream.train_batches(
         examples,
         seed=config.seed,
         position=position,
-        batch_size=config.train.batch_size * images_per_example,
+        batch_size=config.train.batch_size * images_per_example(config),
         image_size=config.data.train_size,
         margin=config.data.eval_margin,
         crop_area=config.data.crop_area,

@@ -39,6 +39,7 @@ from nfnets import build, cli, host, parallel
 from nfnets import config as config_lib
 from nfnets.cost import network_cost
 from nfnets.data.source import KINDS
+from nfnets.memory import memory_of
 from nfnets.models.convolution import only_xla
 from nfnets.models.networks import init_variables
 from nfnets.train_state import TrainState, init_train_state
@@ -88,7 +89,7 @@ def our_step(arguments: argparse.Namespace) -> tuple[Timer, dict[str, float]]:
     )
     key = jax.random.key(1)
     start = time.perf_counter()
-    step = build.train_step(config).lower(jax.eval_shape(init), batch, key).compile()  # type: ignore[attr-defined]
+    step = build.lower_train_step(config).compile()
     told = compiled_figures(step, time.perf_counter() - start)
 
     state = None
@@ -129,17 +130,11 @@ def our_eval(arguments: argparse.Namespace) -> tuple[Timer, dict[str, float]]:
 
 def compiled_figures(compiled: Any, seconds: float) -> dict[str, float]:
     """Seconds to compile, and the memory that the program takes by XLA's own account."""
-    memory = compiled.memory_analysis()
-    peak = (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes
-        - memory.alias_size_in_bytes
-    )
+    memory = memory_of(compiled)
     return {
         'compile_seconds': round(seconds, 1),
-        'temporary_memory_gib': round(memory.temp_size_in_bytes / 2**30, 3),
-        'peak_memory_gib': round(peak / 2**30, 3),
+        'temporary_memory_gib': round(memory.temporaries / 2**30, 3),
+        'peak_memory_gib': round(memory.peak / 2**30, 3),
     }
 
 

@@ -14,6 +14,7 @@ ORDER = [
     'models',
     'cost',
     'losses',
+    'memory',
     'optim',
     'data',
     'config',
