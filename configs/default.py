@@ -69,6 +69,9 @@ def get_config() -> ml_collections.ConfigDict:
     optimizer.weight_decay = 2e-5  # Not on gains, biases and skip gains.
     optimizer.agc_clipping = 0.01  # Gradient norm to parameter norm of a unit, at most; inf: any.
     optimizer.agc_eps = 1e-3  # Least parameter norm that a unit counts with.
+    optimizer.agc_skip = '^[^/]+/~/linear/w$'  # Regular expression of what AGC leaves alone: 'module/name'.
+    optimizer.max_grad_norm = float('inf')  # Norm of all gradients together, at most; before AGC.
+    optimizer.lars_trust = 0.0  # Above 0: LARS, updates in so much of the parameters' norm.
     optimizer.ema_decay = 0.99999  # What the decay of the parameters' average grows to.
     optimizer.freeze = (
         ''  # Regular expression: parameters 'module/name' that it is found in stay as they are.

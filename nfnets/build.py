@@ -20,7 +20,7 @@ from nfnets.data.source import Source, load_source
 from nfnets.evaluate import Results, Variables, evaluate, make_eval_step
 from nfnets.models.groups import layer_groups
 from nfnets.models.networks import NETWORKS, init_variables, make_network
-from nfnets.optim.freeze import frozen_by
+from nfnets.optim.freeze import all_but, frozen_by
 from nfnets.optim.optimizer import make_optimizer, warmup_cosine
 from nfnets.train_state import TrainState, init_train_state
 from nfnets.train_step import TrainStep, make_train_step
@@ -66,6 +66,9 @@ def optimizer(config: Config) -> optax.GradientTransformation:
         agc_eps=config.optimizer.agc_eps,
         is_frozen=frozen_by(config.optimizer.freeze),
         group_of=parameter_groups(config),
+        is_clipped=all_but(config.optimizer.agc_skip),
+        max_grad_norm=config.optimizer.max_grad_norm,
+        lars_trust=config.optimizer.lars_trust,
     )
 
 

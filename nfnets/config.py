@@ -76,6 +76,8 @@ _RULES: dict[str, _Rule] = {
     'optimizer.weight_decay': _NOT_NEGATIVE,
     'optimizer.agc_clipping': _POSITIVE,
     'optimizer.agc_eps': _POSITIVE,
+    'optimizer.max_grad_norm': _POSITIVE,
+    'optimizer.lars_trust': _NOT_NEGATIVE,
     'optimizer.ema_decay': _SHARE,
     'sam.rho': _NOT_NEGATIVE,
     'sam.ascent_fraction': (lambda v: 0 < v <= 1, 'above 0 and up to 1'),

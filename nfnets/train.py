@@ -176,7 +176,9 @@ def start_variables(
     weights = load_checkpoint(config.init_from) if is_new and config.init_from is not None else None
     network = build.network(config)
     params, network_state = jax.jit(lambda key: init_variables(network, key))(key)
-    check_pattern(config.optimizer.freeze, parameter_names(params))
+    names = parameter_names(params)
+    check_pattern('optimizer.freeze', config.optimizer.freeze, names)
+    check_pattern('optimizer.agc_skip', config.optimizer.agc_skip, names)
     if weights is None:
         return params, network_state, f'{config.train.steps} steps to go'
     params, told = start_from(weights, params, class_names=class_names, activation=config.model.activation)

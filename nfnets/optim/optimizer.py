@@ -1,5 +1,6 @@
 """The optimiser of the paper, as one chain in written order (arXiv 2102.06171, section 4.1, appendix A)."""
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -59,6 +60,9 @@ def make_optimizer(
     agc_eps: float,
     is_frozen: Predicate = nothing_frozen,
     group_of: Callable[[optax.Params], Any] = one_group,
+    is_clipped: Predicate = is_clipped,
+    max_grad_norm: float = math.inf,
+    lars_trust: float = 0.0,
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent as the NFNets are trained with.
 
@@ -72,6 +76,10 @@ def make_optimizer(
       agc_eps: least parameter norm of a unit.
       is_frozen: whether a parameter, by module and name, is never changed.
       group_of: as of `adaptive_grad_clip`, for `clipped_by_group`.
+      is_clipped: whether AGC applies to a parameter, by module and name.
+      max_grad_norm: largest norm of all gradients together, to which they are scaled down before AGC.
+      lars_trust: above 0, the update of each decayed parameter is scaled to so much of its norm before
+        momentum (LARS, arXiv 1708.03888).
 
     Returns:
       An `optax.GradientTransformation`; its update needs `params`.
@@ -80,11 +88,15 @@ def make_optimizer(
     def is_clipped_here(module_name: str, name: str) -> bool:
         return is_clipped(module_name, name) and not is_frozen(module_name, name)
 
+    global_clip = optax.clip_by_global_norm(max_grad_norm) if max_grad_norm < math.inf else optax.identity()
+    lars = optax.scale_by_trust_ratio(trust_coefficient=lars_trust) if lars_trust > 0 else optax.identity()
     return optax.chain(
+        global_clip,
         optax.masked(
             adaptive_grad_clip(agc_clipping, agc_eps, group_of), lambda params: mask(params, is_clipped_here)
         ),
         optax.add_decayed_weights(weight_decay, lambda params: mask(params, is_decayed)),
+        optax.masked(lars, lambda params: mask(params, is_decayed)),
         optax.trace(momentum, nesterov=True),
         optax.scale_by_learning_rate(learning_rate),
         optax.masked(optax.set_to_zero(), lambda params: mask(params, is_frozen)),

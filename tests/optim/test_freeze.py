@@ -27,7 +27,7 @@ NAMES = [
 def test_a_pattern_freezes_where_it_is_found(pattern, frozen):
     is_frozen = frozen_by(pattern)
     assert [name for name in NAMES if is_frozen(*name.rsplit('/', 1))] == frozen
-    check_pattern(pattern, NAMES)
+    check_pattern('optimizer.freeze', pattern, NAMES)
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,9 @@ def test_a_pattern_freezes_where_it_is_found(pattern, frozen):
     [
         ('stem(', r'stem\( is no regular expression'),
         ('head', 'is found in no parameter; there are NFNet/~/stem_conv0/w'),
-        ('NFNet', 'all 4 parameters: nothing would be trained'),
+        ('NFNet', 'all 4 parameters: none would be left'),
     ],
 )
 def test_a_pattern_that_cannot_be_meant_is_refused(pattern, told):
     with pytest.raises(InputError, match=told):
-        check_pattern(pattern, NAMES)
+        check_pattern('optimizer.freeze', pattern, NAMES)

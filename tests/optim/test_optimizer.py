@@ -1,6 +1,7 @@
 """The chain, its masks, its schedule and the average, against the released code's numbers."""
 
 import dataclasses
+import math
 
 import golden_numbers
 import jax
@@ -9,8 +10,10 @@ import numpy as np
 import optax
 import pytest
 
+from configs import default
 from nfnets.models.networks import NETWORKS, make_network, variable_shapes
 from nfnets.optim.ema import ema_decay, update_ema
+from nfnets.optim.freeze import all_but
 from nfnets.optim.optimizer import (
     clipped_fraction,
     is_clipped,
@@ -124,3 +127,56 @@ def test_the_average_follows_the_released_codes():
     for step, current in enumerate(golden['chain_current']):
         ema = update_ema(ema, {'w': jnp.asarray(current)}, jnp.asarray(step), float(golden['decay']))
         np.testing.assert_allclose(ema['w'], golden['chain_ema'][step], rtol=1e-5)
+
+
+def test_the_configs_pattern_skips_the_classifiers_weight_alone():
+    is_clipped_by_default = all_but(default.get_config().optimizer.agc_skip)
+    params = golden_numbers.f0_params()
+    assert mask(params, is_clipped_by_default) == mask(params, is_clipped)
+
+
+def _one_step(grads, params, **settings):
+    optimizer = make_optimizer(1.0, momentum=0.0, weight_decay=0.1, agc_eps=1e-3, **settings)
+    grads, params = jax.tree.map(jnp.float32, (grads, params))
+    return golden_numbers.flat(optimizer.update(grads, optimizer.init(params), params)[0])
+
+
+@pytest.fixture
+def small():
+    """Gradients and parameters of a network of two layers, in float64."""
+    rng = np.random.default_rng(0)
+    shapes = {'Net/~/conv': {'w': (3, 3, 2, 4), 'gain': (4,)}, 'Net/~/linear': {'w': (4, 5), 'b': (5,)}}
+    is_shape = lambda x: isinstance(x, tuple)  # noqa: E731
+    return tuple(jax.tree.map(lambda s: rng.normal(size=s), shapes, is_leaf=is_shape) for _ in range(2))
+
+
+def test_all_gradients_are_scaled_down_together_to_the_largest_norm(small):
+    grads, params = map(golden_numbers.flat, small)
+    norm = np.sqrt(sum(np.sum(g**2) for g in grads.values()))
+    for limit, factor in ((0.5, 0.5 / norm), (100.0, 1.0)):
+        updates = _one_step(*small, agc_clipping=math.inf, max_grad_norm=limit)
+        for name, grad in grads.items():
+            decay = 0.1 * params[name] if name.endswith('/w') else 0.0
+            np.testing.assert_allclose(updates[name], -(factor * grad + decay), rtol=1e-5, atol=1e-6)
+
+
+def test_lars_scales_the_decayed_update_to_the_norm_of_the_weights(small):
+    grads, params = map(golden_numbers.flat, small)
+    updates = _one_step(*small, agc_clipping=math.inf, lars_trust=0.02)
+    for name, grad in grads.items():
+        expected = -grad
+        if name.endswith('/w'):
+            update = grad + 0.1 * params[name]
+            expected = -0.02 * np.linalg.norm(params[name]) / np.linalg.norm(update) * update
+        np.testing.assert_allclose(updates[name], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_what_agc_skips_is_chosen_by_name(small):
+    grads, params = map(golden_numbers.flat, small)
+    updates = _one_step(*small, agc_clipping=1e-6, is_clipped=all_but('conv/'))
+    for name, grad in grads.items():
+        decay = 0.1 * params[name] if name.endswith('/w') else 0.0
+        if 'conv' in name:
+            np.testing.assert_allclose(updates[name], -(grad + decay), rtol=1e-5, atol=1e-6)
+        else:
+            np.testing.assert_allclose(updates[name], -decay, atol=1e-5)
