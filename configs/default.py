@@ -16,8 +16,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.init_from = placeholder(str)  # Checkpoint, of any form, whose parameters a new run starts from.
 
     config.model = model = ml_collections.ConfigDict()
-    model.name = 'NFNet'  # NFNet, NFResNet, or ResNet (with batch normalisation).
-    model.variant = 'F0'  # F0 .. F7, F0+ .. F7+; of the others ResNet50 ..: sets what is None here.
+    model.name = 'NFNet'  # NFNet, NFResNet, NFRegNet, ResNet, SkipInitResNet or FixupResNet.
+    model.variant = 'F0'  # F0 .. F7+, B0 .. B8 of NFRegNet, ResNet50 .. ResNet600: sets what is None here.
     model.widths = placeholder(tuple)  # Channels of each stage.
     model.depths = placeholder(tuple)  # Blocks of each stage.
     model.group_width = placeholder(

@@ -1,7 +1,7 @@
 """Scikit-learn's handwritten digits: a small network learns real images on any machine in a minute.
 
-`--config=configs/digits.py` is an NFNet. `configs/digits.py:NFResNet` and `configs/digits.py:ResNet` have the
-same widths and depths, without and with batch normalisation.
+`--config=configs/digits.py` is an NFNet, `configs/digits.py:NFResNet` another network of `model.name`. All
+ResNets have the same widths and depths.
 """
 
 import ml_collections
@@ -17,6 +17,10 @@ def get_config(network: str = 'NFNet') -> ml_collections.ConfigDict:
         config.model.widths = (64, 128)
         config.model.depths = (1, 2)
         config.model.group_width = 32
+    elif network == 'NFRegNet':
+        config.model.variant = 'B0'
+        config.model.widths = (24, 64)
+        config.model.depths = (1, 2)
     else:
         config.model.variant = 'ResNet50'
         config.model.widths = (64, 128)
@@ -44,7 +48,7 @@ def get_config(network: str = 'NFNet') -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 0.5
     config.optimizer.warmup_epochs = 2.0
     config.optimizer.ema_decay = 0.99
-    if network == 'NFResNet':
+    if network in ('NFResNet', 'NFRegNet'):
         config.optimizer.agc_clipping = 0.04  # Smaller batches want a larger limit (section 4.1, figure 2).
     elif network == 'ResNet':
         config.optimizer.agc_clipping = float('inf')

@@ -1,4 +1,4 @@
-"""ResNets on ImageNet: `--config=configs/imagenet_resnet.py:NFResNet`, or `:ResNet` with batch normalisation.
+"""ResNets on ImageNet: `--config=configs/imagenet_resnet.py:NFResNet`, or another that is a ResNet.
 
 The recipe of the comparisons in arXiv 2102.06171, section 4.1: 90 epochs at a rate that grows with the batch.
 What the paper does not say is as in the code released with it. `--config.model.variant=ResNet200` is another
@@ -23,6 +23,6 @@ def get_config(network: str = 'NFResNet') -> ml_collections.ConfigDict:
 
     config.train.epochs = 90.0
     config.optimizer.weight_decay = 1e-4
-    if network == 'ResNet':
-        config.optimizer.agc_clipping = float('inf')  # Batch normalisation does without.
+    if network != 'NFResNet':
+        config.optimizer.agc_clipping = float('inf')  # The baselines are older than it.
     return config

@@ -2,7 +2,7 @@
 
 NFNets: F0..F7 of Brock et al. 2021 (arXiv 2102.06171, tables 1 and 6). F7 and the `+` variants, which are
 wider, are those of the code released with the paper. ResNets: He et al. 2016 (arXiv 1512.03385, table 1, and
-1603.05027 for 200), and the deep ones that Brock et al. 2021 (arXiv 2101.08692) look into.
+1603.05027 for 200), and the deep ones that Brock et al. 2021 (arXiv 2101.08692) look into. RegNets: theirs.
 """
 
 import dataclasses
@@ -75,6 +75,25 @@ _RESNET_DEPTHS = {
 RESNETS: dict[str, Variant] = {
     f'ResNet{number}': Variant(_RESNET_WIDTHS, depths, 224, 224, 0.0, 0, group_width=None)
     for number, depths in _RESNET_DEPTHS.items()
+}
+
+_REGNET_SHARE = 0.75  # Of the channels in the table.
+_REGNET_SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...], int, int, float]] = {
+    'B0': ((48, 104, 208, 440), (1, 3, 6, 6), 192, 224, 0.2),
+    'B1': ((48, 104, 208, 440), (2, 4, 7, 7), 224, 256, 0.2),
+    'B2': ((56, 112, 232, 488), (2, 4, 8, 8), 240, 272, 0.3),
+    'B3': ((56, 128, 248, 528), (2, 5, 9, 9), 288, 320, 0.3),
+    'B4': ((64, 144, 288, 616), (2, 6, 11, 11), 320, 384, 0.4),
+    'B5': ((80, 168, 336, 704), (3, 7, 14, 14), 384, 456, 0.4),
+    'B6': ((88, 184, 376, 792), (3, 8, 16, 16), 448, 528, 0.5),
+    'B7': ((96, 208, 416, 880), (4, 10, 19, 19), 512, 600, 0.5),
+    'B8': ((104, 232, 456, 968), (4, 11, 22, 22), 600, 672, 0.5),
+}
+REGNETS: dict[str, Variant] = {
+    name: Variant(
+        tuple(int(width * _REGNET_SHARE) for width in widths), depths, train, test, rate, 0, group_width=8
+    )
+    for name, (widths, depths, train, test, rate) in _REGNET_SIZES.items()
 }
 
 

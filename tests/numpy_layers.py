@@ -1,6 +1,9 @@
 """Layers in NumPy and float64, each written as its definition."""
 
+import jax
 import numpy as np
+
+from nfnets.models.networks import variable_shapes
 
 
 def standardized(w, gain, eps=1e-4):
@@ -34,3 +37,26 @@ def convolved(x, w, stride=1, groups=1):
 def max_pooled(x, size, stride):
     """SAME max-pooling of [N, H, W, C]."""
     return _windows(x, size, stride, -np.inf).max(axis=(3, 4))
+
+
+def average_pooled(x, size, stride):
+    """SAME average-pooling of [N, H, W, C]: what lies outside does not count."""
+    return np.nanmean(_windows(x, size, stride, np.nan), axis=(3, 4))
+
+
+def linear(params, x):
+    """[N, I] -> [N, O]."""
+    return x @ params['w'] + params['b']
+
+
+def squeezed(first, second, x):
+    """The factor of squeeze-excite for [N, H, W, C], [N, 1, 1, C]."""
+    hidden = np.maximum(linear(first, x.mean((1, 2))), 0)
+    return 1 / (1 + np.exp(-linear(second, hidden)))[:, None, None, :]
+
+
+def random_params(network, seed=0):
+    """Parameters of a `TransformedWithState`, none of them at its initial value; float64."""
+    shapes, _ = variable_shapes(network)
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda s: rng.normal(1.0, 0.5, s.shape), shapes)

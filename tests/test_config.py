@@ -5,9 +5,10 @@ import json
 import ml_collections
 import pytest
 
-from configs import default, digits, imagenet, imagenet_resnet
+from configs import default, digits, imagenet, imagenet_regnet, imagenet_resnet
 from nfnets import config as config_lib
 from nfnets.errors import InputError
+from nfnets.models.networks import NETWORKS
 
 IMAGENET = {'num_examples': 1_281_167, 'num_classes': 1000, 'num_devices': 8}
 
@@ -201,10 +202,13 @@ def test_every_setting_with_a_rule_exists_and_every_number_has_a_rule():
 
 
 def test_deltas_are_accepted_and_a_mistyped_key_in_one_is_not():
-    for network in ('NFNet', 'NFResNet', 'ResNet'):
+    for network in NETWORKS:
         config_lib.check(digits.get_config(network))
-    for network in ('NFResNet', 'ResNet'):
+    for network in ('NFResNet', 'ResNet', 'SkipInitResNet', 'FixupResNet'):
         config_lib.check(imagenet_resnet.get_config(network))
+    config_lib.check(imagenet_regnet.get_config('B8'))
+    with pytest.raises(InputError, match="unknown variant 'F0'; there are B0, B1"):
+        imagenet_regnet.get_config('F0')
     with pytest.raises(AttributeError):
         default.get_config().train.batchsize = 3
 

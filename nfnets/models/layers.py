@@ -162,6 +162,13 @@ def stochastic_depth(x: jax.Array, drop_rate: float | jax.Array) -> jax.Array:
     return x * kept.astype(x.dtype)
 
 
+def average_pool(x: jax.Array, stride: int) -> jax.Array:
+    """Means over windows of 2 x 2 px where there is a stride: the shortcut of a block that has one."""
+    if stride == 1:
+        return x
+    return hk.avg_pool(x, (1, 2, 2, 1), (1, stride, stride, 1), padding='SAME')
+
+
 def dropout(pool: jax.Array, rate: float, is_training: bool) -> jax.Array:
     """Dropout of pooled features [N, C] in training."""
     if is_training and rate > 0.0:

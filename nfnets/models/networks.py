@@ -8,10 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from nfnets.models import nf_resnet, nfnet
+from nfnets.models.fixup_resnet import FixupResNet
+from nfnets.models.nf_regnet import NFRegNet
 from nfnets.models.nf_resnet import NFResNet
 from nfnets.models.nfnet import NFNet
 from nfnets.models.resnet import ResNet
-from nfnets.variants import RESNETS, VARIANTS, Variant
+from nfnets.models.skipinit_resnet import SkipInitResNet
+from nfnets.variants import REGNETS, RESNETS, VARIANTS, Variant
 
 
 class Kind(NamedTuple):
@@ -35,6 +38,9 @@ class Kind(NamedTuple):
 NETWORKS: dict[str, Kind] = {
     'NFNet': Kind(NFNet, VARIANTS, 'gelu', nfnet.BOTTLENECK_RATIO),
     'NFResNet': Kind(NFResNet, RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO),
+    'NFRegNet': Kind(NFRegNet, REGNETS, 'silu', bottleneck_ratio=1.0),  # Its first block, the narrowest.
+    'SkipInitResNet': Kind(SkipInitResNet, RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO),
+    'FixupResNet': Kind(FixupResNet, RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO),
     # `run_blocks` does not hand on the statistics of batches.
     'ResNet': Kind(ResNet, RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO, can_repeat=False),
 }

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from nfnets.models.activations import ACTIVATIONS, Activation
-from nfnets.models.layers import SqueezeExcite, WSConv2D, dropout, grouped, stochastic_depth
+from nfnets.models.layers import SqueezeExcite, WSConv2D, average_pool, dropout, grouped, stochastic_depth
 from nfnets.models.stages import ALPHA, BlockSetting, lay_out, make_stages, run_stages
 from nfnets.variants import Variant, get_variant
 
@@ -59,7 +59,7 @@ class NFBlock(hk.Module):
     def __call__(self, x: jax.Array, setting: BlockSetting, is_training: bool) -> jax.Array:
         """[N, H, W, I] -> [N, ceil(H / stride), ceil(W / stride), channels]."""
         out = self.activation(x) * jnp.asarray(1 / setting.beta, x.dtype)
-        shortcut = self._shortcut(out) if self.is_transition else x
+        shortcut = self.conv_shortcut(average_pool(out, self.stride)) if self.is_transition else x
         out = self.branch(out)
         if is_training and setting.drop_rate is not None:
             out = stochastic_depth(out, setting.drop_rate)
@@ -74,12 +74,6 @@ class NFBlock(hk.Module):
         out = self.activation(self.conv1b(out))
         out = self.conv2(out)
         return out * 2 * self.squeeze_excite(out)  # 2: the sigmoid's mean is a half at the start.
-
-    def _shortcut(self, out: jax.Array) -> jax.Array:
-        if self.stride > 1:
-            window = (1, 2, 2, 1)
-            out = hk.avg_pool(out, window, (1, self.stride, self.stride, 1), padding='SAME')
-        return self.conv_shortcut(out)
 
 
 class NFNet(hk.Module):

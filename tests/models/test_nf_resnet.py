@@ -2,14 +2,12 @@
 
 import math
 
-import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy_layers import convolved, max_pooled, standardized
+from numpy_layers import convolved, linear, max_pooled, random_params, squeezed, standardized
 
-from nfnets import NFResNet
 from nfnets.models.networks import make_network, variable_shapes
 from nfnets.variants import Variant
 
@@ -19,16 +17,7 @@ COUNTS = {'ResNet50': 25_557_048, 'ResNet101': 44_549_193, 'ResNet152': 60_192_8
 
 
 def _network(variant, **settings):
-    return hk.transform(lambda x, is_training: NFResNet(5, variant, **settings)(x, is_training))
-
-
-def _random(network):
-    """Parameters of a network, none of them at its initial value."""
-    shapes = jax.eval_shape(
-        lambda key: network.init(key, jnp.zeros((1, 32, 32, 3)), False), jax.random.key(0)
-    )
-    rng = np.random.default_rng(0)
-    return jax.tree.map(lambda s: rng.normal(1.0, 0.5, s.shape), shapes)
+    return make_network('NFResNet', 5, variant, **settings)
 
 
 @pytest.mark.parametrize('variant', COUNTS)
@@ -39,7 +28,7 @@ def test_parameters_are_as_many_as_in_the_released_code(variant):
 
 
 def test_names_and_shapes_are_those_of_the_released_code():
-    params = _random(_network(SMALL, squeeze_excite=True))
+    params = random_params(_network(SMALL, squeeze_excite=True))
     shapes = {f'{m}/{n}': x.shape for m, names in params.items() for n, x in names.items()}
     prefix = 'NF_ResNet/~/'
     assert shapes[f'{prefix}initial_conv/w'] == (7, 7, 3, 4)
@@ -80,15 +69,13 @@ def _forward(params, x, depths, alpha, squeeze_excite, standardize):
             h = conv(f'{block}/~/conv1', act(h), stride)
             h = conv(f'{block}/~/conv2', act(h))
             if squeeze_excite:
-                first, second = (params[f'{block}/~/squeeze_excite/~/{n}'] for n in ('linear', 'linear_1'))
-                hidden = np.maximum(h.mean((1, 2)) @ first['w'] + first['b'], 0)
-                gate = 1 / (1 + np.exp(-(hidden @ second['w'] + second['b'])))
-                h = 2 * h * gate[:, None, None, :]
+                se = f'{block}/~/squeeze_excite/~/linear'
+                h = 2 * h * squeezed(params[se], params[f'{se}_1'], h)
             out = shortcut + alpha * params[block]['skip_gain'] * h
             variance = (1.0 if number == 0 else variance) + alpha**2
             index += 1
     pool = act(out).mean((1, 2))
-    return pool @ params['linear']['w'] + params['linear']['b'], pool
+    return linear(params['linear'], pool), pool
 
 
 @pytest.mark.parametrize(
@@ -97,10 +84,10 @@ def _forward(params, x, depths, alpha, squeeze_excite, standardize):
 @pytest.mark.parametrize('size', [32, 25])
 def test_outputs_are_those_of_the_formulas(size, alpha, squeeze_excite, standardize):
     network = _network(SMALL, alpha=alpha, squeeze_excite=squeeze_excite, weight_standardization=standardize)
-    params = _random(network)
+    params = random_params(network)
     images = np.random.default_rng(1).normal(size=(2, size, size, 3))
     with jax.enable_x64(True):
-        out = jax.jit(network.apply, static_argnums=3)(params, None, images, False)
+        out, _ = jax.jit(network.apply, static_argnums=4)(params, {}, None, images, False)
     logits, pool = _forward(params, images, SMALL.depths, alpha, squeeze_excite, standardize)
     np.testing.assert_allclose(out['logits'], logits, rtol=1e-9)
     np.testing.assert_allclose(out['pool'], pool, rtol=1e-9)
@@ -110,21 +97,21 @@ def test_what_is_random_acts_in_training_alone():
     images = jax.random.normal(jax.random.key(2), (4, 32, 32, 3))
     for settings in ({'dropout_rate': 0.5, 'stochastic_depth_rate': 0.0}, {'stochastic_depth_rate': 0.9}):
         network = _network(SMALL, **settings)
-        params = jax.tree.map(jnp.float32, _random(network))
-        apply = jax.jit(network.apply, static_argnums=3)
-        first, second = (apply(params, jax.random.key(k), images, True)['logits'] for k in (1, 2))
+        params = jax.tree.map(jnp.float32, random_params(network))
+        apply = jax.jit(network.apply, static_argnums=4)
+        first, second = (apply(params, {}, jax.random.key(k), images, True)[0]['logits'] for k in (1, 2))
         assert np.any(first != second)
-        evaluated = apply(params, None, images, False)['logits']
-        np.testing.assert_array_equal(apply(params, jax.random.key(1), images, False)['logits'], evaluated)
+        first, second = (apply(params, {}, jax.random.key(k), images, False)[0]['logits'] for k in (1, 2))
+        np.testing.assert_array_equal(first, second)
 
 
 def test_blocks_compiled_once_give_the_same():
     deep = Variant((16, 16), (3, 1), 32, 32, 0.0, 0, group_width=4)
     images = np.random.default_rng(1).normal(size=(2, 32, 32, 3))
     with jax.enable_x64(True):
-        params = _random(_network(deep))
+        params = random_params(_network(deep))
         expected, actual = (
-            jax.jit(_network(deep, **way).apply, static_argnums=3)(params, None, images, False)['logits']
+            jax.jit(_network(deep, **way).apply, static_argnums=4)(params, {}, None, images, False)[0]
             for way in ({}, {'scan': True, 'remat': True})
         )
-    np.testing.assert_allclose(actual, expected, rtol=1e-9)
+    np.testing.assert_allclose(actual['logits'], expected['logits'], rtol=1e-9)

@@ -1,0 +1,25 @@
+"""NF-RegNets on ImageNet: `--config=configs/imagenet_regnet.py:B0` .. `B8` (arXiv 2101.08692).
+
+The recipe is that of the code released with arXiv 2102.06171, which is for B0 to B5; it clips no gradients.
+"""
+
+import ml_collections
+
+from configs import default
+from nfnets.variants import REGNETS, get_variant
+
+
+def get_config(variant: str = 'B0') -> ml_collections.ConfigDict:
+    """The recipe for one variant."""
+    get_variant(variant, REGNETS)  # A mistake shows at once, not after the data is found.
+    config = default.get_config()
+    config.model.name = 'NFRegNet'
+    config.model.variant = variant
+    config.model.stochastic_depth_rate = 0.1
+
+    config.augment.randaugment_layers = 0
+
+    config.train.batch_size = 1024
+    config.optimizer.weight_decay = 5e-5 + 1e-5 * list(REGNETS).index(variant)
+    config.optimizer.agc_clipping = float('inf')
+    return config
