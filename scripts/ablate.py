@@ -1,0 +1,187 @@
+"""The paper's ablations on scikit-learn's handwritten digits, with networks small enough for one machine.
+
+    python scripts/ablate.py agc --workdir runs/ablate --picture docs/agc.png
+    python scripts/ablate.py layers --workdir runs/ablate
+    python scripts/ablate.py global --workdir runs/ablate
+
+Small NF-ResNets of configs/digits.py:NFResNet, and twins with batch normalisation, are trained for the same
+number of epochs at a learning rate that grows with the batch, as in arXiv 2102.06171, section 4.1: `agc` over
+batch sizes and clipping thresholds (figure 2), `layers` leaves parts of the network unclipped, `global` clips
+the norm of all gradients together instead, or scales updates as LARS does. Prints a table of the top-1 on the
+360 held-out images in percent, mean and standard deviation over the seeds. Runs that are complete are not
+repeated: start it again to go on.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clone, not installed.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from sweep import Run, Summary, run_all, summarize
+
+BATCHES = (64, 256, 1024)
+LARGE_BATCHES = (256, 1024)
+CLIPPINGS = (0.01, 0.02, 0.04, 0.08, 0.16)
+CLIPPING = 0.04  # Where it is not what changes.
+NORMS = (0.25, 1.0, 4.0)  # Of all gradients together.
+TRUSTS = (0.002, 0.02)  # Of LARS.
+RATE_PER_256 = 0.1
+EXAMPLES = 1437
+NEVER = 1_000_000  # Steps between evaluations and checkpoints: there is one at the end.
+CLASSIFIER = '^[^/]+/~/linear/w$'
+INF = float('inf')
+
+Setting = tuple[str, Mapping[str, Any]]  # Network, and what differs.
+
+
+def clipped(threshold: float, **settings: Any) -> Setting:
+    """An NF-ResNet with AGC."""
+    return 'NFResNet', {'optimizer.agc_clipping': threshold, **settings}
+
+
+def skipping(part: str) -> Setting:
+    """With AGC on all but the classifier's weight and one more part."""
+    return clipped(CLIPPING, **{'optimizer.agc_skip': f'{CLASSIFIER}|{part}'})
+
+
+NOT_CLIPPED = clipped(INF)
+BATCH_NORM: Setting = ('ResNet', {'optimizer.agc_clipping': INF})
+STUDIES: dict[str, tuple[tuple[int, ...], dict[str, Setting]]] = {
+    'agc': (
+        BATCHES,
+        {'batch norm': BATCH_NORM, 'no clipping': NOT_CLIPPED}
+        | {f'AGC {threshold}': clipped(threshold) for threshold in CLIPPINGS},
+    ),
+    'layers': (
+        LARGE_BATCHES,
+        {
+            'all but the classifier': clipped(CLIPPING),
+            'the classifier too': clipped(CLIPPING, **{'optimizer.agc_skip': ''}),
+            'not the stem': skipping('/initial_conv/'),
+            'not the first stage': skipping('/nf_res_block(_1)?/'),
+            'not the second stage': skipping('/nf_res_block_[23]/'),
+            'nothing': NOT_CLIPPED,
+        },
+    ),
+    'global': (
+        LARGE_BATCHES,
+        {f'AGC {CLIPPING}': clipped(CLIPPING), 'no clipping': NOT_CLIPPED}
+        | {f'global norm {norm}': clipped(INF, **{'optimizer.max_grad_norm': norm}) for norm in NORMS}
+        | {f'LARS {trust}': clipped(INF, **{'optimizer.lars_trust': trust}) for trust in TRUSTS},
+    ),
+}
+
+
+def runs_of(setting: Setting, batch: int, seeds: int, epochs: int) -> list[Run]:
+    """One run for each seed, at the linearly scaled rate."""
+    network, differing = setting
+    what = '_'.join(f'{key.rpartition(".")[2]}={value}' for key, value in differing.items())
+    what = what.translate({ord(c): None for c in '^$|/[]()?+~'})
+    return [
+        Run(
+            f'{network}_{what}_batch={batch}_epochs={epochs}_seed={seed}',
+            network,
+            {
+                'seed': seed,
+                'train.batch_size': batch,
+                'train.steps': EXAMPLES * epochs // batch,
+                'optimizer.learning_rate': RATE_PER_256 * batch / 256,
+                'augment.mixup_alpha': 0.0,
+                'eval.every_steps': NEVER,
+                'checkpoint.every_steps': NEVER,
+                **differing,
+            },
+        )
+        for seed in range(seeds)
+    ]
+
+
+Results = dict[str, dict[int, Summary]]  # By setting and batch.
+
+
+def table(results: Results) -> str:
+    """In Markdown."""
+    batches = next(iter(results.values()))
+    lines = [
+        '| | ' + ' | '.join(f'batch {batch}' for batch in batches) + ' |',
+        '|---' * (len(batches) + 1) + '|',
+    ]
+    for label, by_batch in results.items():
+        lines.append(f'| {label} | ' + ' | '.join(str(summary) for summary in by_batch.values()) + ' |')
+    return '\n'.join(lines)
+
+
+def draw_agc(results: Results, path: Path) -> None:
+    """Both panels of the paper's figure 2: accuracy by batch size, and by threshold."""
+    figure = Figure(figsize=(10, 4), layout='constrained')
+    left, right = figure.subplots(1, 2, sharey=True)
+    best = {
+        batch: max((results[f'AGC {threshold}'][batch] for threshold in CLIPPINGS), key=lambda s: s.mean)
+        for batch in BATCHES
+    }
+    for label, by_batch in (
+        ('batch norm', results['batch norm']),
+        ('NF, best AGC', best),
+        ('NF, no clipping', results['no clipping']),
+    ):
+        left.errorbar(
+            BATCHES,
+            [s.mean for s in by_batch.values()],
+            [s.spread for s in by_batch.values()],
+            marker='o',
+            label=label,
+        )
+    left.set(xscale='log', xticks=BATCHES, xticklabels=BATCHES, xlabel='batch size', ylabel='top-1, %')
+    for batch in BATCHES:
+        summaries = [results[f'AGC {threshold}'][batch] for threshold in CLIPPINGS]
+        right.errorbar(
+            CLIPPINGS,
+            [s.mean for s in summaries],
+            [s.spread for s in summaries],
+            marker='o',
+            label=f'batch {batch}',
+        )
+    right.set(xscale='log', xticks=CLIPPINGS, xticklabels=CLIPPINGS, xlabel='clipping threshold')
+    for axes in (left, right):
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('study', choices=STUDIES)
+    parser.add_argument('--workdir', type=Path, required=True, help='takes one directory a run')
+    parser.add_argument('--seeds', type=int, default=3)
+    parser.add_argument('--epochs', type=int, default=20)
+    parser.add_argument('--jobs', type=int, default=4, help='runs at a time, of about a gigabyte each')
+    parser.add_argument('--picture', type=Path, help='of `agc`: both panels of figure 2')
+    arguments = parser.parse_args()
+    batches, settings = STUDIES[arguments.study]
+    runs = {
+        label: {batch: runs_of(setting, batch, arguments.seeds, arguments.epochs) for batch in batches}
+        for label, setting in settings.items()
+    }
+    every_run = {run.name: run for by_batch in runs.values() for group in by_batch.values() for run in group}
+    run_all(every_run.values(), arguments.workdir, arguments.jobs)
+    results = {
+        label: {batch: summarize(group, arguments.workdir) for batch, group in by_batch.items()}
+        for label, by_batch in runs.items()
+    }
+    print(table(results))
+    if arguments.picture and arguments.study == 'agc':
+        draw_agc(results, arguments.picture)
+
+
+if __name__ == '__main__':
+    main()
