@@ -9,7 +9,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.11',
     packages=find_packages(include=['nfnets', 'nfnets.*']),
-    package_data={'nfnets.data': ['*.txt']},
+    package_data={'nfnets.data': ['*.txt'], 'nfnets.page': ['*.css', '*.js']},
     install_requires=[
         'absl-py>=2.1',
         'array_record>=0.6',

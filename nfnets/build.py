@@ -23,7 +23,7 @@ from nfnets.models.networks import NETWORKS, init_variables, make_network
 from nfnets.optim.freeze import all_but, frozen_by
 from nfnets.optim.optimizer import make_optimizer, warmup_cosine
 from nfnets.train_state import TrainState, init_train_state
-from nfnets.train_step import TrainStep, make_train_step
+from nfnets.train_step import Augment, TrainStep, make_train_step
 
 
 def source(config: ml_collections.ConfigDict, split: str) -> Source:
@@ -72,20 +72,25 @@ def optimizer(config: Config) -> optax.GradientTransformation:
     )
 
 
+def augmentation(config: Config) -> Augment:
+    """What a device does to images before the network sees them."""
+    settings = config.augment
+    return functools.partial(
+        augment,
+        partners=settings.partners,
+        mixup_alpha=settings.mixup_alpha,
+        cutmix=settings.cutmix,
+        randaugment_layers=settings.randaugment_layers,
+        randaugment_magnitude=settings.randaugment_magnitude,
+    )
+
+
 def train_step(config: Config) -> TrainStep:
     """The parallel training step."""
-    settings = config.augment
     return make_train_step(
         network(config),
         optimizer(config),
-        functools.partial(
-            augment,
-            partners=settings.partners,
-            mixup_alpha=settings.mixup_alpha,
-            cutmix=settings.cutmix,
-            randaugment_layers=settings.randaugment_layers,
-            randaugment_magnitude=settings.randaugment_magnitude,
-        ),
+        augmentation(config),
         num_classes=config.model.num_classes,
         label_smoothing=config.train.label_smoothing,
         precision=config.train.precision,

@@ -33,6 +33,7 @@ NORMS = (0.25, 1.0, 4.0)  # Of all gradients together.
 TRUSTS = (0.002, 0.02)  # Of LARS.
 RATE_PER_256 = 0.1
 EXAMPLES = 1437
+SIDE = 16  # px; the digits are of 8 x 8.
 NEVER = 1_000_000  # Steps between evaluations and checkpoints: there is one at the end.
 CLASSIFIER = '^[^/]+/~/linear/w$'
 INF = float('inf')
@@ -93,6 +94,8 @@ def runs_of(setting: Setting, batch: int, seeds: int, epochs: int) -> list[Run]:
                 'train.steps': EXAMPLES * epochs // batch,
                 'optimizer.learning_rate': RATE_PER_256 * batch / 256,
                 'augment.mixup_alpha': 0.0,
+                'data.train_size': SIDE,
+                'data.eval_size': SIDE,
                 'eval.every_steps': NEVER,
                 'checkpoint.every_steps': NEVER,
                 **differing,

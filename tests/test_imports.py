@@ -35,6 +35,7 @@ ORDER = [
     'score',
     'finetune',
     'predict',
+    'page',
     'train',
     'convert',
 ]

@@ -85,6 +85,13 @@ def augment(
 
 def normalise(images: jax.Array) -> jax.Array:
     """(images - mean) / std of ImageNet's channels: [N, H, W, 3], uint8 or float in 0..255, to float32."""
-    mean = 255.0 * jnp.asarray(_MEAN)[None, None, None, :]
-    std = 255.0 * jnp.asarray(_STD)[None, None, None, :]
-    return (images.astype(jnp.float32) - mean) / std
+    return (images.astype(jnp.float32) - _of_channels(_MEAN)) / _of_channels(_STD)
+
+
+def denormalise(images: jax.Array) -> jax.Array:
+    """What `normalise` was given, as float32 [N, H, W, 3] in 0..255."""
+    return images * _of_channels(_STD) + _of_channels(_MEAN)
+
+
+def _of_channels(values: tuple[float, float, float]) -> jax.Array:
+    return 255.0 * jnp.asarray(values)[None, None, None, :]

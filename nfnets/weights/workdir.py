@@ -44,7 +44,7 @@ def read_workdir(workdir: Path) -> tuple[dict[str, Any], About]:
     Raises:
       InputError: the directory is none of a run, or holds no checkpoint that can be read.
     """
-    settings = _read_config(workdir / CONFIG)
+    settings = read_config(workdir)
     if not (workdir / CHECKPOINTS).is_dir():
         raise InputError(f'{workdir} holds no {CHECKPOINTS}/: the run has not saved any yet')
     checkpoints = Checkpoints(workdir / CHECKPOINTS, keep=None)
@@ -68,9 +68,15 @@ def read_workdir(workdir: Path) -> tuple[dict[str, Any], About]:
     return state, about
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(workdir: Path) -> dict[str, Any]:
+    """The settings of a run, as nested as in the config.
+
+    Raises:
+      InputError: the directory is none of a run.
+    """
+    path = workdir / CONFIG
     if not path.is_file():
-        raise InputError(f'{path.parent} is no working directory of a run: it holds no {path.name}')
+        raise InputError(f'{workdir} is no working directory of a run: it holds no {CONFIG}')
     settings = _read_json(path)
     try:
         _ = settings['data']['eval_size'], settings['data']['eval_margin'], settings['data']['eval_style']

@@ -1,0 +1,125 @@
+"""What the page says of runs: an overview, places for charts, and settings."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from nfnets.page.charts import Chart
+from nfnets.page.html import Child, Element, element, table
+from nfnets.page.runs import Run, all_settings, are_on_same_data, differences
+from nfnets.variants import VARIANTS
+
+_COLOURS = 8  # --run0 .. --run7 in page.css.
+
+
+def section(title: str, *children: Child | list[Element]) -> Element:
+    """A part of the page under a heading."""
+    return element('section', element('h2', title), *children)
+
+
+def note(text: str) -> Element:
+    """What is missing, or must be known."""
+    return element('p', text, class_='note')
+
+
+def overview(runs: Sequence[Run]) -> Element:
+    """What the runs are and how far they came."""
+    head = ('run', 'blocks', 'data', 'steps', 'top-1 held out', 'top-1 averaged', 'loss averaged')
+    rows = [
+        (
+            element('span', _swatch(number), run.name),
+            _network(run),
+            _data(run),
+            f'{run.step:,} of {run.config.train.steps:,}',
+            _percent(run.last('eval/top_1')),
+            _percent(run.last('eval_ema/top_1')),
+            _number(run.last('eval_ema/loss')),
+        )
+        for number, run in enumerate(runs)
+    ]
+    notes = [
+        note(f'{run.name}: lines of its metrics that cannot be read and are left out: {run.unread}.')
+        for run in runs
+        if run.unread
+    ]
+    notes += [note(f'{run.name} has no metrics yet.') for run in runs if not run.curves]
+    if not are_on_same_data(runs):
+        notes.append(
+            note('These runs are on different data: their losses and accuracies are not of the same images.')
+        )
+    return section('Runs', table(head, rows), *notes)
+
+
+def places(charts: Sequence[Chart], first: int, size: str = '') -> Element:
+    """Places that `charts.js` fills, from chart `first` of the page on; size: '' or 'small'."""
+    if not charts:
+        return note('Not logged by these runs.')
+    figures = [
+        element(
+            'figure', element('figcaption', chart['title']), element('div', class_='plot'), data_chart=number
+        )
+        for number, chart in enumerate(charts, first)
+    ]
+    return element('div', figures, class_=f'charts {size}'.strip())
+
+
+def legend(runs: Sequence[Run]) -> Element:
+    """Which colour is which run; each can be switched off."""
+    boxes = [
+        element(
+            'label',
+            element('input', type='checkbox', checked='', data_run=number),
+            _swatch(number),
+            run.name,
+        )
+        for number, run in enumerate(runs)
+    ]
+    return element('nav', *boxes, class_='legend', aria_label='runs shown in the curves')
+
+
+def settings(runs: Sequence[Run]) -> Element:
+    """What differs between runs, and every setting."""
+    names = [run.name for run in runs]
+
+    def rows(values: dict[str, list[Any]]) -> list[list[str]]:
+        return [[key, *map(_setting, of_runs)] for key, of_runs in values.items()]
+
+    different = differences(runs)
+    children: list[Element] = []
+    if different:
+        children.append(table(('differs', *names), rows(different), class_='settings'))
+    elif len(runs) > 1:
+        children.append(element('p', 'No setting differs between these runs.'))
+    everything = table(('setting', *names), rows(all_settings(runs)), class_='settings')
+    children.append(element('details', element('summary', 'Every setting'), everything))
+    return section('Settings', *children)
+
+
+def _swatch(number: int) -> Element:
+    return element('i', class_='swatch', style=f'--colour:var(--run{number % _COLOURS})')
+
+
+def _network(run: Run) -> str:
+    model = run.config.model
+    variant = VARIANTS.get(model.variant)
+    own = [tuple(model[key]) for key in ('widths', 'depths')]
+    if variant and own == [variant.widths, variant.depths]:
+        return model.variant
+    return ', '.join(f'{depth} x {width}' for width, depth in zip(*own, strict=True))
+
+
+def _data(run: Run) -> str:
+    data = run.config.data
+    where = {'tfds': data.name, 'folder': data.dir}.get(data.source, data.source)
+    return str(where)
+
+
+def _percent(value: float | None) -> str:
+    return '-' if value is None else f'{100 * value:.2f}%'
+
+
+def _number(value: float | None) -> str:
+    return '-' if value is None else f'{value:.4f}'
+
+
+def _setting(value: Any) -> str:
+    return '-' if value is None else f'{value:.6g}' if isinstance(value, float) else str(value)

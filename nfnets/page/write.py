@@ -1,0 +1,142 @@
+"""Puts the page about runs together."""
+
+import importlib.resources
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from nfnets import build
+from nfnets.data.imagenet_names import readable_names
+from nfnets.errors import InputError
+from nfnets.metrics import replace_file
+from nfnets.page import charts, html, published, sections, sheets
+from nfnets.page.charts import Chart
+from nfnets.page.html import Element, element
+from nfnets.page.mistakes import predict, worst_mistakes
+from nfnets.page.pictures import training_images
+from nfnets.page.runs import Run, read_runs
+from nfnets.page.sections import section
+from nfnets.predict import Predictor
+from nfnets.score import check_class_names
+from nfnets.weights.load import load_checkpoint
+
+_CARDS = 24  # Images of a sheet.
+_CURVES = 'Held-out images are evaluated with the parameters and with their moving average.'
+_GROUPS = 'AGC leaves the weight of the classifier alone; it is not among the units of the head.'
+_SPEED = (
+    'Table 3 of the paper (arXiv 2102.06171), which its figure 1 shows: TPUv3, bfloat16. A measured time '
+    "with another number of images on a device is scaled to 32; the accuracy is the paper's for the "
+    'variant, or the one given with it.'
+)
+
+
+def write_page(workdirs: Sequence[Path], output: Path, *, points: Sequence[Path], most_images: int) -> None:
+    """Writes one HTML file about runs that needs nothing else to be looked at.
+
+    What a run lacks, such as a checkpoint or its data, is said in the page in place of what it is needed for.
+
+    Args:
+      workdirs: of the runs.
+      output: the file.
+      points: files of what `scripts/benchmark.py step` printed, for the figure of accuracy and speed.
+      most_images: how many held-out images each network is tried on, evenly spaced over the split.
+
+    Raises:
+      InputError: a directory is none of a run, none has metrics, a file of points cannot be read, or the
+        output cannot be written.
+    """
+    runs = read_runs(workdirs)
+    _check_output(output)
+    measured = [point for path in points for point in published.read_points(path)]
+    drawn: list[Chart] = []
+
+    def place(some: list[Chart], size: str = '') -> Element:
+        drawn.extend(some)
+        return sections.places(some, len(drawn) - len(some), size)
+
+    body = [
+        element('h1', f'Training: {", ".join(run.name for run in runs)}'),
+        sections.overview(runs),
+        sections.legend(runs),
+        element('noscript', sections.note('The curves are drawn by JavaScript, which is switched off.')),
+        section('Curves', element('p', _CURVES), place(charts.curves(runs))),
+        section(
+            'Units clipped by AGC, by layer group',
+            element('p', _GROUPS),
+            place(charts.clipped_by_group(runs), 'small'),
+        ),
+        section('Gradient norm, by layer group', place(charts.gradients_by_group(runs), 'small')),
+        section('Training images as the network sees them', *_training(runs)),
+        section('Held-out images', *_held_out(runs, most_images)),
+        sections.settings(runs),
+        section('Accuracy and speed', element('p', _SPEED), place([published.chart(measured)])),
+        html.json_script(drawn, 'charts'),
+    ]
+    text = html.document(
+        f'Training: {", ".join(run.name for run in runs)}', _file('page.css'), _file('charts.js'), *body
+    )
+    try:
+        replace_file(output, text)
+    except OSError as error:
+        raise InputError(f'{output} cannot be written: {error.strerror}') from error
+
+
+def _check_output(output: Path) -> None:
+    # Before minutes of work.
+    directory = output.absolute().parent
+    if not directory.is_dir():
+        raise InputError(f'{output} cannot be written: there is no directory {directory}')
+    if output.is_dir():
+        raise InputError(f'{output} cannot be written: it is a directory; give the name of a file')
+    if not os.access(directory, os.W_OK):
+        raise InputError(f'{output} cannot be written: {directory} is read-only')
+
+
+def _file(name: str) -> str:
+    return importlib.resources.files('nfnets.page').joinpath(name).read_text()
+
+
+def _training(runs: Sequence[Run]) -> list[Element]:
+    parts: list[Element] = []
+    alike: dict[tuple, list[Run]] = {}
+    for run in runs:
+        settings = run.config.seed, run.config.train.batch_size, run.config.data, run.config.augment
+        alike.setdefault(settings, []).append(run)
+    for first, *others in alike.values():
+        parts.append(element('h3', ', '.join(run.name for run in (first, *others))))
+        try:
+            source = build.source(first.config, first.config.data.train_split)
+            images, share = training_images(first.config, source, _CARDS)
+            names = readable_names(source.class_names, len(source.class_names))
+            parts += sheets.training_sheet(images, share, names)
+        except InputError as error:
+            parts.append(sections.note(f'Left out: {error}.'))
+    return parts
+
+
+def _held_out(runs: Sequence[Run], most_images: int) -> list[Element]:
+    parts: list[Element] = []
+    for run in runs:
+        parts.append(element('h3', run.name))
+        try:
+            parts += _mistakes(run, most_images)
+        except InputError as error:
+            parts.append(sections.note(f'Left out: {error}.'))
+    return parts
+
+
+def _mistakes(run: Run, most_images: int) -> list[Element]:
+    weights = load_checkpoint(run.workdir)
+    source = build.source(run.config, run.config.data.eval_split)
+    check_class_names(weights, source)
+    predictor = Predictor(weights, ema=True)
+    predictions = predict(
+        predictor, source, most=most_images, name=run.name, skip_broken=run.config.data.skip_broken
+    )
+    told = (
+        f'Averaged parameters of step {weights.about.step:,} on {len(predictions.labels):,} of '
+        f'{len(source):,} images: {100 * predictions.accuracy:.2f}% are right.'
+    )
+    worst = worst_mistakes(predictor, source, predictions, _CARDS)
+    both = (sheets.confusion(predictions, predictor.names), sheets.mistakes(worst, predictor.names))
+    return [element('p', told), element('div', [element('div', part) for part in both], class_='beside')]
