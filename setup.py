@@ -34,6 +34,6 @@ setup(
     extras_require={
         'tpu': ['jax[tpu]>=0.10'],
         'cuda': ['jax[cuda12]>=0.10'],
-        'dev': ['mypy', 'pytest', 'ruff'],
+        'dev': ['mypy', 'pytest', 'pytest-xdist', 'ruff'],
     },
 )

@@ -16,9 +16,10 @@ from nfnets import host
 
 # As the scripts run, and faster.
 os.environ['XLA_FLAGS'] = host.settings(os.environ).get('XLA_FLAGS', os.environ['XLA_FLAGS'])
-# The scripts that tests start keep compiled programs: here, until the tests end.
-_cache = tempfile.TemporaryDirectory()
-os.environ['XDG_CACHE_HOME'] = _cache.name
+if 'PYTEST_XDIST_WORKER' not in os.environ:  # Its processes share what the first one makes.
+    # The scripts that tests start keep compiled programs: here, until the tests end.
+    _cache = tempfile.TemporaryDirectory()
+    os.environ['XDG_CACHE_HOME'] = _cache.name
 os.environ.pop('JAX_COMPILATION_CACHE_DIR', None)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
