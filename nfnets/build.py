@@ -1,7 +1,8 @@
 """What a config describes, built. With `nfnets/train.py` the only code that reads settings."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import haiku as hk
@@ -18,6 +19,7 @@ from nfnets.data.augment import augment
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source, load_source
 from nfnets.evaluate import Results, Variables, evaluate, make_eval_step
+from nfnets.models.convolution import only_xla
 from nfnets.models.groups import layer_groups
 from nfnets.models.networks import NETWORKS, init_variables, make_network
 from nfnets.optim.freeze import all_but, frozen_by
@@ -85,8 +87,8 @@ def augmentation(config: Config) -> Augment:
     )
 
 
-def train_step(config: Config) -> TrainStep:
-    """The parallel training step."""
+def train_step(config: Config, devices: Sequence[jax.Device] | None = None) -> TrainStep:
+    """The parallel training step, on all devices there are or on, or for, those given."""
     return make_train_step(
         network(config),
         optimizer(config),
@@ -99,24 +101,33 @@ def train_step(config: Config) -> TrainStep:
         sam_ascent_fraction=config.sam.ascent_fraction,
         accumulate_steps=config.train.accumulate_steps,
         is_frozen=frozen_by(config.optimizer.freeze),
+        devices=devices,
     )
 
 
-def lower_train_step(config: Config) -> jax.stages.Lowered:
-    """The training step, traced from shapes for the devices there are; nothing is computed or allocated."""
+def lower_train_step(config: Config, devices: Sequence[jax.Device] | None = None) -> jax.stages.Lowered:
+    """The training step, traced from shapes: nothing is computed or allocated.
+
+    Args:
+      config: a complete one.
+      devices: to compile it for, which need not be here; None: all there are.
+    """
+    devices = jax.devices() if devices is None else devices
 
     def state() -> TrainState:
         params, network_state = init_variables(network(config), jax.random.key(0))
         return init_train_state(params, optimizer(config), network_state)
 
-    num_devices, size = jax.local_device_count(), config.data.train_size
-    shares = num_devices, config.train.batch_size // jax.device_count() * images_per_example(config)
+    size = config.data.train_size
+    shares = len(devices), config.train.batch_size // len(devices) * images_per_example(config)
     batch = {
         'images': jax.ShapeDtypeStruct((*shares, size, size, 3), jnp.uint8),
         'labels': jax.ShapeDtypeStruct(shares, jnp.int32),
     }
     key = jax.eval_shape(lambda: jax.random.key(0))
-    return train_step(config).lower(jax.eval_shape(state), batch, key)  # type: ignore[attr-defined]
+    is_here = devices[0].platform == jax.default_backend()
+    with contextlib.nullcontext() if is_here else only_xla():
+        return train_step(config, devices).lower(jax.eval_shape(state), batch, key)  # type: ignore[attr-defined]
 
 
 def images_per_example(config: Config) -> int:

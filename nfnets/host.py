@@ -45,15 +45,19 @@ def tune() -> None:
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
+def cache_directory() -> Path:
+    """Where what took long is kept for the next time: $XDG_CACHE_HOME/nfnets or ~/.cache/nfnets."""
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'nfnets'
+
+
 def keep_compiled() -> None:
     """Keeps compiled programs on disk, so that the next run of the same network starts sooner.
 
-    In $XDG_CACHE_HOME/nfnets or ~/.cache/nfnets; JAX_COMPILATION_CACHE_DIR is elsewhere, and
-    JAX_ENABLE_COMPILATION_CACHE=false not at all. JAX keeps what took a second or more to compile.
+    In `cache_directory`; JAX_COMPILATION_CACHE_DIR is elsewhere, and JAX_ENABLE_COMPILATION_CACHE=false not
+    at all. JAX keeps what took a second or more to compile.
     """
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
-        jax.config.update('jax_compilation_cache_dir', str(cache / 'nfnets'))
+        jax.config.update('jax_compilation_cache_dir', str(cache_directory()))
 
 
 def settings(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """What runs on all devices of all hosts: the only file that names the axis of `jax.pmap`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -15,7 +15,11 @@ Tree = TypeVar('Tree')
 
 
 def parallelize(
-    fn: Callable[..., Any], *, batch_argument: int, donate_argument: int | None = None
+    fn: Callable[..., Any],
+    *,
+    batch_argument: int,
+    donate_argument: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Callable[..., Any]:
     """Compiles a function of positional arguments to run on every device, each with its share of a batch.
 
@@ -24,6 +28,7 @@ def parallelize(
       batch_argument: index of the argument that differs by device, with leaves [D, N / D, ...] for the D
         devices of this process; all others are given once.
       donate_argument: index of an argument whose memory the result may take.
+      devices: to run on, or only to compile for; None: all there are.
 
     Returns:
       The function; its results are given once.
@@ -31,7 +36,7 @@ def parallelize(
     num_arguments = fn.__code__.co_argcount
     in_axes = tuple(0 if i == batch_argument else None for i in range(num_arguments))
     donate = () if donate_argument is None else (donate_argument,)
-    return jax.pmap(fn, _AXIS, in_axes=in_axes, out_axes=None, donate_argnums=donate)
+    return jax.pmap(fn, _AXIS, in_axes=in_axes, out_axes=None, donate_argnums=donate, devices=devices)
 
 
 def mean(tree: Tree) -> Tree:

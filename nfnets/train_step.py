@@ -1,7 +1,7 @@
 """One update: augment, differentiate, average over devices, clip and apply, move the average."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import haiku as hk
@@ -36,6 +36,7 @@ def make_train_step(
     sam_ascent_fraction: float,
     accumulate_steps: int,
     is_frozen: Predicate,
+    devices: Sequence[jax.Device] | None = None,
 ) -> TrainStep:
     """Builds the parallel training step.
 
@@ -55,6 +56,7 @@ def make_train_step(
       sam_ascent_fraction: of this device's batch, or of each part of it.
       accumulate_steps: parts that this device's batch is computed in, a divisor of N.
       is_frozen: whether a parameter, by module and name, is a constant; its gradient is zero, and free.
+      devices: as of `parallel.parallelize`.
 
     Returns:
       (state, batch, key) to (state, metrics). The batch has 'images' uint8 [D, M, H, W, 3] and
@@ -115,7 +117,7 @@ def make_train_step(
         state = TrainState(state.step + 1, params, network_state, ema_params, ema_network_state, opt_state)
         return state, metrics
 
-    return parallel.parallelize(train_step, batch_argument=1, donate_argument=0)
+    return parallel.parallelize(train_step, batch_argument=1, donate_argument=0, devices=devices)
 
 
 def sum_squares(tree: hk.Params) -> jax.Array:

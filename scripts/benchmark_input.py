@@ -66,6 +66,18 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def core_rate(variant: str) -> float:
+    """Images a second that one core reads, decodes and resizes for a variant, of JPEGs of its own."""
+    arguments = argparse.Namespace(
+        variant=variant, source='made', name='imagenet2012', split='train', batch=128
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        make_pictures(Path(directory))
+        config = settings(arguments, directory)
+        _, cpu = ours(config, build.source(config, 'train'), 'batch', 1024)
+    return 1 / cpu
+
+
 def settings(arguments: argparse.Namespace, directory: str | None) -> ml_collections.FrozenConfigDict:
     """The paper's config for the variant on the source."""
     config = imagenet.get_config(arguments.variant)

@@ -84,7 +84,7 @@ _one_group.defvjp(_one_group_forward, _one_group_backward)
 
 @contextlib.contextmanager
 def only_xla() -> Iterator[None]:
-    """What is traced within has XLA's own convolutions on any backend: to measure against."""
+    """What is traced within has XLA's own convolutions on any backend: to measure against, or for another."""
     global _only_xla
     _only_xla = True
     try:

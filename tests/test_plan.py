@@ -1,0 +1,266 @@
+"""What `scripts/plan.py` says, against figures worked out by hand."""
+
+import importlib.metadata
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from nfnets import ahead, build, host
+from nfnets.devices import DEVICES, get_slice
+from nfnets.errors import InputError
+from nfnets.plan import pace, step_times
+
+SCRIPTS = Path(__file__).resolve().parents[1] / 'scripts'
+
+
+def _script(name):
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f'{name}.py')
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    finally:
+        sys.path.remove(str(SCRIPTS))
+
+
+plan = _script('plan')
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+
+
+# --------------------------------------------------------------------------------- Arithmetic
+def test_the_pace_of_f5_as_worked_out_by_hand():
+    told = pace(1398.5, steps=112_602, batch_size=4096, hosts=32, core_rate=30.0)
+    assert told.days == pytest.approx(1.822615, abs=1e-6)  # 112,602 x 1.3985 s = 157,473.897 s.
+    assert told.images_per_second == pytest.approx(2928.852, abs=1e-3)
+    assert told.host_images_per_second == pytest.approx({'batch': 91.5266, 'fresh': 183.0533}, abs=1e-4)
+    assert told.host_cores == pytest.approx({'batch': 3.05089, 'fresh': 6.10178}, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('variant', 'device', 'images', 'sam', 'expected'),
+    [
+        ('F0', 'v3', 32, False, {'published for v3': 73.3}),
+        ('F0', 'v3', 128, False, {'published for v3': 293.2}),
+        ('F5', 'v4', 32, False, {'published for v3': 1398.5, 'scaled to v4': 312.7555}),  # x 61.5 / 275
+        ('F5', 'v5p', 16, True, {'published for v3': 979.0, 'scaled to v5p': 131.1732}),  # x 61.5 / 459
+        ('F6', 'v3', 32, True, {'published for v3': 2774.1}),
+        ('F6', 'v3', 32, False, {}),  # Published with SAM alone.
+        ('F7', 'v4', 32, False, {}),
+    ],
+)
+def test_steps_are_estimated_from_the_published_ones(variant, device, images, sam, expected):
+    assert step_times(variant, DEVICES[device], images, sam=sam) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('device', 'num_devices', 'hosts', 'accelerator_type'),
+    [
+        ('v3', 32, 4, 'v3-32'),  # TensorCores, of which each is a device ...
+        ('v4', 128, 32, 'v4-256'),  # ... or two.
+        ('v5e', 4, 1, 'v5litepod-4'),
+        ('v5p', 64, 16, 'v5p-128'),
+        ('v6e', 256, 64, 'v6e-256'),
+    ],
+)
+def test_a_slice_is_what_google_rents(device, num_devices, hosts, accelerator_type):
+    told = get_slice(device, num_devices)
+    assert (told.hosts, told.accelerator_type) == (hosts, accelerator_type)
+
+
+@pytest.mark.parametrize(('device', 'number', 'says'), [('v9', 4, 'v3, v4'), ('v3', 4, '8'), ('v4', 0, '4')])
+def test_a_slice_that_there_is_not_is_refused(device, number, says):
+    with pytest.raises(InputError, match=says):
+        get_slice(device, number)
+
+
+# --------------------------------------------------------------------------------- Asking compilers
+class _Lowered:
+    """Stands for a program that XLA's TPU compiler refuses with an error."""
+
+    def __init__(self, error):
+        self.error = error
+        self.compiled = 0
+
+    def as_text(self):
+        return 'a program'
+
+    def compile(self, options):
+        self.compiled += 1
+        raise jax.errors.JaxRuntimeError(self.error)
+
+
+# As XLA's TPU compiler said of F5 with 32 images a device, and as it is quoted elsewhere.
+TOO_LARGE = {
+    'RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (79.15G) '
+    'exceeds available HBM (30.75G).': 79.15,
+    'RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 20.93G '
+    'of 15.48G hbm. Exceeded hbm capacity by 5.45G.': 20.93,
+    'RESOURCE_EXHAUSTED: TPU TensorCore Hbm usage: 34.82G, SparseCore Hbm usage 174.10G, exceeding available '
+    'bytes: 95.74G': 34.82,
+    'RESOURCE_EXHAUSTED: hbm, in words to come': None,
+}
+
+
+@pytest.mark.parametrize(('error', 'gib'), TOO_LARGE.items())
+def test_a_program_that_the_tpu_compiler_refuses_does_not_fit_and_is_not_compiled_again(
+    monkeypatch, error, gib
+):
+    monkeypatch.setattr(importlib.metadata, 'version', lambda package: '0.1')
+    lowered = _Lowered(error)
+    for _ in range(2):
+        assert ahead.ask(lowered, DEVICES['v4'], for_tpu=True) == ('XLA for TPU v4 0.1', False, gib)
+    assert lowered.compiled == 1
+    ahead.ask(lowered, DEVICES['v3'], for_tpu=True)
+    assert lowered.compiled == 2
+
+
+@pytest.mark.parametrize('error', ['INTERNAL: a bug', 'RESOURCE_EXHAUSTED: Ran out of memory in vmem'])
+def test_another_error_of_the_compiler_is_not_taken_for_an_answer(monkeypatch, error):
+    monkeypatch.setattr(importlib.metadata, 'version', lambda package: '0.1')
+    with pytest.raises(jax.errors.JaxRuntimeError, match=error):
+        ahead.ask(_Lowered(error), DEVICES['v4'], for_tpu=True)
+    assert not list(host.cache_directory().rglob('*.json'))
+
+
+def test_an_answer_is_given_where_none_can_be_kept(tmp_path):
+    (tmp_path / 'cache').write_text('no directory')
+    lowered = jax.jit(jnp.sin).lower(jax.ShapeDtypeStruct((4,), jnp.float32))
+    assert ahead.ask(lowered, DEVICES['v4'], for_tpu=False).fits
+
+
+@pytest.mark.parametrize(('gib', 'fits'), [(0.004, True), (0.003, None)])
+def test_the_cpu_compiler_s_answer_is_an_upper_bound(monkeypatch, gib, fits):
+    shape = jax.ShapeDtypeStruct((512, 512), jnp.float32)  # 1 MiB; 4 of them are 0.0039 GiB.
+    lowered = jax.jit(lambda x, y: (x @ y) @ x).lower(shape, shape)
+    device = DEVICES['v4'].__class__(**{**vars(DEVICES['v4']), 'memory_gib': gib})
+    answer = ahead.ask(lowered, device, for_tpu=False)
+    assert answer.fits is fits
+    assert answer.gib == pytest.approx(4 / 1024, rel=1e-2)
+
+
+# --------------------------------------------------------------------------------- The script
+def _small(monkeypatch):
+    get_config = plan.imagenet.get_config
+
+    def small(variant):
+        config = get_config(variant)
+        config.model.widths, config.model.depths, config.model.group_width = (16,), (1,), 8
+        config.model.activation = 'relu'  # Sooner compiled.
+        config.data.train_size = 16
+        return config
+
+    monkeypatch.setattr(plan.imagenet, 'get_config', small)
+
+
+def _run(monkeypatch, capsys, *arguments):
+    command = ['plan.py', '--variant', 'F5', '--device', 'v4', '--devices', '128', *arguments]
+    monkeypatch.setattr(sys, 'argv', command)
+    plan.main()
+    return capsys.readouterr().out
+
+
+def test_the_memory_of_a_small_network_is_that_of_its_compiled_step(monkeypatch):
+    _small(monkeypatch)
+    arguments = plan.argparse.Namespace(variant='F5', accumulate=1, sam=False)
+    lowered = build.lower_train_step(plan.settings(arguments, 32, 1, remat=True), jax.devices()[:1])
+    compiled = []
+    compile_program = lowered.compile
+    monkeypatch.setattr(lowered, 'compile', lambda options: compiled.append(compile_program()) or compiled[0])
+    answer = ahead.ask(lowered, DEVICES['v4'], for_tpu=False)
+    told = compiled[0].memory_analysis()
+    results = told.output_size_in_bytes - told.alias_size_in_bytes  # Metrics: the state stays in its place.
+    assert 0 < results < 2000
+    expected = told.argument_size_in_bytes + told.temp_size_in_bytes + results
+    assert answer.gib == pytest.approx(expected / 2**30, rel=1e-6)
+    assert answer.fits
+
+
+def test_the_page_and_the_object_say_what_was_worked_out_by_hand(monkeypatch, capsys):
+    lowered_for = []
+
+    def lower(config, devices):
+        model, train = config.model, config.train
+        lowered_for.append((model.scan, model.remat, train.batch_size, config.data.train_size, len(devices)))
+        side = 512 if model.remat else 1024
+        shape = jax.ShapeDtypeStruct((side, side), jnp.float32)
+        return jax.jit(lambda x, y: (x @ y) @ x).lower(shape, shape)
+
+    monkeypatch.setattr(plan.build, 'lower_train_step', lower)
+    monkeypatch.setattr(plan, 'core_rate', lambda variant: 30.0)
+    monkeypatch.setattr(ahead, 'tpu_devices', lambda device: None)
+    told = json.loads(_run(monkeypatch, capsys, '--json'))
+    assert lowered_for == [(True, False, 32, 416, 1), (True, True, 32, 416, 1)]
+    assert (told['hosts'], told['images_per_device'], told['steps']) == (32, 32, 112_602)
+    assert told['steps_per_epoch'] == pytest.approx(312.785, abs=1e-3)  # 1,281,167 / 4096
+    assert told['paces']['published for v3']['days'] == pytest.approx(1.8226, abs=1e-4)
+    assert told['memory']['without_remat']['gib'] == pytest.approx(4 * 4 / 1024, rel=0.01)  # Four of 4 MiB.
+    assert told['memory']['with_remat']['gib'] == pytest.approx(4 / 1024, rel=0.01)
+
+    page = _run(monkeypatch, capsys, '--step-ms', '500')
+    rows = {line[:30].strip(): line[30:].split() for line in page.splitlines()}
+    assert page.startswith('F5, 4,096 images a step, on 128 devices of TPU v4 (v4-256)\n')
+    assert rows['images a device'] == ['32', 'of', '416', 'px']
+    assert rows['steps in 360 epochs'] == ['112,602']
+    assert rows['ms'] == ['500.0']
+    assert rows['days in all'] == ['0.65']  # 112,602 x 0.5 s / 86,400 s
+    assert rows['images/s'] == ['8,192']
+    assert rows['cores for that'] == ['8.5']  # 8192 / 32 / 30, of partners from the batch, which come last.
+    assert rows['with remat'] == ['0.0', '32', 'fits']
+
+    page = _run(monkeypatch, capsys, '--variant', 'F7', '--device', 'v6e')
+    assert 'give --step-ms' in page
+    assert 'v6e-128' in page
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'says'),
+    [
+        (['--variant', 'F9'], "unknown variant 'F9'; there are F0, F1"),
+        (['--device', 'v9'], "unknown device 'v9'; there are v3"),
+        (['--devices', '127'], '127 devices of v4'),
+        (['--batch', '4100'], '4100 does not divide by the 128 devices; nearest: 4096 or 4224'),
+        (['--accumulate', '3'], 'train.accumulate_steps=3'),
+        (['--step-ms', '-1'], '--step-ms=-1.0 must be more than 0'),
+        (['--core-rate', '0'], '--core-rate=0.0 must be more than 0'),
+    ],
+)
+def test_impossible_input_costs_one_line_before_anything_is_measured(monkeypatch, capsys, arguments, says):
+    monkeypatch.setattr(plan, 'core_rate', lambda variant: pytest.fail('measured'))
+    with pytest.raises(SystemExit) as stopped:
+        _run(monkeypatch, capsys, *arguments)
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+
+
+def test_what_one_core_decodes_is_measured(monkeypatch):
+    benchmark_input = _script('benchmark_input')
+    monkeypatch.setattr(benchmark_input, '_MADE', 8)
+    start = time.process_time()
+    rate = benchmark_input.core_rate('F0')
+    # All threads together took longer for pictures, first batches and 1,024 images than for these alone.
+    assert 1024 / (time.process_time() - start) < rate < 20_000
+
+
+@pytest.mark.skipif(importlib.util.find_spec('libtpu') is None, reason='needs libtpu')
+@pytest.mark.parametrize('device', DEVICES.values(), ids=lambda device: device.name)
+def test_the_tpu_compiler_is_asked_without_a_tpu(monkeypatch, device):
+    _small(monkeypatch)
+    arguments = plan.argparse.Namespace(variant='F0', accumulate=1, sam=False)
+    devices = ahead.tpu_devices(device)
+    assert len(devices) == device.per_host
+    lowered = build.lower_train_step(plan.settings(arguments, 8 * len(devices), len(devices), True), devices)
+    answer = ahead.ask(lowered, device, for_tpu=True)
+    assert answer.fits
+    assert 0 < answer.gib < 0.1
