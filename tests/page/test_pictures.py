@@ -32,15 +32,16 @@ def _first_step(config, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(build, 'augment', watched)
-        patch.setattr(build, 'network', lambda config: hk.transform(forward))
+        patch.setattr(build, 'network', lambda config: hk.transform_with_state(forward))
         step = build.train_step(config)
         source = build.source(config, config.data.train_split)
         batches = build.train_batches(config, source, 0)
         batch = parallel.shard_batch(next(batches))
         batches.close()
         init_key, run_key = jax.random.split(jax.random.key(config.seed))
-        params = build.network(config).init(init_key, np.zeros((1, 16, 16, 3), np.float32), True)
-        state = parallel.replicate(init_train_state(params, build.optimizer(config)))
+        images = np.zeros((1, 16, 16, 3), np.float32)
+        params, network_state = build.network(config).init(init_key, images, True)
+        state = parallel.replicate(init_train_state(params, build.optimizer(config), network_state))
         jax.block_until_ready(step(state, batch, run_key))
         jax.effects_barrier()
     return seen, source
