@@ -15,6 +15,7 @@ setup(
         'array_record>=0.6',
         'chex>=0.1.90',
         'dm-haiku>=0.0.16',
+        'etils[epath]>=1.9',
         'importlib_resources',  # tensorflow-datasets 4.9.10 needs it and does not say so.
         'jax>=0.10',
         'matplotlib>=3.8',
@@ -34,6 +35,7 @@ setup(
     extras_require={
         'tpu': ['jax[tpu]>=0.10'],
         'cuda': ['jax[cuda12]>=0.10'],
-        'dev': ['mypy', 'pytest', 'pytest-xdist', 'ruff'],
+        'gcs': ['google-cloud-storage>=2.19'],  # Orbax needs it for gs://.
+        'dev': ['google-cloud-storage>=2.19', 'mypy', 'pytest', 'pytest-xdist', 'ruff', 'trustme'],
     },
 )

@@ -33,7 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data = data = ml_collections.ConfigDict()
     data.source = 'tfds'  # tfds (a prepared TensorFlow data set), folder or digits.
     data.name = 'imagenet2012'  # Of the TensorFlow data set.
-    data.dir = placeholder(str)  # tfds: its data_dir; folder: what holds train/ and val/.
+    data.dir = placeholder(str)  # tfds: its data_dir; folder: what holds train/ and val/. May be gs://.
     data.train_split = 'train'  # In TFDS's syntax; a folder's name under `dir` for `folder`.
     data.eval_split = 'validation'
     data.train_size = placeholder(int)  # Side of training images, px.

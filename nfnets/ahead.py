@@ -20,8 +20,8 @@ from jax.experimental import topologies
 
 from nfnets import host
 from nfnets.devices import Device
+from nfnets.files import replace_file
 from nfnets.memory import memory_of
-from nfnets.metrics import replace_file
 
 _LIBTPU = {
     'ALLOW_MULTIPLE_LIBTPU_LOAD': 'true',  # It takes no TPU, so another process may have one.

@@ -1,22 +1,24 @@
 """Saves and restores a run's state and its place in the data, by Orbax, with checksums."""
 
+import importlib
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from nfnets import parallel
 from nfnets.checksum import ChecksumRestore, ChecksumSave, differing
 from nfnets.errors import InputError, TrainingStopped
+from nfnets.files import file_errors, is_local, why
 from nfnets.train_state import TrainState
 
 _DAMAGED = '.damaged'  # Ends the names of checkpoints that were found to be.
 
 
-def whole_steps(directory: Path) -> list[int]:
+def whole_steps(directory: epath.Path) -> list[int]:
     """The steps of a directory's complete checkpoints, in order; it need not exist."""
     return sorted(ocp.utils.checkpoint_steps(directory)) if directory.is_dir() else []
 
@@ -31,11 +33,28 @@ class _Unchanging(np.ndarray):
 class Checkpoints:
     """The checkpoints of one run: written off the training thread, atomic, the last few kept."""
 
-    def __init__(self, directory: Path, keep: int | None):
-        """Args: directory is created where missing; keep is how many of the latest stay (None: all)."""
+    def __init__(self, directory: epath.Path, keep: int | None):
+        """Opens a directory of checkpoints, or makes it.
+
+        Args:
+          directory: on a disk or in a bucket.
+          keep: how many of the latest stay (None: all).
+
+        Raises:
+          InputError: it cannot be used.
+        """
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-        self._directory = directory.absolute()
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._directory = directory.absolute() if is_local(directory) else directory
+        try:
+            if not is_local(directory):
+                importlib.import_module('google.cloud.storage')  # As Orbax will.
+            self._manager = ocp.CheckpointManager(self._directory, options=options)
+        except ImportError as error:
+            raise InputError(
+                f'{directory} is in a bucket, which needs a package more: pip install google-cloud-storage'
+            ) from error
+        except file_errors() as error:
+            raise InputError(f'{directory} cannot be used: {why(error)}') from error
 
     def latest_step(self) -> int | None:
         """The step of the newest complete checkpoint."""

@@ -1,9 +1,8 @@
 """A working directory made of a checkpoint: a run that has done no step yet."""
 
-from pathlib import Path
-
 import jax
 import ml_collections
+from etils import epath
 
 from nfnets import build
 from nfnets import config as config_lib
@@ -20,7 +19,9 @@ from nfnets.weights.workdir import CHECKPOINTS
 _IMAGENET_SIZE = 1_281_167  # Training images, from which the steps of the config follow.
 
 
-def write_workdir(workdir: Path, params: Params, about: About, settings: ml_collections.ConfigDict) -> None:
+def write_workdir(
+    workdir: epath.Path, params: Params, about: About, settings: ml_collections.ConfigDict
+) -> None:
     """Makes a working directory whose parameters, raw and averaged, are those given.
 
     Args:

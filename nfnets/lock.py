@@ -1,21 +1,25 @@
-"""Keeps a second run out of a working directory while one is under way."""
+"""Keeps a second run out of a working directory while one is under way.
+
+A bucket has no lock that is let go of when a process is killed: there a second run is not kept out.
+"""
 
 import fcntl
-from pathlib import Path
-from typing import TextIO
+from typing import IO, Any
 
 import jax
+from etils import epath
 
 from nfnets.errors import InputError
+from nfnets.files import is_local
 
 
 class WorkdirLock:
     """Held by process 0 while a run is under way; the system lets go of it however the process ends."""
 
-    def __init__(self, workdir: Path):
+    def __init__(self, workdir: epath.Path):
         """Args: workdir is created where missing. Raises InputError: it is in use, or cannot be used."""
-        self._file: TextIO | None = None
-        if jax.process_index() != 0:
+        self._file: IO[Any] | None = None
+        if jax.process_index() != 0 or not is_local(workdir):
             return
         try:
             workdir.mkdir(parents=True, exist_ok=True)

@@ -2,18 +2,18 @@
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import jax
+from etils import epath
 
 # Not its SummaryWriter: that writes in a thread of its own, which a full disk ends unseen.
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2, summary_pb2
 
 from nfnets.errors import TrainingStopped
+from nfnets.files import file_errors, replace_file
 
 Scalars = Mapping[str, float]
 
@@ -25,13 +25,14 @@ class MetricsWriter:
     those steps are run again.
     """
 
-    def __init__(self, workdir: Path, start_step: int):
+    def __init__(self, workdir: epath.Path, start_step: int):
         """Args: workdir exists; start_step is the last step already done."""
         self._is_writer = jax.process_index() == 0
         if self._is_writer:
             path = workdir / 'metrics.jsonl'
             _drop_after(path, start_step)
-            self._file = path.open('a')
+            self._closing = contextlib.ExitStack()
+            self._file = self._closing.enter_context(path.open('a'))
             self._events = EventsWriter(str(workdir / 'events'))
             # TensorBoard hides what came after that step before.
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -52,17 +53,17 @@ class MetricsWriter:
             self._file.flush()
             self._events.write_event(event)
             self._events.flush()
-        except OSError as error:
+        except file_errors() as error:
             raise TrainingStopped(f'metrics of step {step} cannot be written: {error}') from error
 
     def close(self) -> None:
         if self._is_writer:
-            for file in (self._file, self._events):
-                with contextlib.suppress(OSError):  # Of a full disk; `write` has told.
+            for file in (self._closing, self._events):
+                with contextlib.suppress(*file_errors()):  # Of a full disk; `write` has told.
                     file.close()
 
 
-def _drop_after(path: Path, step: int) -> None:
+def _drop_after(path: epath.Path, step: int) -> None:
     if not path.exists():
         return
     lines = path.read_text().splitlines(keepends=True)
@@ -76,13 +77,3 @@ def _step_of(line: str) -> float:
         return json.loads(line)['step']
     except (json.JSONDecodeError, KeyError, TypeError):
         return float('inf')  # A line that was cut short when the run was killed.
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Writes a file so that, whatever happens, it holds either the old text or the new."""
-    draft = path.with_name(path.name + '.tmp')
-    with draft.open('w') as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

@@ -1,11 +1,11 @@
 """Classifies pictures with a checkpoint, which tells network, preprocessing and the names of the classes."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from etils import epath
 
 from nfnets.data.augment import normalise
 from nfnets.data.imagenet_names import readable_names
@@ -75,9 +75,11 @@ class Predictor:
         """Probabilities [N, num_classes] of pixels [N, size, size, 3], float 0..255."""
         return np.asarray(self._probabilities(self._params, images))
 
-    def classify(self, paths: Iterable[Path], most: int = 5) -> Iterator[tuple[Path, list[Prediction]]]:
+    def classify(
+        self, paths: Iterable[epath.Path], most: int = 5
+    ) -> Iterator[tuple[epath.Path, list[Prediction]]]:
         """The likeliest classes of each picture, in order; InputError at one that cannot be read."""
-        batch: list[tuple[Path, np.ndarray]] = []
+        batch: list[tuple[epath.Path, np.ndarray]] = []
         try:
             for path in paths:
                 batch.append((path, read_picture(path, self.preprocessing)))
@@ -90,8 +92,8 @@ class Predictor:
         yield from self._classify(batch, most)
 
     def _classify(
-        self, batch: list[tuple[Path, np.ndarray]], most: int
-    ) -> Iterator[tuple[Path, list[Prediction]]]:
+        self, batch: list[tuple[epath.Path, np.ndarray]], most: int
+    ) -> Iterator[tuple[epath.Path, list[Prediction]]]:
         if not batch:
             return
         for (path, _), probabilities in zip(batch, self(np.stack([x for _, x in batch])), strict=True):

@@ -1,8 +1,7 @@
 """A trace of some steps, for XProf and TensorBoard."""
 
-from pathlib import Path
-
 import jax
+from etils import epath
 
 _SKIPPED = 2  # The first step compiles, and the second may still wait for its parts.
 
@@ -10,7 +9,7 @@ _SKIPPED = 2  # The first step compiles, and the second may still wait for its p
 class Profile:
     """Traces a number of steps of a run, soon after its start, into WORKDIR/plugins/profile."""
 
-    def __init__(self, workdir: Path, first_step: int, num_steps: int):
+    def __init__(self, workdir: epath.Path, first_step: int, num_steps: int):
         """Args: first_step that the run does now; num_steps to trace, 0 for none."""
         self._workdir = workdir
         self._begin = first_step + _SKIPPED

@@ -2,20 +2,21 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import haiku as hk
 import jax
 import ml_collections
+from etils import epath
 
 from nfnets import build, parallel
 from nfnets import config as config_lib
 from nfnets.checkpoint import Checkpoints, whole_steps
 from nfnets.errors import InputError, Preempted, TrainingStopped
 from nfnets.evaluate import Results, Variables
+from nfnets.files import file_errors, replace_file
 from nfnets.finetune import start_from
 from nfnets.lock import WorkdirLock
-from nfnets.metrics import MetricsWriter, replace_file
+from nfnets.metrics import MetricsWriter
 from nfnets.models.networks import init_variables
 from nfnets.optim.freeze import check_pattern
 from nfnets.pods import Preemption
@@ -28,7 +29,9 @@ from nfnets.weights.load import load_checkpoint
 from nfnets.weights.workdir import CHECKPOINTS, CONFIG, read_class_names, write_class_names
 
 
-def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path, profile_steps: int = 0) -> Results:
+def train_and_evaluate(
+    config: ml_collections.ConfigDict, workdir: epath.Path, profile_steps: int = 0
+) -> Results:
     """Trains a network, or goes on with training it, and evaluates it.
 
     Args:
@@ -146,7 +149,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path, profile
 
 
 @contextlib.contextmanager
-def telling_last_checkpoint(directory: Path) -> Iterator[None]:
+def telling_last_checkpoint(directory: epath.Path) -> Iterator[None]:
     """Adds to what stopped a run what is left of it."""
     try:
         yield
@@ -186,7 +189,7 @@ def start_variables(
 
 
 def check_workdir(
-    workdir: Path, config: ml_collections.FrozenConfigDict, class_names: tuple[str, ...]
+    workdir: epath.Path, config: ml_collections.FrozenConfigDict, class_names: tuple[str, ...]
 ) -> None:
     """Refuses a working directory that holds a run of another config, or on other classes.
 
@@ -198,14 +201,14 @@ def check_workdir(
         if not path.exists():
             return
         config_lib.check_same_run(config, path.read_text(), str(path))
-    except OSError as error:
+    except file_errors() as error:
         raise InputError(f'workdir {workdir} cannot be used: {error}') from error
     if read_class_names(workdir) not in (None, class_names):
         raise InputError(f'workdir {workdir} is of a run on other classes than the data has now')
 
 
 def claim(
-    workdir: Path, config: ml_collections.FrozenConfigDict, class_names: tuple[str, ...] | None
+    workdir: epath.Path, config: ml_collections.FrozenConfigDict, class_names: tuple[str, ...] | None
 ) -> None:
     """Makes a working directory this run's own: writes its config and, where known, names of classes.
 
@@ -218,7 +221,7 @@ def claim(
             if class_names is not None:
                 write_class_names(workdir, class_names)
             replace_file(workdir / CONFIG, config_lib.to_json(config))
-    except OSError as error:
+    except file_errors() as error:
         raise InputError(f'workdir {workdir} cannot be used: {error}') from error
 
 
@@ -234,7 +237,7 @@ def describe(
     )
 
 
-def where(workdir: Path) -> str:
+def where(workdir: epath.Path) -> str:
     """What a run leaves, for people."""
     return (
         f'checkpoints: {workdir}/{CHECKPOINTS}\n'

@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 from absl import flags
+from etils import epath
 from ml_collections import config_flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clone, not installed.
@@ -59,7 +60,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     for result in results:
         variant, preprocessing = result['variant'], result['preprocessing']
         cells = [
-            Path(result['checkpoint']).name,
+            epath.Path(result['checkpoint']).name,
             variant or 'own',
             f'{preprocessing["style"]}, {preprocessing["size"]}',
             *(f'{100 * result[key]:.2f}' for key in ('top_1', 'top_5')),

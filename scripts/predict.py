@@ -12,6 +12,8 @@ import json
 import sys
 from pathlib import Path
 
+from etils import epath
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clone, not installed.
 
 from nfnets import cli
@@ -23,7 +25,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('image', nargs='+', type=Path, help='any format that Pillow reads')
+    parser.add_argument('image', nargs='+', type=epath.Path, help='any format that Pillow reads')
     parser.add_argument('--checkpoint', required=True, metavar='PATH')
     parser.add_argument('--ema', action='store_true', help='of a working directory, the averaged parameters')
     parser.add_argument('--size', type=int, metavar='PX', help="side of the network's input")
@@ -31,12 +33,12 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def as_text(path: Path, predictions: list[Prediction]) -> str:
+def as_text(path: epath.Path, predictions: list[Prediction]) -> str:
     """A few lines for people."""
     return '\n'.join([str(path), *(f'  {100 * p.probability:5.1f}%  {p.name}' for p in predictions)])
 
 
-def as_json(path: Path, predictions: list[Prediction]) -> str:
+def as_json(path: epath.Path, predictions: list[Prediction]) -> str:
     """One line for programs."""
     return json.dumps({'image': str(path), 'predictions': [p._asdict() for p in predictions]})
 

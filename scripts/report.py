@@ -12,6 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from etils import epath
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clone, not installed.
 
 from nfnets import cli, host
@@ -21,9 +23,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('workdir', nargs='+', type=Path, help='of a run of scripts/train.py')
-    parser.add_argument('--output', type=Path, help='default: report.html in the first workdir')
-    parser.add_argument('--points', nargs='+', type=Path, default=[], metavar='FILE')
+    parser.add_argument('workdir', nargs='+', type=epath.Path, help='of a run of scripts/train.py')
+    parser.add_argument('--output', type=epath.Path, help='default: report.html in the first workdir')
+    parser.add_argument('--points', nargs='+', type=epath.Path, default=[], metavar='FILE')
     parser.add_argument(
         '--images', type=int, default=2000, help='held-out images that each network is tried on, at most'
     )
@@ -37,10 +39,11 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     arguments = parse()  # What is mistyped is told before anything is started.
     host.tune()
+    from nfnets.files import size
     from nfnets.page.write import write_page  # Late: the process may start anew before.
 
     write_page(arguments.workdir, arguments.output, points=arguments.points, most_images=arguments.images)
-    print(f'{arguments.output} ({arguments.output.stat().st_size / 1e3:,.0f} kB)')
+    print(f'{arguments.output} ({size(arguments.output) / 1e3:,.0f} kB)')
 
 
 if __name__ == '__main__':

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
+from etils import epath
 from ml_collections import config_flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clone, not installed.
@@ -23,7 +24,9 @@ from configs import default
 from nfnets import cli, host, pods
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, as FILE or FILE:VARIANT.')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Directory for checkpoints and metrics.', required=True)
+_WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'Directory for checkpoints and metrics, or gs://BUCKET/DIR.', required=True
+)
 _COORDINATOR = flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0 of several.')
 _NUM_PROCESSES = flags.DEFINE_integer('num-processes', None, 'How many processes train together.')
 _PROCESS_ID = flags.DEFINE_integer('process-id', None, 'Which of them this is, from 0.')
@@ -39,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
     pods.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     from nfnets.train import train_and_evaluate  # Late: cli.run may start the process anew before.
 
-    train_and_evaluate(_CONFIG.value, Path(_WORKDIR.value), profile_steps=_PROFILE.value)
+    train_and_evaluate(_CONFIG.value, epath.Path(_WORKDIR.value), profile_steps=_PROFILE.value)
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'nfnets'
 # From the bottom up; a module may import what stands above it here, and modules of its own folder.
 ORDER = [
     'errors',
+    'files',
     'host',
     'pods',
     'variants',

@@ -87,7 +87,7 @@ def wait_for(path, process):
 
 
 def state(workdir):
-    with ocp.CheckpointManager((workdir / 'checkpoints').absolute()) as manager:
+    with ocp.CheckpointManager(workdir / 'checkpoints') as manager:
         step = manager.latest_step()
         args = ocp.args.Composite(state=ocp.args.StandardRestore(), input=ocp.args.JsonRestore())
         restored = manager.restore(step, args=args)

@@ -1,17 +1,26 @@
 """A folder of one folder per class: DIR/train/CLASS/*.jpg, DIR/val/CLASS/*.jpg."""
 
-from pathlib import Path
+import pathlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias, TypeVar
+
+from etils import epath
 
 from nfnets.errors import InputError
+from nfnets.files import is_local
 
+_T = TypeVar('_T')
+_File: TypeAlias = pathlib.Path | epath.Path  # The first is faster, on a disk.
 _EXTENSIONS = frozenset({'.jpg', '.jpeg', '.png', '.bmp', '.gif'})
+_THREADS = 64  # A bucket takes some hundredths of a second to answer.
 _TRAIN = 'train'  # Its folders are the classes of every split.
 
 
 class FolderSource:
     """The images below DIR/SPLIT, labelled by the sorted names of the folders in DIR/train."""
 
-    def __init__(self, directory: Path, split: str):
+    def __init__(self, directory: epath.Path, split: str):
         """Lists the files.
 
         Args:
@@ -22,7 +31,8 @@ class FolderSource:
           InputError: a folder is missing or empty, or a class is not among those of `train`.
         """
         layout = f'expected {directory}/{split}/CLASS/*.jpg (or {", ".join(sorted(_EXTENSIONS))})'
-        if not directory.is_dir():
+        # Of a bucket that may not be read `exists` tells, and `is_dir` is just false.
+        if not (directory.exists() and directory.is_dir()):
             raise InputError(f'data.dir={directory} is no folder; {layout}')
         names = _folders(directory / split, layout)
         train = directory / _TRAIN
@@ -30,11 +40,11 @@ class FolderSource:
         unknown = sorted(set(names) - set(self.class_names))
         if unknown:
             raise InputError(f'{directory / split} has classes that {train} has not: {", ".join(unknown)}')
-        self._files: list[tuple[Path, int]] = []
-        for label, name in enumerate(self.class_names):
-            files = _images(directory / split / name)
+        self._files: list[tuple[_File, int]] = []
+        folders = [directory / split / name for name in self.class_names]
+        for label, (folder, files) in enumerate(zip(folders, _of_each(_images, folders), strict=True)):
             if not files and split == _TRAIN:
-                raise InputError(f'{directory / split / name} holds no image; {layout}')
+                raise InputError(f'{folder} holds no image; {layout}')
             self._files += [(path, label) for path in files]
         if not self._files:
             raise InputError(f'{directory / split} holds no image; {layout}')
@@ -50,15 +60,31 @@ class FolderSource:
         return str(self._files[index][0])
 
 
-def _folders(directory: Path, layout: str) -> list[str]:
+def _folders(directory: epath.Path, layout: str) -> list[str]:
     if not directory.is_dir():
         raise InputError(f'{directory} is no folder; {layout}')
-    names = sorted(p.name for p in directory.iterdir() if p.is_dir() and p.name[0] != '.')
+    paths = [path for path in directory.iterdir() if path.name[0] != '.']
+    is_dir = _of_each(lambda path: path.is_dir(), paths)
+    names = sorted(path.name for path, is_it in zip(paths, is_dir, strict=True) if is_it)
     if not names:
         raise InputError(f'{directory} holds no folder of a class; {layout}')
     return names
 
 
-def _images(directory: Path) -> list[Path]:
-    paths = sorted(p for p in directory.rglob('*') if p.suffix.lower() in _EXTENSIONS)
-    return [p for p in paths if not p.name.startswith('.') and p.is_file()]
+def _images(directory: epath.Path) -> Sequence[_File]:
+    if is_local(directory):
+        paths = sorted(p for p in pathlib.Path(directory).rglob('*') if _is_image(p))
+        return [p for p in paths if p.is_file()]
+    # A list of what is there, and no question about each.
+    return sorted(p for p in directory.glob('*') if _is_image(p))
+
+
+def _is_image(path: pathlib.PurePath) -> bool:
+    return path.suffix.lower() in _EXTENSIONS and not path.name.startswith('.')
+
+
+def _of_each(function: Callable[[epath.Path], _T], paths: Sequence[epath.Path]) -> list[_T]:
+    if all(is_local(path) for path in paths):
+        return [function(path) for path in paths]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(function, paths))

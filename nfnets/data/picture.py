@@ -1,10 +1,10 @@
 """Reads a picture of any format for a network, as evaluation would."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from etils import epath
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nfnets.data.decode import decode_eval
@@ -15,7 +15,7 @@ _UPRIGHT = 1
 _ORIENTATION = 0x0112  # Of EXIF's tags.
 
 
-def read_picture(path: Path, preprocessing: Preprocessing) -> np.ndarray:
+def read_picture(path: epath.Path, preprocessing: Preprocessing) -> np.ndarray:
     """Opens an image file and preprocesses it; what a camera held turned is turned upright.
 
     Args:
@@ -46,7 +46,7 @@ def read_picture(path: Path, preprocessing: Preprocessing) -> np.ndarray:
         SyntaxError,
         ValueError,
         Image.DecompressionBombError,
-        tf.errors.InvalidArgumentError,
+        tf.errors.OpError,
     ) as error:
         told = (isinstance(error, OSError) and error.strerror) or ' '.join(str(error).split())[:200]
         raise InputError(f'{path} cannot be read as an image: {told}') from error

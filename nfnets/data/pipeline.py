@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from nfnets.data.source import Source
 from nfnets.errors import InputError
+from nfnets.files import file_errors
 
 _READERS = 16  # Threads that wait for files.
 
@@ -84,7 +85,7 @@ class Pipeline:
     def _read(self, index: int) -> tuple[bytes, int]:
         try:
             encoded, label = self._source.read(index)
-        except OSError as error:
+        except file_errors() as error:
             if not self._skip_broken:
                 raise InputError(f'{self._source.describe(index)} cannot be read: {error}') from error
             return b'', 0

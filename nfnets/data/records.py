@@ -10,12 +10,13 @@ import resource
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from etils import epath
 
 from nfnets.errors import InputError
+from nfnets.files import is_local
 
 _HEADER = struct.Struct('<QI')  # Length of the record, checksum of the length.
 _FOOTER = 4  # Checksum of the record.
@@ -25,7 +26,7 @@ _THREADS = 16
 class Shard(NamedTuple):
     """The records of one file that belong to a split."""
 
-    path: Path
+    path: epath.Path
     skip: int
     take: int
     total: int  # Records in the whole file.
@@ -66,8 +67,14 @@ class TFRecords(_Sharded):
     """TFRecord files, indexed when opened."""
 
     def __init__(self, shards: Sequence[Shard]):
-        """Args: shards of local files. Raises InputError: one is missing, cut short or of another count."""
+        """Args: shards. Raises InputError: one is in a bucket, missing, cut short or of another count."""
         super().__init__(shards)
+        remote = next((shard.path for shard in shards if not is_local(shard.path)), None)
+        if remote is not None:
+            raise InputError(
+                f'{remote} is a TFRecord file in a bucket, where it takes a request to find each record: '
+                'prepare the data set as array_record, or copy it to a disk'
+            )
         with ThreadPoolExecutor(_THREADS) as pool:
             self._offsets = list(pool.map(_index, shards))
 
@@ -114,10 +121,7 @@ class ArrayRecords(_Sharded):
         """Args: shards. Raises InputError: one cannot be opened or has another count."""
         from array_record.python.array_record_module import ArrayRecordReader
 
-        super().__init__(shards)
-        _allow_open_files(len(shards))
-        self._readers = []
-        for shard in shards:
+        def open_shard(shard: Shard) -> ArrayRecordReader:
             try:
                 reader = ArrayRecordReader(str(shard.path))
             except (RuntimeError, ValueError, OSError) as error:
@@ -127,7 +131,12 @@ class ArrayRecords(_Sharded):
                     f'{shard.path} is damaged: it holds {reader.num_records()} records, and '
                     f'{shard.total} are expected; prepare the data set again'
                 )
-            self._readers.append(reader)
+            return reader
+
+        super().__init__(shards)
+        _allow_open_files(len(shards))
+        with ThreadPoolExecutor(_THREADS) as pool:
+            self._readers = list(pool.map(open_shard, shards))
 
     def __getitem__(self, index: int) -> bytes:
         shard, record = self.locate(index)

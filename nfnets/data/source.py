@@ -1,9 +1,11 @@
 """Where examples come from: the interface of all sources, and the choice of one by name."""
 
-from pathlib import Path
 from typing import Protocol
 
+from etils import epath
+
 from nfnets.errors import InputError
+from nfnets.files import file_errors
 
 KINDS = ('tfds', 'folder', 'digits')
 
@@ -42,6 +44,13 @@ def load_source(kind: str, *, name: str, directory: str | None, split: str) -> S
     Raises:
       InputError: there is no such kind, data set or split, or nothing usable in it.
     """
+    try:
+        return _load(kind, name, directory, split)
+    except file_errors() as error:
+        raise InputError(f'data.dir={directory} cannot be read: {error}') from error
+
+
+def _load(kind: str, name: str, directory: str | None, split: str) -> Source:
     # Imported where used: TFDS alone takes seconds.
     if kind == 'digits':
         from nfnets.data.digits import DigitsSource
@@ -52,7 +61,7 @@ def load_source(kind: str, *, name: str, directory: str | None, split: str) -> S
 
         if directory is None:
             raise InputError("data.source='folder' needs data.dir, the folder that holds the splits")
-        return FolderSource(Path(directory), split)
+        return FolderSource(epath.Path(directory), split)
     if kind == 'tfds':
         from nfnets.data.tfds_source import TfdsSource
 

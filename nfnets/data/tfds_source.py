@@ -4,11 +4,11 @@ Nothing is ever downloaded: the set must have been prepared before.
 """
 
 import difflib
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from etils import epath
 
 from nfnets.data.records import ArrayRecords, Records, Shard, TFRecords
 from nfnets.errors import InputError
@@ -63,13 +63,14 @@ def _builder(name: str, directory: str | None) -> tfds.core.DatasetBuilder:
             f'unknown data.name {name!r}; nearest: {", ".join(near)}; all {len(known)}: '
             'python -c "import tensorflow_datasets as t; print(*t.list_builders())"'
         ) from error
-    except (AssertionError, ValueError) as error:  # No such version or builder config.
+    # No such version or builder config, or whatever a bucket answers.
+    except (AssertionError, ValueError, RuntimeError) as error:
         raise InputError(f'data.name={name}: {error}') from error
     if not builder.info.splits:
         base = name.split(':')[0]
         how = _HOW_TO_PREPARE.get(base, 'run `tfds build {name} --data_dir={dir}`')
         # The folder of the data set's own name and version is below the data_dir.
-        data_dir = directory or str(Path(builder.data_dir).parents[1])
+        data_dir = directory or str(epath.Path(builder.data_dir).parents[1])
         raise InputError(
             f'data.name={name} is not prepared in data.dir={data_dir}; ' + how.format(name=base, dir=data_dir)
         )
@@ -95,6 +96,6 @@ def _records(builder: tfds.core.DatasetBuilder, split: str) -> Records:
             f'data.name={builder.info.name} has no split {split!r}; there are '
             f'{", ".join(splits)}, and parts of them such as {next(iter(splits))}[:90%]'
         ) from error
-    shards = [Shard(Path(i.filename), i.skip, i.take, i.examples_in_shard) for i in instructions]
+    shards = [Shard(epath.Path(i.filename), i.skip, i.take, i.examples_in_shard) for i in instructions]
     is_array_record = builder.info.file_format is tfds.core.FileFormat.ARRAY_RECORD
     return ArrayRecords(shards) if is_array_record else TFRecords(shards)

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
+
+from etils import epath
 
 from nfnets.errors import InputError
 from nfnets.variants import VARIANTS
@@ -52,7 +53,7 @@ PUBLISHED: dict[str, tuple[Point, ...]] = {
 }
 
 
-def read_points(path: Path) -> list[Point]:
+def read_points(path: epath.Path) -> list[Point]:
     """Reads what `scripts/benchmark.py step` printed, one JSON object a line, as it is.
 
     A time with other than 32 images on a device is scaled to 32. The accuracy is the object's 'top_1' (0..1,

@@ -4,11 +4,11 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
+from etils import epath
 
 from nfnets.config import flatten
 from nfnets.errors import InputError
@@ -38,7 +38,7 @@ class Run:
     """
 
     name: str
-    workdir: Path
+    workdir: epath.Path
     config: ml_collections.FrozenConfigDict
     class_names: tuple[str, ...] | None
     curves: dict[str, Curve]
@@ -54,7 +54,7 @@ class Run:
         return float(self.curves[metric].values[-1]) if metric in self.curves else None
 
 
-def read_runs(workdirs: Sequence[Path]) -> list[Run]:
+def read_runs(workdirs: Sequence[epath.Path]) -> list[Run]:
     """Reads runs, in the order given, each once.
 
     Raises:
@@ -81,7 +81,7 @@ def read_runs(workdirs: Sequence[Path]) -> list[Run]:
     return runs
 
 
-def read_curves(path: Path) -> tuple[dict[str, Curve], int]:
+def read_curves(path: epath.Path) -> tuple[dict[str, Curve], int]:
     """Reads metrics, without what cannot be read, such as a line that a killed run did not finish.
 
     Returns:
@@ -89,7 +89,7 @@ def read_curves(path: Path) -> tuple[dict[str, Curve], int]:
     """
     points: dict[str, list[tuple[float, float]]] = {}
     unread = 0
-    text = path.read_text(errors='replace') if path.exists() else ''
+    text = path.read_bytes().decode(errors='replace') if path.exists() else ''
     for line in text.splitlines():
         try:
             scalars = {key: float(value) for key, value in json.loads(line).items()}

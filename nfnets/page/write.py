@@ -3,12 +3,13 @@
 import importlib.resources
 import os
 from collections.abc import Sequence
-from pathlib import Path
+
+from etils import epath
 
 from nfnets import build
 from nfnets.data.imagenet_names import readable_names
 from nfnets.errors import InputError
-from nfnets.metrics import replace_file
+from nfnets.files import file_errors, is_local, replace_file, why
 from nfnets.page import charts, html, published, sections, sheets
 from nfnets.page.charts import Chart
 from nfnets.page.html import Element, element
@@ -30,7 +31,9 @@ _SPEED = (
 )
 
 
-def write_page(workdirs: Sequence[Path], output: Path, *, points: Sequence[Path], most_images: int) -> None:
+def write_page(
+    workdirs: Sequence[epath.Path], output: epath.Path, *, points: Sequence[epath.Path], most_images: int
+) -> None:
     """Writes one HTML file about runs that needs nothing else to be looked at.
 
     What a run lacks, such as a checkpoint or its data, is said in the page in place of what it is needed for.
@@ -77,12 +80,14 @@ def write_page(workdirs: Sequence[Path], output: Path, *, points: Sequence[Path]
     )
     try:
         replace_file(output, text)
-    except OSError as error:
-        raise InputError(f'{output} cannot be written: {error.strerror}') from error
+    except file_errors() as error:
+        raise InputError(f'{output} cannot be written: {why(error)}') from error
 
 
-def _check_output(output: Path) -> None:
+def _check_output(output: epath.Path) -> None:
     # Before minutes of work.
+    if not is_local(output):  # A bucket tells when it is written to.
+        return
     directory = output.absolute().parent
     if not directory.is_dir():
         raise InputError(f'{output} cannot be written: there is no directory {directory}')

@@ -6,10 +6,13 @@ import hashlib
 import mmap
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from etils import epath
+
 from nfnets.errors import InputError
+from nfnets.files import file_errors, local_copy, size, why
 from nfnets.weights import npz, torch_files
 from nfnets.weights.about import About, from_json
 from nfnets.weights.pickles import Refused
@@ -39,7 +42,7 @@ class Weights:
       ema_network_state: their moving average.
     """
 
-    path: Path
+    path: epath.Path
     kind: str
     params: Params
     about: About
@@ -75,14 +78,14 @@ class Weights:
             )
 
 
-def load_checkpoint(path: str | Path) -> Weights:
+def load_checkpoint(path: epath.PathLike) -> Weights:
     """Reads parameters from a released file, a `.npz` of this project, timm's weights or a working directory.
 
     Which of these it is follows from the content. Nothing in a file is ever run: it can give arrays, numbers,
     strings and mappings, and is refused if it asks for anything else.
 
     Args:
-      path: of the file or directory.
+      path: of the file or directory, on a disk or gs://BUCKET/PATH.
 
     Returns:
       The parameters by the names of the released weights, and what is told of them.
@@ -90,61 +93,73 @@ def load_checkpoint(path: str | Path) -> Weights:
     Raises:
       InputError: it does not exist, is none of these, is damaged, or asks for more than arrays.
     """
-    path = Path(path)
-    if path.is_dir():
-        from nfnets.weights.workdir import read_workdir  # Orbax takes a while to import.
+    path = epath.Path(path)
+    try:
+        return _read_workdir(path) if path.is_dir() else _read_file(path)
+    except file_errors() as error:
+        raise InputError(f'{path} cannot be read: {why(error)}') from error
 
-        state, about = read_workdir(path)
-        return Weights(
-            path,
-            'workdir',
-            state['params'],
-            about,
-            state['ema_params'],
-            network_state=state['network_state'],
-            ema_network_state=state['ema_network_state'],
+
+def _read_workdir(path: epath.Path) -> Weights:
+    from nfnets.weights.workdir import read_workdir  # Orbax takes a while to import.
+
+    state, about = read_workdir(path)
+    return Weights(
+        path,
+        'workdir',
+        state['params'],
+        about,
+        state['ema_params'],
+        network_state=state['network_state'],
+        ema_network_state=state['ema_network_state'],
+    )
+
+
+def _read_file(path: epath.Path) -> Weights:
+    num_bytes = size(path)
+    if num_bytes > _MOST_BYTES:
+        raise InputError(
+            f'{path} has {num_bytes / 2**30:.1f} GiB; no NFNet needs more than {_MOST_BYTES >> 30}'
         )
     try:
-        kind, params, about = _read_file(path)
-        with path.open('rb') as file:
-            sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
+        with local_copy(path) as file:
+            read = _reader(file)
+            if read is None:
+                raise InputError(f'{path} is none of the forms that are read: {_KINDS}')
+            kind, params, about = read(file)
+            with file.open('rb') as content:
+                sha256 = hashlib.file_digest(content, 'sha256').hexdigest()
     except (Refused, zipfile.BadZipFile, NotImplementedError, EOFError, struct.error, KeyError) as error:
         raise InputError(f'{path} is refused: {error}; only arrays, numbers and mappings are read') from error
-    except OSError as error:
-        raise InputError(f'{path} cannot be read: {error.strerror or error}') from error
     if not params:
         raise InputError(f'{path} holds no parameters')
     return Weights(path, kind, params, about, sha256=sha256)
 
 
-def _read_file(path: Path) -> tuple[str, Params, About]:
-    size = path.stat().st_size
-    if size > _MOST_BYTES:
-        raise InputError(f'{path} has {size / 2**30:.1f} GiB; no NFNet needs more than {_MOST_BYTES >> 30}')
-    with path.open('rb') as file:
-        head = file.read(9)
+def _reader(file: Path) -> Callable[[Path], tuple[str, Params, About]] | None:
+    """What reads a file of this form."""
+    with file.open('rb') as content:
+        head = content.read(9)
     if head[:4] == b'PK\x03\x04':
-        return _read_archive(path, size)
+        return _read_archive
     # Before pickles: the length of the header may begin as they do. They do not go on like this.
-    if len(head) == 9 and int.from_bytes(head[:8], 'little') < size and head[8:] == b'{':
-        return _read_safetensors(path)
-    if head[:1] == b'\x80':
-        return _read_pickle(path)
-    raise InputError(f'{path} is none of the forms that are read: {_KINDS}')
+    if len(head) == 9 and int.from_bytes(head[:8], 'little') < size(file) and head[8:] == b'{':
+        return _read_safetensors
+    return _read_pickle if head[:1] == b'\x80' else None
 
 
-def _read_archive(path: Path, size: int) -> tuple[str, Params, About]:
+def _read_archive(path: Path) -> tuple[str, Params, About]:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if any(m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1 for m in members):
             raise Refused('its members are compressed')
-        if sum(m.file_size for m in members) > size:
+        if sum(m.file_size for m in members) > path.stat().st_size:
             raise Refused('its members are larger than the file')
         if npz.is_npz(archive):
             return 'npz', *npz.read_npz(archive)
         if sum(m.filename.endswith('data.pkl') for m in members) == 1:
             return 'timm', from_timm(torch_files.read_torch_zip(archive)), About()
-    raise InputError(f'{path} is an archive of neither arrays nor tensors; what is read: {_KINDS}')
+    raise Refused('it is an archive of neither arrays nor tensors')
 
 
 def _read_pickle(path: Path) -> tuple[str, Params, About]:

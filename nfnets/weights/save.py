@@ -1,12 +1,13 @@
 """Writes the parameters of an NFNet in any form that a file can have."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from etils import epath
 
 from nfnets.errors import InputError
+from nfnets.files import file_errors, replacing, why
 from nfnets.weights import about as about_lib
 from nfnets.weights.about import About
 from nfnets.weights.fit import require_architecture
@@ -18,7 +19,7 @@ from nfnets.weights.timm import to_timm
 FORMS = ('npz', 'timm', 'released')
 
 
-def save_checkpoint(path: Path, form: str, params: Params, about: About) -> None:
+def save_checkpoint(path: epath.Path, form: str, params: Params, about: About) -> None:
     """Writes a file that `load_checkpoint` reads, and in timm's form timm.
 
     Args:
@@ -35,15 +36,11 @@ def save_checkpoint(path: Path, form: str, params: Params, about: About) -> None
     if path.exists():
         raise InputError(f'{path} exists already: remove it first, or give another name')
     metadata = about_lib.to_json(about, variant=network.name, num_classes=network.num_classes)
-    draft = path.with_name(path.name + '.tmp')
     try:
-        _write(draft, form, params, metadata)
-        with draft.open('rb') as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise InputError(f'{path} cannot be written: {error.strerror or error}') from error
+        with replacing(path) as draft:
+            _write(draft, form, params, metadata)
+    except file_errors() as error:
+        raise InputError(f'{path} cannot be written: {why(error)}') from error
 
 
 def _write(path: Path, form: str, params: Mapping[str, Mapping[str, np.ndarray]], metadata: str) -> None:

@@ -1,13 +1,14 @@
 """The parameters of a training run, from its working directory, and a directory made of parameters."""
 
 import json
-from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 from nfnets.checkpoint import Checkpoints
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
-from nfnets.metrics import replace_file
+from nfnets.files import file_errors, replace_file
 from nfnets.weights.about import About
 
 CONFIG = 'config.json'
@@ -15,12 +16,12 @@ CHECKPOINTS = 'checkpoints'
 _CLASS_NAMES = 'class_names.json'
 
 
-def write_class_names(workdir: Path, class_names: tuple[str, ...]) -> None:
+def write_class_names(workdir: epath.Path, class_names: tuple[str, ...]) -> None:
     """Keeps the names of the classes beside a run's config."""
     replace_file(workdir / _CLASS_NAMES, json.dumps(class_names, indent=0) + '\n')
 
 
-def read_class_names(workdir: Path) -> tuple[str, ...] | None:
+def read_class_names(workdir: epath.Path) -> tuple[str, ...] | None:
     """The names of the classes that a run was trained on; None if it did not keep them.
 
     Raises:
@@ -35,7 +36,7 @@ def read_class_names(workdir: Path) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def read_workdir(workdir: Path) -> tuple[dict[str, Any], About]:
+def read_workdir(workdir: epath.Path) -> tuple[dict[str, Any], About]:
     """Reads the newest checkpoint of a run.
 
     Returns:
@@ -68,7 +69,7 @@ def read_workdir(workdir: Path) -> tuple[dict[str, Any], About]:
     return state, about
 
 
-def read_config(workdir: Path) -> dict[str, Any]:
+def read_config(workdir: epath.Path) -> dict[str, Any]:
     """The settings of a run, as nested as in the config.
 
     Raises:
@@ -86,8 +87,8 @@ def read_config(workdir: Path) -> dict[str, Any]:
     return settings
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: epath.Path) -> Any:
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except file_errors(ValueError) as error:
         raise InputError(f'{path} cannot be read: {error}') from error

@@ -1,0 +1,82 @@
+"""Files on a disk, or in a bucket of Google Cloud Storage where a path begins with gs://.
+
+`epath` reads and writes both. What it leaves open, because a bucket's objects are written whole, is here.
+"""
+
+import contextlib
+import operator
+import os
+import pathlib
+import sys
+import tempfile
+from collections.abc import Iterator
+
+from etils import epath
+
+# What the libraries under `epath`, Orbax and tensorboardX raise where a disk would give OSError.
+_ERRORS = {
+    'tensorflow': 'errors.OpError',
+    'google.api_core.exceptions': 'GoogleAPIError',
+    'google.auth.exceptions': 'GoogleAuthError',
+}
+
+
+def is_local(path: epath.PathLike) -> bool:
+    """Whether a path is on a disk of this machine."""
+    return '://' not in os.fspath(path)
+
+
+def file_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """What can be raised where a file cannot be read or written, and others, for `except`."""
+    # Of modules that nobody imported nothing is raised; TensorFlow takes seconds to import.
+    there = {name: error for name, error in _ERRORS.items() if name in sys.modules}
+    return OSError, *others, *(operator.attrgetter(error)(sys.modules[name]) for name, error in there.items())
+
+
+def why(error: Exception) -> str:
+    """What a system or a library tells of an error, in one line."""
+    return getattr(error, 'strerror', None) or ' '.join(str(error).split())
+
+
+def size(path: epath.PathLike) -> int:
+    """Of a file, bytes."""
+    return os.stat(path).st_size if is_local(path) else epath.Path(path).stat().length
+
+
+@contextlib.contextmanager
+def local_copy(path: epath.Path) -> Iterator[pathlib.Path]:
+    """The file itself, or a copy that is removed afterwards of one in a bucket."""
+    if is_local(path):
+        yield pathlib.Path(path)
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        copy = pathlib.Path(directory, path.name)
+        path.copy(copy)
+        yield copy
+
+
+@contextlib.contextmanager
+def replacing(path: epath.PathLike) -> Iterator[pathlib.Path]:
+    """A local file to write, which then takes the place of `path`; that is never a part of it."""
+    name = pathlib.PurePath(path).name
+    if is_local(path):
+        draft = pathlib.Path(path).with_name(name + '.tmp')
+        try:
+            yield draft
+            with draft.open('rb') as file:
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        draft = pathlib.Path(directory, name)
+        yield draft
+        epath.Path(draft).copy(path, overwrite=True)
+
+
+def replace_file(path: epath.PathLike, text: str) -> None:
+    """Writes a file so that, whatever happens, it holds either the old text or the new."""
+    with replacing(path) as draft:
+        draft.write_text(text, encoding='utf-8')

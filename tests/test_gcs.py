@@ -1,0 +1,222 @@
+"""Runs, checkpoints and data in a bucket, which a server on this machine plays."""
+
+import contextlib
+import gc
+import hashlib
+import signal
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tensorflow as tf
+import tiny_imagenet
+import tiny_network
+import training_runs
+from etils import epath
+from fake_gcs import FakeGcs
+
+from nfnets import load_checkpoint
+from nfnets.checkpoint import Checkpoints
+from nfnets.data.source import load_source
+from nfnets.errors import InputError, TrainingStopped
+from nfnets.metrics import MetricsWriter
+from nfnets.profile import Profile
+from nfnets.train import train_and_evaluate
+from nfnets.train_state import init_train_state
+from nfnets.weights.about import About
+from nfnets.weights.save import save_checkpoint
+
+BUCKET = epath.Path('gs://bucket')
+
+# Google's library and Orbax's threads leave sockets to be closed by Python.
+pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+
+
+@pytest.fixture(scope='module')
+def gcs(tmp_path_factory):
+    with (
+        contextlib.closing(FakeGcs(tmp_path_factory.mktemp('gcs'))) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server
+        gc.collect()  # Here, lest a socket's end is taken for a fault of another test.
+
+
+def test_a_run_killed_while_it_writes_a_checkpoint_ends_bit_equal_to_one_on_a_disk(gcs, undisturbed):
+    workdir = BUCKET / 'run'
+    process = training_runs.start(workdir, training_runs.TINY)
+    while not gcs.names('run/checkpoints/8/'):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert 'run/checkpoints/8/commit_success.txt' not in gcs.names()
+    output = training_runs.finish(training_runs.start(workdir, training_runs.TINY))
+    assert 'going on from step 4' in output
+    training_runs.assert_equal(workdir, undisturbed[0])
+    assert training_runs.metrics(workdir) == training_runs.metrics(undisturbed[0])
+    assert _logged_steps(gcs) == set(range(1, 13))
+    read, expected = (load_checkpoint(path) for path in ('gs://bucket/run', undisturbed[0]))
+    assert read.about == expected.about
+    jax.tree.map(np.testing.assert_array_equal, read.ema_params, expected.ema_params)
+
+
+def _logged_steps(gcs):
+    files = [gcs.file(name) for name in gcs.names('run/events.out.tfevents.')]
+    events = (
+        tf.compat.v1.Event.FromString(record)
+        for file in files
+        for record in tf.data.TFRecordDataset([str(file)]).as_numpy_iterator()
+    )
+    return {event.step for event in events if event.summary.value}
+
+
+def _state(step):
+    params = {'linear': {'w': jnp.full((300,), step, jnp.float32)}}
+    return init_train_state(params, optax.identity())._replace(step=jnp.asarray(step))
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(gcs):
+    directory = BUCKET / 'damaged' / 'checkpoints'
+    with contextlib.closing(Checkpoints(directory, keep=2)) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(_state(step), position=10 * step)
+    assert {name.split('/')[2] for name in gcs.names('damaged/')} == {'2', '3'}
+    for name in gcs.names('damaged/checkpoints/3/state/d/'):
+        content = bytearray(gcs.file(name).read_bytes())
+        content[len(content) // 2] ^= 1
+        gcs.file(name).write_bytes(content)
+    with contextlib.closing(Checkpoints(directory, keep=2)) as checkpoints:
+        state, position, (problem,) = checkpoints.restore(_state(0))
+        assert problem.startswith('checkpoint 3 is damaged: ')
+        assert (int(state.step), position) == (2, 20)
+        np.testing.assert_array_equal(state.params['linear']['w'], np.full(300, 2, np.float32))
+        checkpoints.save(_state(3), position=30)
+    assert {name.split('/')[2] for name in gcs.names('damaged/')} == {'2', '3', '3.damaged'}
+    with contextlib.closing(Checkpoints(directory, keep=2)) as checkpoints:
+        state, position, problems = checkpoints.restore(_state(0))
+    assert (int(state.step), position, problems) == (3, 30, [])
+
+
+def _assert_same_examples(source, expected):
+    assert source.class_names == expected.class_names
+    assert [source.read(i) for i in range(len(source))] == [expected.read(i) for i in range(len(expected))]
+
+
+def test_a_data_set_of_array_records_is_read_from_a_bucket(gcs, tmp_path):
+    tiny_imagenet.prepare(tmp_path, file_format='array_record')
+    gcs.upload(tmp_path / 'imagenet2012', 'tfds/imagenet2012')
+    for split in ('train[:70%]', 'validation'):
+        source, expected = (
+            load_source('tfds', name='imagenet2012', directory=str(directory), split=split)
+            for directory in (BUCKET / 'tfds', tmp_path)
+        )
+        _assert_same_examples(source, expected)
+        assert 'of gs://bucket/tfds/imagenet2012/' in source.describe(0)
+
+
+def test_a_data_set_of_tfrecords_in_a_bucket_is_refused(gcs, tmp_path):
+    tiny_imagenet.prepare(tmp_path, train_images=6)
+    gcs.upload(tmp_path / 'imagenet2012', 'tfrecords/imagenet2012')
+    with pytest.raises(InputError, match=r'gs://bucket/tfrecords/.* prepare the data set as array_record'):
+        load_source('tfds', name='imagenet2012', directory='gs://bucket/tfrecords', split='train')
+
+
+def test_a_folder_of_images_is_read_from_a_bucket(gcs, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in (
+        'train/cat/1.jpg',
+        'train/dog/2.JPEG',
+        'train/dog/10.png',
+        'train/eel/3.jpg',
+        'val/dog/4.jpg',
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(tiny_imagenet.jpeg(rng))
+    for name in ('train/dog/.5.jpg', 'train/dog/notes.txt', 'train/.git/6.jpg'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('no image')
+    gcs.upload(tmp_path, 'folder')
+    for split in ('train', 'val'):
+        source, expected = (
+            load_source('folder', name='', directory=str(directory), split=split)
+            for directory in (BUCKET / 'folder', tmp_path)
+        )
+        _assert_same_examples(source, expected)
+        assert source.class_names == ('cat', 'dog', 'eel')
+    assert source.describe(0) == 'gs://bucket/folder/val/dog/4.jpg'
+
+
+@pytest.mark.usefixtures('gcs')
+@pytest.mark.parametrize(
+    ('kind', 'directory', 'told'),
+    [
+        ('folder', 'gs://bucket/none', r'data\.dir=gs://bucket/none is no folder'),
+        ('folder', 'gs://forbidden/data', r'data\.dir=gs://forbidden/data cannot be read: .*403'),
+        ('tfds', 'gs://bucket/none', r'is not prepared in data\.dir=gs://bucket/none'),
+        ('tfds', 'gs://forbidden/data', r'data\.name=imagenet2012: .*403'),
+    ],
+)
+def test_data_that_cannot_be_read_is_named(kind, directory, told):
+    with pytest.raises(InputError, match=told):
+        load_source(kind, name='imagenet2012', directory=directory, split='train')
+
+
+@pytest.mark.usefixtures('gcs')
+def test_a_workdir_that_cannot_be_used_is_named():
+    with pytest.raises(InputError, match=r'workdir gs://forbidden/run cannot be used: .*403'):
+        train_and_evaluate(training_runs.config(training_runs.TINY), epath.Path('gs://forbidden/run'))
+    with pytest.raises(InputError, match=r'gs://forbidden/run cannot be used: .*403'):
+        Checkpoints(epath.Path('gs://forbidden/run'), keep=1)
+
+
+@pytest.mark.usefixtures('gcs')
+def test_a_package_that_orbax_needs_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'google.cloud.storage', None)
+    with pytest.raises(InputError, match='pip install google-cloud-storage'):
+        Checkpoints(BUCKET / 'none', keep=1)
+
+
+@pytest.mark.parametrize('form', ['npz', 'timm', 'released'])
+def test_files_of_parameters_are_written_to_and_read_from_a_bucket(form, gcs):
+    params, path = tiny_network.params(), BUCKET / form / 'weights'
+    save_checkpoint(path, form, params, About())
+    read = load_checkpoint(path)
+    tiny_network.assert_same(read.params, params)
+    assert read.sha256 == hashlib.sha256(gcs.file(f'{form}/weights').read_bytes()).hexdigest()
+    with pytest.raises(InputError, match='exists already'):
+        save_checkpoint(path, form, params, About())
+
+
+@pytest.mark.usefixtures('gcs')
+@pytest.mark.parametrize(
+    ('path', 'told'), [('gs://bucket/none.npz', 'not found'), ('gs://forbidden/x.npz', '403')]
+)
+def test_a_file_that_cannot_be_read_is_named(path, told):
+    with pytest.raises(InputError, match=rf'{path} cannot be read: .*{told}'):
+        load_checkpoint(path)
+
+
+@pytest.mark.usefixtures('gcs')
+def test_what_cannot_be_written_is_named():
+    with pytest.raises(InputError, match=r'gs://bucket/read-only/x\.npz cannot be written: .*403'):
+        save_checkpoint(BUCKET / 'read-only' / 'x.npz', 'npz', tiny_network.params(), About())
+    with (
+        contextlib.closing(MetricsWriter(BUCKET / 'read-only', 0)) as writer,
+        pytest.raises(TrainingStopped, match=r'metrics of step 7 cannot be written: .*403'),
+    ):
+        writer.write(7, {'train/loss': 1.0})
+
+
+def test_a_trace_is_written_to_a_bucket(gcs):
+    profile = Profile(BUCKET / 'traced', first_step=1, num_steps=1)
+    for step in range(1, 5):
+        profile.before(step)
+        profile.after(step, {'loss': jax.jit(jnp.sum)(jnp.arange(step))})
+    assert any(name.endswith('.xplane.pb') for name in gcs.names('traced/plugins/profile/'))
