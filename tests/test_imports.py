@@ -16,6 +16,7 @@ ORDER = [
     'plan',
     'models',
     'cost',
+    'signal_propagation',
     'losses',
     'memory',
     'optim',

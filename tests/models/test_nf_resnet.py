@@ -5,14 +5,14 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy_nf_resnet
 import pytest
-from numpy_layers import convolved, linear, max_pooled, random_params, squeezed, standardized
+from numpy_layers import random_params
 
 from nfnets.models.networks import make_network, variable_shapes
 from nfnets.variants import Variant
 
 SMALL = Variant((16, 32), (2, 1), 32, 32, 0.0, 0, group_width=None)
-GAMMA = 1.7139588594436646
 COUNTS = {'ResNet50': 25_557_048, 'ResNet101': 44_549_193, 'ResNet152': 60_192_858, 'ResNet200': 64_673_898}
 
 
@@ -44,40 +44,6 @@ def test_names_and_shapes_are_those_of_the_released_code():
     assert not any('nf_res_block_1/~/conv_shortcut' in name or 'nf_res_block_3' in name for name in shapes)
 
 
-def _forward(params, x, depths, alpha, squeeze_excite, standardize):
-    """Logits and pooled features, from the formulas."""
-    params = {m.removeprefix('NF_ResNet/~/'): names for m, names in params.items()}
-
-    def act(x):
-        return np.maximum(x, 0) * (GAMMA if standardize else 1)
-
-    def conv(name, x, stride=1):
-        p = params[name]
-        if standardize:
-            return convolved(x, standardized(p['w'], p['gain']), stride) + p['bias']
-        return convolved(x, p['w'], stride) + p['b']
-
-    out = max_pooled(conv('initial_conv', x, 2), 3, 2)
-    index, variance = 0, 1.0
-    for stage, depth in enumerate(depths):
-        for number in range(depth):
-            block = f'nf_res_block_{index}' if index else 'nf_res_block'
-            stride = 2 if stage and number == 0 else 1
-            h = act(out) / np.sqrt(variance)
-            shortcut = conv(f'{block}/~/conv_shortcut', h, stride) if number == 0 else out
-            h = conv(f'{block}/~/conv0', h)
-            h = conv(f'{block}/~/conv1', act(h), stride)
-            h = conv(f'{block}/~/conv2', act(h))
-            if squeeze_excite:
-                se = f'{block}/~/squeeze_excite/~/linear'
-                h = 2 * h * squeezed(params[se], params[f'{se}_1'], h)
-            out = shortcut + alpha * params[block]['skip_gain'] * h
-            variance = (1.0 if number == 0 else variance) + alpha**2
-            index += 1
-    pool = act(out).mean((1, 2))
-    return linear(params['linear'], pool), pool
-
-
 @pytest.mark.parametrize(
     ('alpha', 'squeeze_excite', 'standardize'), [(0.2, False, True), (1.0, True, True), (0.2, False, False)]
 )
@@ -88,7 +54,9 @@ def test_outputs_are_those_of_the_formulas(size, alpha, squeeze_excite, standard
     images = np.random.default_rng(1).normal(size=(2, size, size, 3))
     with jax.enable_x64(True):
         out, _ = jax.jit(network.apply, static_argnums=4)(params, {}, None, images, False)
-    logits, pool = _forward(params, images, SMALL.depths, alpha, squeeze_excite, standardize)
+    logits, pool, _, _ = numpy_nf_resnet.forward(
+        params, images, SMALL.depths, alpha=alpha, squeeze_excite=squeeze_excite, standardize=standardize
+    )
     np.testing.assert_allclose(out['logits'], logits, rtol=1e-9)
     np.testing.assert_allclose(out['pool'], pool, rtol=1e-9)
 
