@@ -7,6 +7,8 @@ import tempfile
 # the numbers do not depend on the machine.
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
+# Small networks that run a few steps compile longer than they compute. For programs that tests start, too.
+os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = 'true'
 os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
 
 import jax
@@ -28,6 +30,12 @@ def pytest_addoption(parser):
     parser.addoption('--long', action='store_true', help='faults: as often and as large as takes minutes')
 
 
+def pytest_collection_modifyitems(items):
+    # What takes minutes begins first, so that no process is left with it at the end.
+    longest = ('test_pods.py', 'test_train.py', 'test_gcs.py', 'test_golden_f0.py')
+    items.sort(key=lambda item: item.path.name not in longest)
+
+
 @pytest.fixture(scope='session')
 def undisturbed(tmp_path_factory):
     """(workdir, output) of a whole run of `training_runs.TINY`."""
@@ -35,20 +43,3 @@ def undisturbed(tmp_path_factory):
 
     workdir = tmp_path_factory.mktemp('undisturbed') / 'run'
     return workdir, training_runs.finish(training_runs.start(workdir, training_runs.TINY))
-
-
-@pytest.fixture(scope='session')
-def f0_gradients():
-    """(loss, logits, gradients) of F0 in float32, see `golden_numbers.f0_gradients`."""
-    import golden_numbers
-
-    return golden_numbers.f0_gradients()
-
-
-@pytest.fixture(scope='session')
-def f0_gradients_float64():
-    """The same in float64."""
-    import golden_numbers
-
-    with jax.enable_x64(True):
-        return golden_numbers.f0_gradients('float64')

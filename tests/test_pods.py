@@ -69,7 +69,7 @@ def test_asked_to_end_a_run_saves_and_the_same_command_goes_on_bit_equal(one_pro
     process = training_runs.start(workdir, {**SETTINGS, 'checkpoint.every_steps': 1000})
     training_runs.wait_for(workdir / 'metrics.jsonl', process)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=training_runs.PATIENCE)
     assert process.returncode == START_AGAIN, output
     assert 'asked to end: saved at step' in output
     (saved,) = [int(path.name) for path in (workdir / 'checkpoints').iterdir()]
@@ -83,7 +83,7 @@ def test_asked_to_end_one_process_ends_all_at_the_same_step(two_processes, tmp_p
     processes = training_runs.start_several(2, 4, workdir, {**SETTINGS, 'checkpoint.every_steps': 1000})
     training_runs.wait_for(workdir / 'metrics.jsonl', processes[0])
     processes[1].send_signal(signal.SIGTERM)
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    outputs = [process.communicate(timeout=training_runs.PATIENCE)[0] for process in processes]
     assert [process.returncode for process in processes] == [START_AGAIN] * 2, outputs
     (saved,) = [int(path.name) for path in (workdir / 'checkpoints').iterdir()]
     assert all(f'saved at step {saved},' in output for output in outputs)

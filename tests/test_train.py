@@ -90,6 +90,7 @@ def test_the_imagenet_config_trains_on_tfds_own_imagenet(tmp_path):
     settings = {
         'data.dir': tmp_path / 'data',
         'model.widths': '(32,32,64,64)',
+        'model.depths': '(1,1,2,1)',
         'model.group_width': 16,
         'data.train_size': 32,
         'data.eval_size': 32,

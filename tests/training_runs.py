@@ -29,6 +29,7 @@ TINY = {
     'eval.every_steps': 6,
     'checkpoint.every_steps': 4,
 }
+PATIENCE = 600  # Seconds; what takes longer hangs.
 # Nothing that depends on how the batch falls to devices.
 NOT_RANDOM = {
     'augment.mixup_alpha': 0.0,
@@ -72,14 +73,14 @@ def start_several(processes, devices, workdir, settings):
 
 
 def finish(process):
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     return output
 
 
 def wait_for(path, process):
     """Until a run has made a file or directory."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while not path.exists():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline

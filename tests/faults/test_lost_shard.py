@@ -42,7 +42,7 @@ def test_the_run_saves_and_ends_with_the_name_of_the_shard(damage, data, tmp_pat
     training_runs.wait_for(workdir / 'checkpoints' / '4', process)
     (shard,) = (tmp_path / 'data').rglob('*train.tfrecord*')
     damage(shard)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=training_runs.PATIENCE)
     assert process.returncode == 2, output
     told = output.splitlines()[-1]
     assert f'of {shard}' in told

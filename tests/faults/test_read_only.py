@@ -23,7 +23,7 @@ def test_a_read_only_workdir_is_named_and_left_as_it_is(is_new, undisturbed, tmp
         path.chmod(path.stat().st_mode & ~0o222)
     try:
         process = training_runs.start(workdir, training_runs.TINY, before=AS_USER)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=training_runs.PATIENCE)
     finally:
         subprocess.run(['chmod', '-R', 'u+w', workdir], check=True)
     assert process.returncode == 2, output
