@@ -16,13 +16,14 @@ def get_config() -> ml_collections.ConfigDict:
     config.init_from = placeholder(str)  # Checkpoint, of any form, whose parameters a new run starts from.
 
     config.model = model = ml_collections.ConfigDict()
-    model.name = 'NFNet'  # NFNet, NFResNet, NFRegNet, ResNet, SkipInitResNet or FixupResNet.
+    model.name = 'NFNet'  # NFNet, BNNet, NFResNet, NFRegNet, ResNet, SkipInitResNet or FixupResNet.
     model.variant = 'F0'  # F0 .. F7+, B0 .. B8 of NFRegNet, ResNet50 .. ResNet600: sets what is None here.
     model.widths = placeholder(tuple)  # Channels of each stage.
     model.depths = placeholder(tuple)  # Blocks of each stage.
     model.group_width = placeholder(
         int
     )  # Channels of a group in the 3x3 convolutions; ResNets have one group.
+    model.second_conv = True  # Two 3x3 convolutions in each block of NFNet and BNNet.
     model.activation = placeholder(str)  # gelu, relu or silu; None: the paper's.
     model.scan = False  # Compile the blocks of a stage that are alike once; on a CPU a fifth slower.
     model.remat = False  # Keep only each block's input for the backward pass; on a CPU needs model.scan.

@@ -13,7 +13,7 @@ def get_config(network: str = 'NFNet') -> ml_collections.ConfigDict:
     """Widths, sizes and augmentation for 8 x 8 px digits; the blocks and the optimiser are the paper's."""
     config = default.get_config()
     config.model.name = network
-    if network == 'NFNet':
+    if network in ('NFNet', 'BNNet'):
         config.model.widths = (64, 128)
         config.model.depths = (1, 2)
         config.model.group_width = 32
@@ -50,7 +50,7 @@ def get_config(network: str = 'NFNet') -> ml_collections.ConfigDict:
     config.optimizer.ema_decay = 0.99
     if network in ('NFResNet', 'NFRegNet'):
         config.optimizer.agc_clipping = 0.04  # Smaller batches want a larger limit (section 4.1, figure 2).
-    elif network == 'ResNet':
+    elif network in ('ResNet', 'BNNet'):
         config.optimizer.agc_clipping = float('inf')
 
     config.eval.every_steps = 100

@@ -127,6 +127,7 @@ def make_variant(config: ml_collections.ConfigDict) -> Variant:
         'widths': config.model.widths,
         'depths': config.model.depths,
         'group_width': config.model.group_width,
+        'second_conv': config.model.second_conv,
         'dropout_rate': config.model.dropout_rate,
         'train_size': config.data.train_size,
         'eval_size': config.data.eval_size,

@@ -23,6 +23,7 @@ class Variant:
       eval_size: side of the evaluation images, px.
       dropout_rate: share of the pooled features dropped before the classifier in training, 0..1.
       randaugment_magnitude: strength of RandAugment, as the paper counts it (F0: 5, F3: 15).
+      second_conv: whether an NFNet's blocks have a second 3x3 convolution; other networks have one.
     """
 
     widths: tuple[int, ...]
@@ -32,6 +33,7 @@ class Variant:
     dropout_rate: float
     randaugment_magnitude: int
     group_width: int | None = 128
+    second_conv: bool = True
 
 
 _DEPTHS = (1, 2, 6, 3)  # of F0; F1 has twice as many blocks in each stage, F2 three times, ...

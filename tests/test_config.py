@@ -5,7 +5,7 @@ import json
 import ml_collections
 import pytest
 
-from configs import default, digits, imagenet, imagenet_regnet, imagenet_resnet
+from configs import default, digits, imagenet, imagenet_ladder, imagenet_regnet, imagenet_resnet
 from nfnets import config as config_lib
 from nfnets.errors import InputError
 from nfnets.models.networks import NETWORKS
@@ -220,3 +220,32 @@ def test_one_word_turns_sam_on():
     assert climbing.to_dict() == plain.to_dict()
     with pytest.raises(InputError, match='F5-SAN'):
         imagenet.get_config('F5-SAN')
+
+
+def test_each_rung_of_the_ladder_adds_what_the_paper_added():
+    def told(rung):
+        config = imagenet_ladder.get_config(f'F2-{rung}')
+        config_lib.check(config)
+        model, augment = config.model, config.augment
+        widths = config_lib.make_variant(config).widths
+        return (
+            (model.variant, model.name),
+            (widths, model.second_conv),
+            (augment.mixup_alpha, augment.randaugment_layers, augment.cutmix),
+            config.optimizer.agc_clipping,
+        )
+
+    nf, default_widths, modified_widths = ('F2', 'NFNet'), (256, 512, 1024, 2048), (256, 512, 1536, 1536)
+    assert {rung: told(rung) for rung in imagenet_ladder.RUNGS} == {
+        'baseline': (nf, (default_widths, False), (0.0, 0, False), 0.01),
+        'widths': (nf, (modified_widths, False), (0.0, 0, False), 0.01),
+        'second_conv': (nf, (modified_widths, True), (0.0, 0, False), 0.01),
+        'mixup': (nf, (modified_widths, True), (0.2, 0, False), 0.01),
+        'randaugment': (nf, (modified_widths, True), (0.2, 4, False), 0.01),
+        'cutmix': (nf, (modified_widths, True), (0.2, 4, True), 0.01),
+        'batch_norm': (('F2', 'BNNet'), (modified_widths, True), (0.2, 4, True), float('inf')),
+    }
+    top, whole = imagenet_ladder.get_config('F2-cutmix'), imagenet.get_config('F2')
+    assert top.to_dict() == whole.to_dict()
+    with pytest.raises(InputError, match="unknown rung 'mixap' of 'F0-mixap'; there are baseline, widths"):
+        imagenet_ladder.get_config('F0-mixap')

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from nfnets.models import nf_resnet, nfnet
+from nfnets.models.bn_net import BNNet
 from nfnets.models.fixup_resnet import FixupResNet
 from nfnets.models.nf_regnet import NFRegNet
 from nfnets.models.nf_resnet import NFResNet
@@ -43,6 +44,7 @@ NETWORKS: dict[str, Kind] = {
     'FixupResNet': Kind(FixupResNet, RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO),
     # `run_blocks` does not hand on the statistics of batches.
     'ResNet': Kind(ResNet, RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO, can_repeat=False),
+    'BNNet': Kind(BNNet, VARIANTS, 'gelu', nfnet.BOTTLENECK_RATIO, can_repeat=False),
 }
 
 

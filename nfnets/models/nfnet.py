@@ -17,11 +17,11 @@ from nfnets.models.stages import ALPHA, BlockSetting, lay_out, make_stages, run_
 from nfnets.variants import Variant, get_variant
 
 BOTTLENECK_RATIO = 0.5  # Width of the 3x3 convolutions to the block's.
-_STEM = ((16, 2), (32, 1), (64, 1))  # Channels and stride; a fourth follows, of the stage's width.
+STEM = ((16, 2), (32, 1), (64, 1))  # Channels and stride; a fourth follows, of the stage's width.
 
 
 class NFBlock(hk.Module):
-    """Pre-activation bottleneck block with two grouped 3x3 convolutions and squeeze-excite."""
+    """Pre-activation bottleneck block with one or two grouped 3x3 convolutions and squeeze-excite."""
 
     def __init__(
         self,
@@ -30,6 +30,7 @@ class NFBlock(hk.Module):
         stride: int,
         is_transition: bool,
         group_width: int | None,
+        second_conv: bool,
         activation: Activation,
         name: str | None = None,
     ):
@@ -40,6 +41,7 @@ class NFBlock(hk.Module):
           stride: of the first 3x3 convolution; more than 1 only in a transition.
           is_transition: first block of a stage, whose shortcut is a convolution.
           group_width: channels of one group of the 3x3 convolutions, see `grouped`.
+          second_conv: whether there are two 3x3 convolutions.
           activation: a variance-preserving one.
           name: of the module.
         """
@@ -50,7 +52,7 @@ class NFBlock(hk.Module):
         width, groups = grouped(int(channels * BOTTLENECK_RATIO), group_width)
         self.conv0 = WSConv2D(width, 1, name='conv0')
         self.conv1 = WSConv2D(width, 3, stride, groups, name='conv1')
-        self.conv1b = WSConv2D(width, 3, 1, groups, name='conv1b')
+        self.conv1b = WSConv2D(width, 3, 1, groups, name='conv1b') if second_conv else None
         self.conv2 = WSConv2D(channels, 1, name='conv2')
         if is_transition:
             self.conv_shortcut = WSConv2D(channels, 1, name='conv_shortcut')
@@ -71,7 +73,8 @@ class NFBlock(hk.Module):
         """The residual branch, before it is scaled."""
         out = self.activation(self.conv0(out))
         out = self.activation(self.conv1(out))
-        out = self.activation(self.conv1b(out))
+        if self.conv1b is not None:
+            out = self.activation(self.conv1b(out))
         out = self.conv2(out)
         return out * 2 * self.squeeze_excite(out)  # 2: the sigmoid's mean is a half at the start.
 
@@ -112,7 +115,7 @@ class NFNet(hk.Module):
         variant = get_variant(variant) if isinstance(variant, str) else variant
         self.dropout_rate = variant.dropout_rate if dropout_rate is None else dropout_rate
         self.activation = ACTIVATIONS[activation]
-        stem = (*_STEM, (variant.widths[0] // 2, 2))
+        stem = (*STEM, (variant.widths[0] // 2, 2))
         self.stem = [
             WSConv2D(channels, 3, stride, name=f'stem_conv{i}') for i, (channels, stride) in enumerate(stem)
         ]
@@ -124,6 +127,7 @@ class NFNet(hk.Module):
                 stride=place.stride,
                 is_transition=place.is_transition,
                 group_width=variant.group_width,
+                second_conv=variant.second_conv,
                 activation=self.activation,
                 name='nf_block',
             ),

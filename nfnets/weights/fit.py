@@ -19,7 +19,7 @@ class Architecture(NamedTuple):
 
     Attributes:
       name: in the family, None for another network of its blocks.
-      variant: widths, depths and group width; for one of the family also all else.
+      variant: widths, depths, group width and second convolution; for one of the family also all else.
       num_classes: number of logits.
     """
 
@@ -30,6 +30,7 @@ class Architecture(NamedTuple):
     def __str__(self) -> str:
         v = self.variant
         shape = f'a network of widths {v.widths}, depths {v.depths} and group width {v.group_width}'
+        shape += '' if v.second_conv else ', without second 3x3 convolutions,'
         return f'{self.name or shape} with {self.num_classes} classes'
 
 
@@ -46,17 +47,17 @@ def architecture(params: Mapping[str, Mapping[str, np.ndarray]]) -> Architecture
             depths[-1] += 1
             index += 1
         group_width = params['NFNet/~/nf_block/~/conv1']['w'].shape[2]
+        second_conv = 'NFNet/~/nf_block/~/conv1b' in params
         num_classes = params['NFNet/~/linear']['b'].shape[0]
     except (KeyError, IndexError):
         return None
     for name, variant in VARIANTS.items():
-        if (variant.widths, variant.depths, variant.group_width) == (
-            tuple(widths),
-            tuple(depths),
-            group_width,
-        ):
+        shape = variant.widths, variant.depths, variant.group_width, variant.second_conv
+        if shape == (tuple(widths), tuple(depths), group_width, second_conv):
             return Architecture(name, variant, num_classes)
-    own = Variant(tuple(widths), tuple(depths), _UNKNOWN_SIZE, _UNKNOWN_SIZE, 0.0, 0, group_width)
+    own = Variant(
+        tuple(widths), tuple(depths), _UNKNOWN_SIZE, _UNKNOWN_SIZE, 0.0, 0, group_width, second_conv
+    )
     return Architecture(None, own, num_classes)
 
 
@@ -132,6 +133,8 @@ def _suggestion(params: Params, expected: Mapping[str, Mapping[str, Any]]) -> st
         settings['model.widths'] = held.variant.widths
         settings['model.depths'] = held.variant.depths
         settings['model.group_width'] = held.variant.group_width
+    if held.variant.second_conv != wanted.variant.second_conv:
+        settings['model.second_conv'] = held.variant.second_conv
     if held.num_classes != wanted.num_classes:
         settings['model.num_classes'] = held.num_classes
     fits = ' '.join(f'--config.{key}={_quoted(value)}' for key, value in settings.items())
