@@ -3,20 +3,22 @@
     python scripts/ablate.py agc --workdir runs/ablate --picture docs/agc.png
     python scripts/ablate.py layers --workdir runs/ablate
     python scripts/ablate.py global --workdir runs/ablate
+    python scripts/ablate.py ladder --workdir runs/ablate
 
 Small NF-ResNets of configs/digits.py:NFResNet, and twins with batch normalisation, are trained for the same
 number of epochs at a learning rate that grows with the batch, as in arXiv 2102.06171, section 4.1: `agc` over
 batch sizes and clipping thresholds (figure 2), `layers` leaves parts of the network unclipped, `global` clips
-the norm of all gradients together instead, or scales updates as LARS does. Prints a table of the top-1 on the
-360 held-out images in percent, mean and standard deviation over the seeds. Runs that are complete are not
-repeated: start it again to go on.
+the norm of all gradients together instead, or scales updates as LARS does. `ladder` trains small NFNets on
+the rungs of configs/imagenet_ladder.py (table 2). Prints a table of the top-1 on the 360 held-out images in
+percent, mean and standard deviation over the seeds. Runs that are complete are not repeated: start it again
+to go on.
 """
 
 import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -25,20 +27,37 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from sweep import Run, Summary, run_all, summarize
 
+from configs import imagenet_ladder
+
 BATCHES = (64, 256, 1024)
 LARGE_BATCHES = (256, 1024)
 CLIPPINGS = (0.01, 0.02, 0.04, 0.08, 0.16)
 CLIPPING = 0.04  # Where it is not what changes.
 NORMS = (0.25, 1.0, 4.0)  # Of all gradients together.
 TRUSTS = (0.002, 0.02)  # Of LARS.
-RATE_PER_256 = 0.1
+WIDTHS = {'default': (64, 128, 256, 512), 'modified': (64, 128, 384, 384)}  # A quarter of the paper's.
 EXAMPLES = 1437
-SIDE = 16  # px; the digits are of 8 x 8.
 NEVER = 1_000_000  # Steps between evaluations and checkpoints: there is one at the end.
 CLASSIFIER = '^[^/]+/~/linear/w$'
 INF = float('inf')
 
 Setting = tuple[str, Mapping[str, Any]]  # Network, and what differs.
+
+
+class Study(NamedTuple):
+    """What is compared.
+
+    Attributes:
+      batches: sizes.
+      settings: by label.
+      common: of all runs, by key of the config.
+      rate_per_256: learning rate for a batch of 256.
+    """
+
+    batches: tuple[int, ...]
+    settings: dict[str, Setting]
+    common: Mapping[str, Any]
+    rate_per_256: float
 
 
 def clipped(threshold: float, **settings: Any) -> Setting:
@@ -51,15 +70,33 @@ def skipping(part: str) -> Setting:
     return clipped(CLIPPING, **{'optimizer.agc_skip': f'{CLASSIFIER}|{part}'})
 
 
+def rung(name: str) -> Setting:
+    """Of the ladder."""
+    settings = imagenet_ladder.settings(name)
+    if 'model.widths' in settings:
+        settings = {**settings, 'model.widths': WIDTHS['default']}
+    return settings.pop('model.name', 'NFNet'), settings
+
+
 NOT_CLIPPED = clipped(INF)
 BATCH_NORM: Setting = ('ResNet', {'optimizer.agc_clipping': INF})
-STUDIES: dict[str, tuple[tuple[int, ...], dict[str, Setting]]] = {
-    'agc': (
+SMALL_RESNETS = {'augment.mixup_alpha': 0.0, 'data.train_size': 16, 'data.eval_size': 16}  # Of 8 x 8 px.
+SMALL_NFNETS = {
+    'model.widths': WIDTHS['modified'],
+    'model.depths': (1, 1, 1, 1),
+    'augment.cutmix': True,
+    'augment.randaugment_layers': 4,
+    'augment.randaugment_magnitude': 5,
+}
+STUDIES = {
+    'agc': Study(
         BATCHES,
         {'batch norm': BATCH_NORM, 'no clipping': NOT_CLIPPED}
         | {f'AGC {threshold}': clipped(threshold) for threshold in CLIPPINGS},
+        SMALL_RESNETS,
+        rate_per_256=0.1,
     ),
-    'layers': (
+    'layers': Study(
         LARGE_BATCHES,
         {
             'all but the classifier': clipped(CLIPPING),
@@ -69,21 +106,28 @@ STUDIES: dict[str, tuple[tuple[int, ...], dict[str, Setting]]] = {
             'not the second stage': skipping('/nf_res_block_[23]/'),
             'nothing': NOT_CLIPPED,
         },
+        SMALL_RESNETS,
+        rate_per_256=0.1,
     ),
-    'global': (
+    'global': Study(
         LARGE_BATCHES,
         {f'AGC {CLIPPING}': clipped(CLIPPING), 'no clipping': NOT_CLIPPED}
         | {f'global norm {norm}': clipped(INF, **{'optimizer.max_grad_norm': norm}) for norm in NORMS}
         | {f'LARS {trust}': clipped(INF, **{'optimizer.lars_trust': trust}) for trust in TRUSTS},
+        SMALL_RESNETS,
+        rate_per_256=0.1,
+    ),
+    'ladder': Study(
+        (64,), {name: rung(name) for name in imagenet_ladder.RUNGS}, SMALL_NFNETS, rate_per_256=0.8
     ),
 }
 
 
-def runs_of(setting: Setting, batch: int, seeds: int, epochs: int) -> list[Run]:
+def runs_of(study: Study, label: str, batch: int, seeds: int, epochs: int) -> list[Run]:
     """One run for each seed, at the linearly scaled rate."""
-    network, differing = setting
+    network, differing = study.settings[label]
     what = '_'.join(f'{key.rpartition(".")[2]}={value}' for key, value in differing.items())
-    what = what.translate({ord(c): None for c in '^$|/[]()?+~'})
+    what = what.translate({ord(c): None for c in '^$|/[]()?+~ '})
     return [
         Run(
             f'{network}_{what}_batch={batch}_epochs={epochs}_seed={seed}',
@@ -92,12 +136,10 @@ def runs_of(setting: Setting, batch: int, seeds: int, epochs: int) -> list[Run]:
                 'seed': seed,
                 'train.batch_size': batch,
                 'train.steps': EXAMPLES * epochs // batch,
-                'optimizer.learning_rate': RATE_PER_256 * batch / 256,
-                'augment.mixup_alpha': 0.0,
-                'data.train_size': SIDE,
-                'data.eval_size': SIDE,
+                'optimizer.learning_rate': study.rate_per_256 * batch / 256,
                 'eval.every_steps': NEVER,
                 'checkpoint.every_steps': NEVER,
+                **study.common,
                 **differing,
             },
         )
@@ -138,6 +180,7 @@ def draw_agc(results: Results, path: Path) -> None:
             [s.mean for s in by_batch.values()],
             [s.spread for s in by_batch.values()],
             marker='o',
+            capsize=3,
             label=label,
         )
     left.set(xscale='log', xticks=BATCHES, xticklabels=BATCHES, xlabel='batch size', ylabel='top-1, %')
@@ -148,6 +191,7 @@ def draw_agc(results: Results, path: Path) -> None:
             [s.mean for s in summaries],
             [s.spread for s in summaries],
             marker='o',
+            capsize=3,
             label=f'batch {batch}',
         )
     right.set(xscale='log', xticks=CLIPPINGS, xticklabels=CLIPPINGS, xlabel='clipping threshold')
@@ -170,10 +214,12 @@ def main() -> None:
     parser.add_argument('--jobs', type=int, default=4, help='runs at a time, of about a gigabyte each')
     parser.add_argument('--picture', type=Path, help='of `agc`: both panels of figure 2')
     arguments = parser.parse_args()
-    batches, settings = STUDIES[arguments.study]
+    study = STUDIES[arguments.study]
     runs = {
-        label: {batch: runs_of(setting, batch, arguments.seeds, arguments.epochs) for batch in batches}
-        for label, setting in settings.items()
+        label: {
+            batch: runs_of(study, label, batch, arguments.seeds, arguments.epochs) for batch in study.batches
+        }
+        for label in study.settings
     }
     every_run = {run.name: run for by_batch in runs.values() for group in by_batch.values() for run in group}
     run_all(every_run.values(), arguments.workdir, arguments.jobs)

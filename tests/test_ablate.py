@@ -23,20 +23,20 @@ def ablate(sweep):
 
 def test_runs_of_different_settings_have_different_names_and_valid_configs(ablate):
     by_name = {}
-    for batches, settings in ablate.STUDIES.values():
-        for setting in settings.values():
-            for batch in batches:
-                for run in ablate.runs_of(setting, batch, seeds=2, epochs=20):
-                    by_name.setdefault(run.name, []).append(run)
+    for study in ablate.STUDIES.values():
+        for label in study.settings:
+            for batch in study.batches:
+                for run in ablate.runs_of(study, label, batch, seeds=2, epochs=20):
+                    by_name.setdefault(run.name, []).append((study.rate_per_256, run))
     for name, runs in by_name.items():
         assert all(run == runs[0] for run in runs), name
-        assert '/' not in name
-    for run in (runs[0] for runs in by_name.values()):
+        assert not set('/ ') & set(name)
+    for rate_per_256, run in (runs[0] for runs in by_name.values()):
         config = digits.get_config(run.network)
         config.update_from_flattened_dict(run.settings)
         config_lib.check(config)
         rate = config.optimizer.learning_rate / config.train.batch_size
-        assert rate == pytest.approx(0.1 / 256)
+        assert rate == pytest.approx(rate_per_256 / 256)
         assert config.train.steps * config.train.batch_size == pytest.approx(1437 * 20, rel=0.04)
 
 
