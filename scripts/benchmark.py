@@ -1,4 +1,4 @@
-"""Times the training step, forward pass or input of a variant on this machine; prints one JSON object.
+"""Times training step, forward pass, input or checkpoints of a variant on this machine; prints a JSON object.
 
     python scripts/benchmark.py step --variant F0 --batch 8 --image-size 192
     python scripts/benchmark.py step --against timm        # in turn with PyTorch; needs torch and timm
@@ -6,6 +6,7 @@
     python scripts/benchmark.py eval --variant F0 --precision bfloat16
     python scripts/benchmark.py input --variant F0 --against pil    # JPEGs of its own
     python scripts/benchmark.py input --variant F0 --source tfds --dir DATA
+    python scripts/benchmark.py checkpoint --variant F0 --batch 32
 
 A step is the whole of it: forward, back, AGC, momentum, the parameters' average and metrics, on images that
 lie on the device. timm's is its model in training, SGD and its AGC, as PyTorch runs it eagerly, with channels
@@ -15,6 +16,9 @@ once, and ratios are taken within rounds.
 Input is what the host does for each image trained on, with partners to mix with from the batch and with fresh
 ones, in CPU time of all threads; its stages, on one thread, for each image read; and what mixing and
 RandAugment then take the device, beside the step. Against pil: processes with Pillow, as many as cores.
+
+A checkpoint costs the thread that trains a copy of the state, and a rest, which is also given as a share of
+the step; the writing goes on beside the next steps.
 """
 
 import argparse
@@ -74,10 +78,6 @@ def our_step(arguments: argparse.Namespace) -> tuple[Timer, dict[str, float]]:
     """The compiled training step, and what compiling it told."""
     config = settings(arguments)
 
-    def init() -> TrainState:
-        params, network_state = init_variables(build.network(config), jax.random.key(0))
-        return init_train_state(params, build.optimizer(config), network_state)
-
     num_images = jax.device_count() * arguments.batch
     shape = (num_images, arguments.image_size, arguments.image_size, 3)
     rng = np.random.default_rng(0)
@@ -96,13 +96,23 @@ def our_step(arguments: argparse.Namespace) -> tuple[Timer, dict[str, float]]:
 
     def run() -> float:
         nonlocal state
-        state = jax.jit(init)() if state is None else state
+        state = new_state(config) if state is None else state
         start = time.perf_counter()
         state, metrics = step(state, batch, key)
         jax.block_until_ready((state, metrics))
         return time.perf_counter() - start
 
     return run, told
+
+
+def new_state(config: Any) -> TrainState:
+    """The state before the first step."""
+
+    def init() -> TrainState:
+        params, network_state = init_variables(build.network(config), jax.random.key(0))
+        return init_train_state(params, build.optimizer(config), network_state)
+
+    return jax.jit(init)()
 
 
 def our_eval(arguments: argparse.Namespace) -> tuple[Timer, dict[str, float]]:
@@ -237,6 +247,23 @@ def measure_input(arguments: argparse.Namespace) -> dict[str, Any]:
     return told
 
 
+def measure_checkpoint(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Everything that is printed of checkpoints."""
+    import benchmark_checkpoint  # Late: Orbax.
+
+    run, _ = our_step(arguments)
+    step = float(np.median(in_turn({'step': run}, arguments.rounds)['step']))
+    told = benchmark_checkpoint.measure(new_state(settings(arguments)), arguments.rounds)
+    named = ('command', 'variant', 'batch', 'image_size', 'precision')
+    return {
+        **{name: getattr(arguments, name) for name in named},
+        'device': f'{jax.devices()[0].device_kind}, {jax.device_count()} of them',
+        'step_ms': round(1e3 * step, 1),
+        **told,
+        'rest_share_of_step': round(told['rest_ms'] / (1e3 * step), 4),
+    }
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -256,17 +283,25 @@ def parse() -> argparse.Namespace:
     step.add_argument('--accumulate', type=int, default=1, help='train.accumulate_steps')
     step.add_argument('--sam', action='store_true', help="with the paper's sharpness-aware gradient")
     step.add_argument('--augment', action='store_true', help="with the paper's augmentation")
+    checkpoint = commands.add_parser('checkpoint', help='what saving the state takes')
+    checkpoint.add_argument('--variant', default='F0', choices=VARIANTS)
+    checkpoint.add_argument('--batch', type=int, default=32, help='images on each device')
+    checkpoint.add_argument('--image-size', type=int, help="px; the variant's own if left out")
+    checkpoint.add_argument('--precision', default='float32', choices=('float32', 'bfloat16'))
+    checkpoint.add_argument('--rounds', type=int, default=3, help='times that each is run')
     parse_input(commands.add_parser('input', help='reading, decoding and augmenting'))
     arguments = parser.parse_args()
     if arguments.command != 'step':
         arguments.sam = arguments.augment = arguments.remat = False
         arguments.accumulate = 1
+    if arguments.command in ('input', 'checkpoint'):
+        arguments.scan = False
     if arguments.command == 'input':
-        arguments.precision, arguments.scan = 'float32', False
+        arguments.precision = 'float32'
         arguments.image_size = VARIANTS[arguments.variant].train_size
     if arguments.image_size is None:
         variant = VARIANTS[arguments.variant]
-        arguments.image_size = variant.train_size if arguments.command == 'step' else variant.eval_size
+        arguments.image_size = variant.eval_size if arguments.command == 'eval' else variant.train_size
     return arguments
 
 
@@ -288,7 +323,7 @@ def parse_input(command: argparse.ArgumentParser) -> None:
 def main() -> None:
     arguments = parse()  # What is mistyped is told before anything is started.
     host.tune()
-    run = measure_input if arguments.command == 'input' else measure
+    run = {'input': measure_input, 'checkpoint': measure_checkpoint}.get(arguments.command, measure)
     cli.guard(lambda: print(json.dumps(run(arguments))))
 
 
