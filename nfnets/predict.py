@@ -3,18 +3,22 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import haiku as hk
 import jax
+import ml_collections
 import numpy as np
 from etils import epath
 
+from nfnets import build
 from nfnets.data.augment import normalise
 from nfnets.data.imagenet_names import readable_names
 from nfnets.data.picture import read_picture
 from nfnets.data.preprocessing import Preprocessing, default_margin
 from nfnets.errors import InputError
-from nfnets.models.nfnet import make_network, parameter_shapes
+from nfnets.models.networks import make_network, variable_shapes
 from nfnets.weights.fit import check_params, require_architecture
 from nfnets.weights.load import Weights
+from nfnets.weights.workdir import CONFIG, read_config
 
 _BATCH_SIZE = 8
 
@@ -45,35 +49,36 @@ class Predictor:
         """Builds the network that the parameters are of.
 
         Args:
-          weights: a checkpoint.
+          weights: a checkpoint; of a working directory, of any network.
           ema: of a working directory, take the average of the parameters.
           size: side of the network's input, px; what the checkpoint tells, or its variant, if None.
 
         Raises:
-          InputError: the checkpoint holds no NFNet, or none whose size of images is known.
+          InputError: the checkpoint is a file and holds no NFNet, the size of its images is not known, or it
+            does not fit its network.
         """
         params, about = weights.choose(ema)
-        network = require_architecture(params, f'{weights.path} holds no whole NFNet')
-        made = make_network(network.num_classes, network.variant, activation=about.activation or 'gelu')
-        check_params(params, parameter_shapes(made), str(weights.path))
-        if about.class_names is not None and len(about.class_names) != network.num_classes:
+        network_state = weights.ema_network_state if ema else weights.network_state
+        network, num_classes, eval_size = _network(weights)
+        for given, expected in zip((params, network_state), variable_shapes(network), strict=True):
+            check_params(given, expected, str(weights.path))
+        if about.class_names is not None and len(about.class_names) != num_classes:
             raise InputError(
-                f'{weights.path} has {network.num_classes} classes and names for {len(about.class_names)}'
+                f'{weights.path} has {num_classes} classes and names for {len(about.class_names)}'
             )
-        self.preprocessing = _preprocessing(
-            weights, network.variant.eval_size if network.name else None, size
-        )
-        self.names = readable_names(about.class_names, network.num_classes)
-        self._params = jax.device_put(params)
-        self._probabilities = jax.jit(
-            lambda params, images: jax.nn.softmax(
-                made.apply(params, None, normalise(images), False)['logits'], axis=-1
-            )
-        )
+        self.preprocessing = _preprocessing(weights, eval_size, size)
+        self.names = readable_names(about.class_names, num_classes)
+        self._variables = jax.device_put((params, network_state))
+
+        def probabilities(variables: tuple[hk.Params, hk.State], images: jax.Array) -> jax.Array:
+            outputs, _ = network.apply(*variables, None, normalise(images), False)
+            return jax.nn.softmax(outputs['logits'], axis=-1)
+
+        self._probabilities = jax.jit(probabilities)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Probabilities [N, num_classes] of pixels [N, size, size, 3], float 0..255."""
-        return np.asarray(self._probabilities(self._params, images))
+        return np.asarray(self._probabilities(self._variables, images))
 
     def classify(
         self, paths: Iterable[epath.Path], most: int = 5
@@ -99,6 +104,21 @@ class Predictor:
         for (path, _), probabilities in zip(batch, self(np.stack([x for _, x in batch])), strict=True):
             best = np.argsort(-probabilities, kind='stable')[:most]
             yield path, [Prediction(int(i), self.names[i], float(probabilities[i])) for i in best]
+
+
+def _network(weights: Weights) -> tuple[hk.TransformedWithState, int, int | None]:
+    """A checkpoint's network, its number of classes, and the side of its images, px, if that is told."""
+    if weights.kind == 'workdir':
+        config = ml_collections.FrozenConfigDict(read_config(weights.path))
+        try:
+            return build.network(config), config.model.num_classes, config.data.eval_size
+        except AttributeError as error:
+            raise InputError(f'{weights.path / CONFIG} is of another version: {error}') from error
+    found = require_architecture(weights.params, f'{weights.path} holds no whole NFNet')
+    network = make_network(
+        'NFNet', found.num_classes, found.variant, activation=weights.about.activation or 'gelu'
+    )
+    return network, found.num_classes, found.variant.eval_size if found.name else None
 
 
 def _preprocessing(weights: Weights, variant_size: int | None, size: int | None) -> Preprocessing:

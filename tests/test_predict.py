@@ -7,12 +7,15 @@ import tensorflow as tf
 import tiny_network
 from scipy.special import softmax
 
+from configs import digits
 from nfnets import VARIANTS, Weights
+from nfnets import config as config_lib
 from nfnets.data.augment import normalise
 from nfnets.data.decode import decode_eval
 from nfnets.data.digits import DigitsSource
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
+from nfnets.models import networks
 from nfnets.models.nfnet import make_network, parameter_shapes
 from nfnets.predict import Predictor
 from nfnets.weights.about import About
@@ -49,6 +52,31 @@ def test_the_likeliest_classes_come_first_with_their_probabilities(activation, t
         np.testing.assert_allclose(
             [p.probability for p in predictions], np.sort(probabilities)[:-4:-1], rtol=1e-3
         )
+
+
+def test_a_working_directory_tells_its_network_whichever_it_is(tmp_path):
+    config = digits.get_config('ResNet')
+    config.model.widths, config.model.depths = (16, 32), (1, 1)
+    config = config_lib.complete(config, num_examples=1437, num_classes=10, num_devices=1)
+    (tmp_path / 'config.json').write_text(config_lib.to_json(config))
+    network = networks.make_network('ResNet', 10, config_lib.make_variant(config))
+    shapes = networks.variable_shapes(network)
+    rng = np.random.default_rng(0)
+    raw, averaged = (
+        jax.tree.map(lambda s: rng.uniform(0.5, 1.5, s.shape).astype(s.dtype), shapes) for _ in range(2)
+    )
+    about = About(NAMES, Preprocessing(32, 0))
+    weights = Weights(
+        tmp_path, 'workdir', raw[0], about, averaged[0], network_state=raw[1], ema_network_state=averaged[1]
+    )
+    images = rng.uniform(0, 255, (3, 32, 32, 3)).astype(np.float32)
+    for ema, (params, state) in {False: raw, True: averaged}.items():
+        outputs, _ = network.apply(params, state, None, normalise(images), False)
+        expected = softmax(np.asarray(outputs['logits'], np.float64), axis=1)
+        np.testing.assert_allclose(Predictor(weights, ema=ema)(images), expected, rtol=1e-4, atol=1e-6)
+    (tmp_path / 'config.json').write_text(config_lib.to_json(config).replace('"second_conv"', '"other"'))
+    with pytest.raises(InputError, match=r'config\.json is of another version: .*second_conv'):
+        Predictor(weights)
 
 
 def test_pictures_before_a_broken_one_are_told(tmp_path):
