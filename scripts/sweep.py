@@ -1,5 +1,6 @@
 """Many small runs in parallel processes, each in a directory of its own, so that a sweep can go on."""
 
+import atexit
 import contextlib
 import json
 import math
@@ -44,6 +45,8 @@ def run_all(runs: Iterable[Run], workdir: Path, jobs: int) -> None:
 
 
 def _start_worker() -> None:
+    # TensorFlow, JAX and Orbax together were seen to hang at the end of a process, with nothing left to do.
+    atexit.register(os._exit, 0)
     # Before JAX starts in this process: one thread for each run is faster than all threads for each in turn.
     flags = (
         '--xla_cpu_multi_thread_eigen=false --xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
