@@ -12,7 +12,7 @@ from etils import epath
 from nfnets import parallel
 from nfnets.checksum import ChecksumRestore, ChecksumSave, differing
 from nfnets.errors import InputError, TrainingStopped
-from nfnets.files import file_errors, is_local, why
+from nfnets.files import failure, file_errors, is_local, is_passing, why
 from nfnets.train_state import TrainState
 
 _DAMAGED = '.damaged'  # Ends the names of checkpoints that were found to be.
@@ -20,7 +20,9 @@ _DAMAGED = '.damaged'  # Ends the names of checkpoints that were found to be.
 
 def whole_steps(directory: epath.Path) -> list[int]:
     """The steps of a directory's complete checkpoints, in order; it need not exist."""
-    return sorted(ocp.utils.checkpoint_steps(directory)) if directory.is_dir() else []
+    # Of a bucket that may not be read `exists` tells, and `is_dir` is just false.
+    is_there = directory.exists() and directory.is_dir()
+    return sorted(ocp.utils.checkpoint_steps(directory)) if is_there else []
 
 
 class _Unchanging(np.ndarray):
@@ -42,19 +44,16 @@ class Checkpoints:
 
         Raises:
           InputError: it cannot be used.
+          TrainingStopped: its bucket does not answer now.
         """
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         self._directory = directory.absolute() if is_local(directory) else directory
+        if not is_local(directory):
+            _require_gcs(directory)
         try:
-            if not is_local(directory):
-                importlib.import_module('google.cloud.storage')  # As Orbax will.
             self._manager = ocp.CheckpointManager(self._directory, options=options)
-        except ImportError as error:
-            raise InputError(
-                f'{directory} is in a bucket, which needs a package more: pip install google-cloud-storage'
-            ) from error
         except file_errors() as error:
-            raise InputError(f'{directory} cannot be used: {why(error)}') from error
+            raise failure(f'{directory} cannot be used: {why(error)}', error) from error
 
     def latest_step(self) -> int | None:
         """The step of the newest complete checkpoint."""
@@ -100,17 +99,21 @@ class Checkpoints:
 
         Raises:
           InputError: none is whole.
+          TrainingStopped: its bucket does not answer now.
         """
         problems: dict[int, str] = {}
         for step in reversed(whole_steps(self._directory)):
             try:
                 state, position = self._read(step, jax.device_get(template))
             except Exception as error:  # Whatever the libraries below say of a damaged file.
+                if not is_local(self._directory) and is_passing(error):
+                    told = f'checkpoint {step} in {self._directory} cannot be read: {_short(error)}'
+                    raise TrainingStopped(told) from error
                 problems[step] = _short(error)
             if parallel.sum_over_processes(int(step in problems)) == 0:
-                told = [f'checkpoint {step} is damaged: {problem}' for step, problem in problems.items()]
                 self._set_aside(problems)
-                return state, position, told
+                damaged = [f'checkpoint {step} is damaged: {problem}' for step, problem in problems.items()]
+                return state, position, damaged
             problems.setdefault(step, 'another process cannot read it')
         every = '; '.join(f'{step}: {problem}' for step, problem in problems.items())
         raise InputError(f'no checkpoint in {self._directory} is whole: {every}')
@@ -160,6 +163,15 @@ class Checkpoints:
 
     def _failed(self, error: Exception) -> TrainingStopped:
         return TrainingStopped(f'a checkpoint cannot be written to {self._directory}: {_short(error)}')
+
+
+def _require_gcs(directory: epath.Path) -> None:
+    try:
+        importlib.import_module('google.cloud.storage')  # As Orbax will.
+    except ImportError as error:
+        raise InputError(
+            f'{directory} is in a bucket, which needs a package more: pip install google-cloud-storage'
+        ) from error
 
 
 def _content(state: dict[str, Any], position: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from absl import app, flags, logging
 from nfnets import host
 from nfnets.config import flatten, get
 from nfnets.errors import InputError, Preempted, TrainingStopped
+from nfnets.files import bucket_errors, failure, why
 
 _START_AGAIN = os.EX_TEMPFAIL  # 75.
 
@@ -45,6 +46,9 @@ def guard(main: Callable[[], None]) -> None:
         _exit(2, error)
     except TrainingStopped as error:
         _exit(1, error)
+    except bucket_errors() as error:
+        told = failure(why(error), error)
+        _exit(2 if isinstance(told, InputError) else 1, told)
     except Preempted as error:
         _exit(_START_AGAIN, error)
 

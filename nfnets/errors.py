@@ -16,5 +16,9 @@ class TrainingStopped(RuntimeError):
     """
 
 
+class Diverged(TrainingStopped):
+    """The loss or the gradients are not numbers any more."""
+
+
 class Preempted(Exception):
     """The run was asked to end, and has saved its state: the same command goes on."""

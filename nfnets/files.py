@@ -7,11 +7,14 @@ import contextlib
 import operator
 import os
 import pathlib
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
 
 from etils import epath
+
+from nfnets.errors import InputError, TrainingStopped
 
 # What the libraries under `epath`, Orbax and tensorboardX raise where a disk would give OSError.
 _ERRORS = {
@@ -19,6 +22,20 @@ _ERRORS = {
     'google.api_core.exceptions': 'GoogleAPIError',
     'google.auth.exceptions': 'GoogleAuthError',
 }
+# Of those, what may be otherwise when asked again; tensorstore tells it in its text alone.
+_PASSING_TYPES = frozenset(
+    (
+        'UnavailableError',
+        'DeadlineExceededError',
+        'AbortedError',
+        'InternalError',
+        'ServerError',
+        'TooManyRequests',
+        'RetryError',
+        'TransportError',
+    )
+)
+_PASSING_TEXT = re.compile(r'\b(?:UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED)\b')
 
 
 def is_local(path: epath.PathLike) -> bool:
@@ -28,9 +45,25 @@ def is_local(path: epath.PathLike) -> bool:
 
 def file_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
     """What can be raised where a file cannot be read or written, and others, for `except`."""
+    return OSError, *others, *bucket_errors()
+
+
+def bucket_errors() -> tuple[type[Exception], ...]:
+    """What of it is raised where the file is in a bucket alone."""
     # Of modules that nobody imported nothing is raised; TensorFlow takes seconds to import.
     there = {name: error for name, error in _ERRORS.items() if name in sys.modules}
-    return OSError, *others, *(operator.attrgetter(error)(sys.modules[name]) for name, error in there.items())
+    return tuple(operator.attrgetter(error)(sys.modules[name]) for name, error in there.items())
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether a bucket failed in a way that may be over soon."""
+    types = {kind.__name__ for kind in type(error).__mro__}
+    return bool(types & _PASSING_TYPES) or bool(_PASSING_TEXT.search(str(error)))
+
+
+def failure(message: str, error: Exception) -> InputError | TrainingStopped:
+    """What to raise, with a message, for one of `file_errors`: is it a mistake, or only bad luck?"""
+    return TrainingStopped(message) if is_passing(error) else InputError(message)
 
 
 def why(error: Exception) -> str:

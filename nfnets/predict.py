@@ -112,7 +112,7 @@ def _network(weights: Weights) -> tuple[hk.TransformedWithState, int, int | None
         config = ml_collections.FrozenConfigDict(read_config(weights.path))
         try:
             return build.network(config), config.model.num_classes, config.data.eval_size
-        except AttributeError as error:
+        except (AttributeError, KeyError) as error:
             raise InputError(f'{weights.path / CONFIG} is of another version: {error}') from error
     found = require_architecture(weights.params, f'{weights.path} holds no whole NFNet')
     network = make_network(

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from nfnets.errors import TrainingStopped
+from nfnets.errors import Diverged
 from nfnets.metrics import MetricsWriter, Scalars
 from nfnets.time_use import TimeUse
 
@@ -88,7 +88,7 @@ class StepReport:
         """Takes the metrics of a step just started, and reports the step before it.
 
         Raises:
-          TrainingStopped: the loss or a gradient of the step before is not finite.
+          Diverged: the loss or a gradient of the step before is not finite.
         """
         self.flush()
         self._pending = step, metrics, self._throughput.count(step % self._log_every_steps == 0)
@@ -97,7 +97,7 @@ class StepReport:
         """Waits for the step under way and reports it.
 
         Raises:
-          TrainingStopped: its loss or a gradient is not finite.
+          Diverged: its loss or a gradient is not finite.
         """
         if self._pending is None:
             return
@@ -156,7 +156,7 @@ def check_finite(step: int, metrics: Mapping[str, Any], parameter_names: list[st
       most: how many parameters are named.
 
     Raises:
-      TrainingStopped: names the step, the loss and the parameters.
+      Diverged: names the step, the loss and the parameters.
     """
     broken = np.flatnonzero(~np.isfinite(metrics['grad_sum_squares']))
     if np.isfinite(metrics['loss']) and np.isfinite(metrics['param_norm']) and not broken.size:
@@ -164,7 +164,7 @@ def check_finite(step: int, metrics: Mapping[str, Any], parameter_names: list[st
     names = [parameter_names[i] for i in broken[:most]]
     if broken.size > most:
         names.append(f'and {broken.size - most} more of {len(parameter_names)}')
-    raise TrainingStopped(
+    raise Diverged(
         f'step {step}: the loss is {float(metrics["loss"]):g} and the norm of the parameters '
         f'{float(metrics["param_norm"]):g}; gradients that are not finite: '
         f'{", ".join(names) or "none"}'

@@ -113,7 +113,8 @@ def set_network(config: ml_collections.ConfigDict, network: Architecture, activa
     config.model.activation = activation or config.model.activation
     config.model.num_classes = network.num_classes
     if network.name is not None:
-        config.model.variant = network.name
+        own = {'widths': None, 'depths': None, 'group_width': None, 'second_conv': True}
+        config.model.update(variant=network.name, **own)
         return
     for field in dataclasses.fields(Variant):
         if field.name in config.model:

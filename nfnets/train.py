@@ -13,7 +13,7 @@ from nfnets import config as config_lib
 from nfnets.checkpoint import Checkpoints, whole_steps
 from nfnets.errors import InputError, Preempted, TrainingStopped
 from nfnets.evaluate import Results, Variables
-from nfnets.files import file_errors, replace_file
+from nfnets.files import failure, file_errors, replace_file
 from nfnets.finetune import start_from
 from nfnets.lock import WorkdirLock
 from nfnets.metrics import MetricsWriter
@@ -45,7 +45,8 @@ def train_and_evaluate(
 
     Raises:
       InputError: the config, the data or the workdir cannot be used.
-      TrainingStopped: the loss or a gradient is not finite, or nothing more can be written.
+      TrainingStopped: the loss or a gradient is not finite, nothing more can be written, or a bucket does not
+        answer.
       Preempted: SIGTERM came to this process or to another of the run; the state is saved.
     """
     # ------------------------------------------------------- Data, and the settings that follow from it
@@ -155,7 +156,7 @@ def telling_last_checkpoint(directory: epath.Path) -> Iterator[None]:
         yield
     except TrainingStopped as error:
         kept = whole_steps(directory)
-        raise TrainingStopped(f'{error}; last checkpoint: {kept[-1] if kept else "none"}') from error
+        raise type(error)(f'{error}; last checkpoint: {kept[-1] if kept else "none"}') from error
 
 
 def evaluated(state: TrainState) -> dict[str, Variables]:
@@ -202,7 +203,7 @@ def check_workdir(
             return
         config_lib.check_same_run(config, path.read_text(), str(path))
     except file_errors() as error:
-        raise InputError(f'workdir {workdir} cannot be used: {error}') from error
+        raise failure(f'workdir {workdir} cannot be used: {error}', error) from error
     if read_class_names(workdir) not in (None, class_names):
         raise InputError(f'workdir {workdir} is of a run on other classes than the data has now')
 
@@ -222,7 +223,7 @@ def claim(
                 write_class_names(workdir, class_names)
             replace_file(workdir / CONFIG, config_lib.to_json(config))
     except file_errors() as error:
-        raise InputError(f'workdir {workdir} cannot be used: {error}') from error
+        raise failure(f'workdir {workdir} cannot be used: {error}', error) from error
 
 
 def describe(

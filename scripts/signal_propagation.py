@@ -5,7 +5,8 @@
 
 The plots of arXiv 2101.08692, section 3: after each residual block the average squared channel mean and the
 average channel variance, and the variance of its residual branch, beside the prediction where there is one,
-on photographs and on normal noise. Learnt scales of branches, which start at 0, are set to 1 for that.
+on photographs and on normal noise. Skip gains, which start at 0, are set to 1 for that; the branches of a
+FixupResNet start at 0 too, and stay so here.
 `NFResNet-unstandardized` has no scaled weight standardisation. What is drawn is printed, as a JSON object a
 line.
 """
@@ -52,6 +53,9 @@ def photographs(folder: Path | None, count: int, size: int) -> np.ndarray:
     """Pixels [count, size, size, 3]: crops of scikit-learn's photographs, or pictures of a folder."""
     rng = np.random.default_rng(0)
     if folder is None:
+        most = min(load_sample_images().images[0].shape[:2])
+        if size > most:
+            raise InputError(f'--size={size}: the photographs allow {most} px at most; give others by --data')
         crops = []
         for number in range(count):
             image = load_sample_images().images[number % 2]
@@ -126,7 +130,16 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument('--alpha', type=float, default=ALPHA, help='scale of the branches of NF-ResNets')
     parser.add_argument('--picture', type=Path, default=Path('signal_propagation.png'))
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    for name in ('size', 'images'):
+        if getattr(arguments, name) < 1:
+            parser.error(f'--{name}={getattr(arguments, name)}: it must be 1 or more')
+    known = Figure().canvas.get_supported_filetypes()
+    if arguments.picture.suffix.removeprefix('.') not in known:
+        parser.error(
+            f'--picture={arguments.picture}: its name must end in one of .{", .".join(sorted(known))}'
+        )
+    return arguments
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ class Run(NamedTuple):
 
     Attributes:
       name: of its directory, different for different settings.
-      network: NFNet, NFResNet or ResNet.
+      network: one that `configs/digits.py` takes.
       settings: what differs from that config, by key.
     """
 
@@ -45,7 +45,7 @@ def run_all(runs: Iterable[Run], workdir: Path, jobs: int) -> None:
 
 
 def _start_worker() -> None:
-    # TensorFlow, JAX and Orbax together were seen to hang at the end of a process, with nothing left to do.
+    # TensorFlow, JAX and Orbax together were seen to hang in what ends a process after all of Python has.
     atexit.register(os._exit, 0)
     # Before JAX starts in this process: one thread for each run is faster than all threads for each in turn.
     flags = (
@@ -56,7 +56,7 @@ def _start_worker() -> None:
 
 def _train(run: Run, workdir: Path) -> None:
     from configs import digits
-    from nfnets.errors import TrainingStopped
+    from nfnets.errors import Diverged
     from nfnets.train import train_and_evaluate
 
     config = digits.get_config(run.network)
@@ -69,7 +69,7 @@ def _train(run: Run, workdir: Path) -> None:
     ):
         try:
             train_and_evaluate(config, workdir)
-        except TrainingStopped as error:
+        except Diverged as error:
             (workdir / _DIVERGED).write_text(f'{error}\n')
 
 

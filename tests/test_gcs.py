@@ -19,16 +19,18 @@ import training_runs
 from etils import epath
 from fake_gcs import FakeGcs
 
-from nfnets import load_checkpoint
-from nfnets.checkpoint import Checkpoints
+from nfnets import cli, load_checkpoint
+from nfnets.checkpoint import Checkpoints, whole_steps
 from nfnets.data.source import load_source
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.metrics import MetricsWriter
+from nfnets.page.published import read_points
 from nfnets.profile import Profile
 from nfnets.train import train_and_evaluate
 from nfnets.train_state import init_train_state
 from nfnets.weights.about import About
 from nfnets.weights.save import save_checkpoint
+from nfnets.weights.workdir import read_config
 
 BUCKET = epath.Path('gs://bucket')
 
@@ -212,6 +214,62 @@ def test_what_cannot_be_written_is_named():
         pytest.raises(TrainingStopped, match=r'metrics of step 7 cannot be written: .*403'),
     ):
         writer.write(7, {'train/loss': 1.0})
+
+
+@pytest.mark.usefixtures('gcs')
+@pytest.mark.parametrize(
+    'look',
+    [
+        read_config,
+        whole_steps,
+        lambda path: read_points(path / 'points.jsonl'),
+        lambda path: save_checkpoint(path / 'x.npz', 'npz', tiny_network.params(), About()),
+        lambda path: MetricsWriter(path, 0),
+    ],
+)
+def test_a_bucket_that_may_not_be_read_costs_one_line(look, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.guard(lambda: look(epath.Path('gs://forbidden/run')))
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert '403' in line
+
+
+def test_what_may_pass_ends_a_run_to_be_started_again_and_is_no_damage(gcs, monkeypatch, capsys):
+    directory = BUCKET / 'passing' / 'checkpoints'
+    with contextlib.closing(Checkpoints(directory, keep=2)) as checkpoints:
+        checkpoints.save(_state(1), position=10)
+    names = gcs.names('passing/')
+
+    def unavailable(*arguments):
+        raise ValueError('UNAVAILABLE: no answer')
+
+    with contextlib.closing(Checkpoints(directory, keep=2)) as checkpoints:
+        monkeypatch.setattr(checkpoints, '_read', unavailable)
+        with pytest.raises(TrainingStopped, match=r'checkpoint 1 in gs://bucket/passing/.* no answer'):
+            checkpoints.restore(_state(0))
+    assert gcs.names('passing/') == names
+    for error, status in {
+        tf.errors.UnavailableError(None, None, 'no answer'): 1,
+        tf.errors.PermissionDeniedError(None, None, 'no answer'): 2,
+    }.items():
+
+        def fail(error=error):
+            raise error
+
+        with pytest.raises(SystemExit) as stopped:
+            cli.guard(fail)
+        assert stopped.value.code == status
+        assert capsys.readouterr().err.splitlines() == ['error: no answer']
+
+
+def test_a_folder_below_a_class_is_refused_in_a_bucket(gcs, tmp_path):
+    (tmp_path / 'train' / 'cat' / 'more').mkdir(parents=True)
+    for name in ('1.jpg', 'more/2.jpg'):
+        (tmp_path / 'train' / 'cat' / name).write_bytes(tiny_imagenet.jpeg(np.random.default_rng(0)))
+    gcs.upload(tmp_path, 'nested')
+    with pytest.raises(InputError, match='gs://bucket/nested/train/cat/more is a folder'):
+        load_source('folder', name='', directory='gs://bucket/nested', split='train')
 
 
 def test_a_trace_is_written_to_a_bucket(gcs):

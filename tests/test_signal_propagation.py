@@ -138,5 +138,10 @@ def test_mistakes_are_told_before_anything_is_computed(script, tmp_path):
         script('--model', 'NFNet', '--data', tmp_path)
     with pytest.raises(InputError, match=f'--data={tmp_path}/none is no folder'):
         script('--model', 'NFNet', '--data', tmp_path / 'none')
+    with pytest.raises(InputError, match='--size=428: the photographs allow 427 px at most'):
+        script('--model', 'NFNet', '--size', 428)
+    for mistaken in (('--images', 0), ('--size', 0), ('--picture', tmp_path / 'drawn.pngg')):
+        with pytest.raises(SystemExit):
+            script('--model', 'NFNet', *mistaken)
     with pytest.raises(InputError, match="unknown variant 'ResNet50'; there are F0, F1"):
         script('--model', 'NFNet', '--variant', 'ResNet50')

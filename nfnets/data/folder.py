@@ -75,8 +75,12 @@ def _images(directory: epath.Path) -> Sequence[_File]:
     if is_local(directory):
         paths = sorted(p for p in pathlib.Path(directory).rglob('*') if _is_image(p))
         return [p for p in paths if p.is_file()]
-    # A list of what is there, and no question about each.
-    return sorted(p for p in directory.glob('*') if _is_image(p))
+    # A list of what is there, and no question about each image.
+    paths = list(directory.glob('*'))
+    below = next((p for p in paths if not p.suffix and p.name[0] != '.' and p.is_dir()), None)
+    if below is not None:
+        raise InputError(f'{below} is a folder: in a bucket images must lie right below their class')
+    return sorted(p for p in paths if _is_image(p))
 
 
 def _is_image(path: pathlib.PurePath) -> bool:

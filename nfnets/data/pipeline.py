@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from nfnets.data.source import Source
 from nfnets.errors import InputError
-from nfnets.files import file_errors
+from nfnets.files import failure, file_errors, is_passing
 
 _READERS = 16  # Threads that wait for files.
 
@@ -86,8 +86,8 @@ class Pipeline:
         try:
             encoded, label = self._source.read(index)
         except file_errors() as error:
-            if not self._skip_broken:
-                raise InputError(f'{self._source.describe(index)} cannot be read: {error}') from error
+            if is_passing(error) or not self._skip_broken:
+                raise failure(f'{self._source.describe(index)} cannot be read: {error}', error) from error
             return b'', 0
         num_classes = len(self._source.class_names)
         if not 0 <= label < num_classes:

@@ -5,7 +5,7 @@ from typing import Protocol
 from etils import epath
 
 from nfnets.errors import InputError
-from nfnets.files import file_errors
+from nfnets.files import failure, file_errors
 
 KINDS = ('tfds', 'folder', 'digits')
 
@@ -43,11 +43,12 @@ def load_source(kind: str, *, name: str, directory: str | None, split: str) -> S
 
     Raises:
       InputError: there is no such kind, data set or split, or nothing usable in it.
+      TrainingStopped: its bucket does not answer now.
     """
     try:
         return _load(kind, name, directory, split)
     except file_errors() as error:
-        raise InputError(f'data.dir={directory} cannot be read: {error}') from error
+        raise failure(f'data.dir={directory} cannot be read: {error}', error) from error
 
 
 def _load(kind: str, name: str, directory: str | None, split: str) -> Source:

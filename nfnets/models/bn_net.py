@@ -1,4 +1,4 @@
-"""BNNet: the NFNet with batch normalisation in place of all that does without it (arXiv 2102.06171, table 2).
+"""BNNet: the NFNet with batch normalisation in place of all that does without it (arXiv 2102.06171, table 6).
 
 Plain convolutions, each followed by batch normalisation before the activation; branches and activations are
 not scaled. Widths, depths, stem, squeeze-excite and the place of all else are the NFNet's. The paper does not

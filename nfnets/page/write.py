@@ -9,7 +9,7 @@ from etils import epath
 from nfnets import build
 from nfnets.data.imagenet_names import readable_names
 from nfnets.errors import InputError
-from nfnets.files import file_errors, is_local, replace_file, why
+from nfnets.files import failure, file_errors, is_local, replace_file, why
 from nfnets.page import charts, html, published, sections, sheets
 from nfnets.page.charts import Chart
 from nfnets.page.html import Element, element
@@ -81,7 +81,7 @@ def write_page(
     try:
         replace_file(output, text)
     except file_errors() as error:
-        raise InputError(f'{output} cannot be written: {why(error)}') from error
+        raise failure(f'{output} cannot be written: {why(error)}', error) from error
 
 
 def _check_output(output: epath.Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from etils import epath
 
 from nfnets.errors import InputError
-from nfnets.files import file_errors, local_copy, size, why
+from nfnets.files import failure, file_errors, local_copy, size, why
 from nfnets.weights import npz, torch_files
 from nfnets.weights.about import About, from_json
 from nfnets.weights.pickles import Refused
@@ -97,7 +97,7 @@ def load_checkpoint(path: epath.PathLike) -> Weights:
     try:
         return _read_workdir(path) if path.is_dir() else _read_file(path)
     except file_errors() as error:
-        raise InputError(f'{path} cannot be read: {why(error)}') from error
+        raise failure(f'{path} cannot be read: {why(error)}', error) from error
 
 
 def _read_workdir(path: epath.Path) -> Weights:

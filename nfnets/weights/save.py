@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 
 from nfnets.errors import InputError
-from nfnets.files import file_errors, replacing, why
+from nfnets.files import failure, file_errors, replacing, why
 from nfnets.weights import about as about_lib
 from nfnets.weights.about import About
 from nfnets.weights.fit import require_architecture
@@ -40,7 +40,7 @@ def save_checkpoint(path: epath.Path, form: str, params: Params, about: About) -
         with replacing(path) as draft:
             _write(draft, form, params, metadata)
     except file_errors() as error:
-        raise InputError(f'{path} cannot be written: {why(error)}') from error
+        raise failure(f'{path} cannot be written: {why(error)}', error) from error
 
 
 def _write(path: Path, form: str, params: Mapping[str, Mapping[str, np.ndarray]], metadata: str) -> None:

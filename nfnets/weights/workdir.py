@@ -8,7 +8,7 @@ from etils import epath
 from nfnets.checkpoint import Checkpoints
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
-from nfnets.files import file_errors, replace_file
+from nfnets.files import failure, file_errors, replace_file
 from nfnets.weights.about import About
 
 CONFIG = 'config.json'
@@ -91,4 +91,4 @@ def _read_json(path: epath.Path) -> Any:
     try:
         return json.loads(path.read_text())
     except file_errors(ValueError) as error:
-        raise InputError(f'{path} cannot be read: {error}') from error
+        raise failure(f'{path} cannot be read: {error}', error) from error
