@@ -99,7 +99,10 @@ class _Bucket:
 
     def _generation(self, name):
         file = self._file(name)
-        return str(file.stat().st_mtime_ns) if file.exists() else '0'
+        if not file.exists():
+            return '0'
+        # With the inode, as the clock of files stands still for some milliseconds.
+        return str(file.stat().st_mtime_ns + file.stat().st_ino)
 
     def _resource(self, name):
         return {

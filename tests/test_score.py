@@ -11,14 +11,15 @@ import pytest
 import tensorflow as tf
 import tiny_network
 
-from configs import digits
-from nfnets import Weights
+from configs import digits, imagenet_ladder
+from nfnets import VARIANTS, Weights
+from nfnets import config as config_lib
 from nfnets.data.augment import normalise
 from nfnets.data.decode import decode_eval
 from nfnets.data.digits import DigitsSource
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
-from nfnets.models.nfnet import make_network
+from nfnets.models.nfnet import make_network, parameter_shapes
 from nfnets.score import score, with_network_of
 from nfnets.weights.about import About
 from nfnets.weights.save import save_checkpoint
@@ -97,6 +98,14 @@ def test_a_config_takes_the_network_of_a_checkpoint():
     assert (config.model.widths, config.model.depths, config.model.group_width) == ((32, 64), (1, 2), 16)
     assert (config.model.num_classes, config.model.activation) == (10, 'silu')
     assert digits.get_config().model.widths == (64, 128)
+    rung = imagenet_ladder.get_config('F1-baseline')
+    params = jax.tree.map(
+        lambda shape: np.broadcast_to(np.float32(0), shape.shape),
+        parameter_shapes(make_network(7, 'F0')),
+    )
+    config = with_network_of(rung, Weights('x', 'npz', params, About()))
+    assert (config.model.variant, config.model.num_classes) == ('F0', 7)
+    assert config_lib.make_variant(config) == VARIANTS['F0']
     with pytest.raises(InputError, match='holds no whole NFNet'):
         with_network_of(_config(), Weights('x', 'npz', {}, About()))
 
