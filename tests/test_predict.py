@@ -60,10 +60,14 @@ def test_a_working_directory_tells_its_network_whichever_it_is(tmp_path):
     config = config_lib.complete(config, num_examples=1437, num_classes=10, num_devices=1)
     (tmp_path / 'config.json').write_text(config_lib.to_json(config))
     network = networks.make_network('ResNet', 10, config_lib.make_variant(config))
-    shapes = networks.variable_shapes(network)
+    param_shapes, state_shapes = networks.variable_shapes(network)
     rng = np.random.default_rng(0)
     raw, averaged = (
-        jax.tree.map(lambda s: rng.uniform(0.5, 1.5, s.shape).astype(s.dtype), shapes) for _ in range(2)
+        (
+            jax.tree.map(lambda s: rng.normal(0, 0.2, s.shape).astype(s.dtype), param_shapes),
+            jax.tree.map(lambda s: rng.uniform(0.5, 1.5, s.shape).astype(s.dtype), state_shapes),
+        )
+        for _ in range(2)
     )
     about = About(NAMES, Preprocessing(32, 0))
     weights = Weights(
