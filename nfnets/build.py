@@ -105,6 +105,12 @@ def train_step(config: Config, devices: Sequence[jax.Device] | None = None) -> T
     )
 
 
+def new_state(config: Config) -> TrainState:
+    """The state before the first step, of one key, whichever it is: to trace, or to time a step with."""
+    params, network_state = init_variables(network(config), jax.random.key(0))
+    return init_train_state(params, optimizer(config), network_state)
+
+
 def lower_train_step(config: Config, devices: Sequence[jax.Device] | None = None) -> jax.stages.Lowered:
     """The training step, traced from shapes: nothing is computed or allocated.
 
@@ -113,21 +119,17 @@ def lower_train_step(config: Config, devices: Sequence[jax.Device] | None = None
       devices: to compile it for, which need not be here; None: all there are.
     """
     devices = jax.devices() if devices is None else devices
-
-    def state() -> TrainState:
-        params, network_state = init_variables(network(config), jax.random.key(0))
-        return init_train_state(params, optimizer(config), network_state)
-
     size = config.data.train_size
     shares = len(devices), config.train.batch_size // len(devices) * images_per_example(config)
     batch = {
         'images': jax.ShapeDtypeStruct((*shares, size, size, 3), jnp.uint8),
         'labels': jax.ShapeDtypeStruct(shares, jnp.int32),
     }
+    state = jax.eval_shape(functools.partial(new_state, config))
     key = jax.eval_shape(lambda: jax.random.key(0))
     is_here = devices[0].platform == jax.default_backend()
     with contextlib.nullcontext() if is_here else only_xla():
-        return train_step(config, devices).lower(jax.eval_shape(state), batch, key)  # type: ignore[attr-defined]
+        return train_step(config, devices).lower(state, batch, key)  # type: ignore[attr-defined]
 
 
 def images_per_example(config: Config) -> int:

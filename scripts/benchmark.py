@@ -46,7 +46,6 @@ from nfnets.data.source import KINDS
 from nfnets.memory import memory_of
 from nfnets.models.convolution import only_xla
 from nfnets.models.networks import init_variables
-from nfnets.train_state import TrainState, init_train_state
 from nfnets.variants import VARIANTS
 
 Timer = Callable[[], float]  # Runs once, returns seconds.
@@ -96,23 +95,13 @@ def our_step(arguments: argparse.Namespace) -> tuple[Timer, dict[str, float]]:
 
     def run() -> float:
         nonlocal state
-        state = new_state(config) if state is None else state
+        state = jax.jit(build.new_state, static_argnums=0)(config) if state is None else state
         start = time.perf_counter()
         state, metrics = step(state, batch, key)
         jax.block_until_ready((state, metrics))
         return time.perf_counter() - start
 
     return run, told
-
-
-def new_state(config: Any) -> TrainState:
-    """The state before the first step."""
-
-    def init() -> TrainState:
-        params, network_state = init_variables(build.network(config), jax.random.key(0))
-        return init_train_state(params, build.optimizer(config), network_state)
-
-    return jax.jit(init)()
 
 
 def our_eval(arguments: argparse.Namespace) -> tuple[Timer, dict[str, float]]:
@@ -253,7 +242,8 @@ def measure_checkpoint(arguments: argparse.Namespace) -> dict[str, Any]:
 
     run, _ = our_step(arguments)
     step = float(np.median(in_turn({'step': run}, arguments.rounds)['step']))
-    told = benchmark_checkpoint.measure(new_state(settings(arguments)), arguments.rounds)
+    state = jax.jit(build.new_state, static_argnums=0)(settings(arguments))
+    told = benchmark_checkpoint.measure(state, arguments.rounds)
     named = ('command', 'variant', 'batch', 'image_size', 'precision')
     return {
         **{name: getattr(arguments, name) for name in named},
