@@ -12,7 +12,7 @@ from etils import epath
 from nfnets import parallel
 from nfnets.checksum import ChecksumRestore, ChecksumSave, differing
 from nfnets.errors import InputError, TrainingStopped
-from nfnets.files import failure, file_errors, is_local, is_passing, why
+from nfnets.files import failure, file_errors, is_folder, is_local, is_passing, why
 from nfnets.train_state import TrainState
 
 _DAMAGED = '.damaged'  # Ends the names of checkpoints that were found to be.
@@ -20,9 +20,7 @@ _DAMAGED = '.damaged'  # Ends the names of checkpoints that were found to be.
 
 def whole_steps(directory: epath.Path) -> list[int]:
     """The steps of a directory's complete checkpoints, in order; it need not exist."""
-    # Of a bucket that may not be read `exists` tells, and `is_dir` is just false.
-    is_there = directory.exists() and directory.is_dir()
-    return sorted(ocp.utils.checkpoint_steps(directory)) if is_there else []
+    return sorted(ocp.utils.checkpoint_steps(directory)) if is_folder(directory) else []
 
 
 class _Unchanging(np.ndarray):

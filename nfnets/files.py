@@ -71,6 +71,11 @@ def why(error: Exception) -> str:
     return getattr(error, 'strerror', None) or ' '.join(str(error).split())
 
 
+def is_folder(path: epath.Path) -> bool:
+    """Whether a directory is there; raises one of `file_errors` if its bucket may not be read."""
+    return path.exists() and path.is_dir()  # The second alone says no of such a bucket.
+
+
 def size(path: epath.PathLike) -> int:
     """Of a file, bytes."""
     return os.stat(path).st_size if is_local(path) else epath.Path(path).stat().length

@@ -8,7 +8,7 @@ from typing import TypeAlias, TypeVar
 from etils import epath
 
 from nfnets.errors import InputError
-from nfnets.files import is_local
+from nfnets.files import is_folder, is_local
 
 _T = TypeVar('_T')
 _File: TypeAlias = pathlib.Path | epath.Path  # The first is faster, on a disk.
@@ -31,8 +31,7 @@ class FolderSource:
           InputError: a folder is missing or empty, or a class is not among those of `train`.
         """
         layout = f'expected {directory}/{split}/CLASS/*.jpg (or {", ".join(sorted(_EXTENSIONS))})'
-        # Of a bucket that may not be read `exists` tells, and `is_dir` is just false.
-        if not (directory.exists() and directory.is_dir()):
+        if not is_folder(directory):
             raise InputError(f'data.dir={directory} is no folder; {layout}')
         names = _folders(directory / split, layout)
         train = directory / _TRAIN

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from nfnets.data.decode import decode_eval
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
+from nfnets.files import why
 
 _UPRIGHT = 1
 _ORIENTATION = 0x0112  # Of EXIF's tags.
@@ -48,8 +49,7 @@ def read_picture(path: epath.Path, preprocessing: Preprocessing) -> np.ndarray:
         Image.DecompressionBombError,
         tf.errors.OpError,
     ) as error:
-        told = (isinstance(error, OSError) and error.strerror) or ' '.join(str(error).split())[:200]
-        raise InputError(f'{path} cannot be read as an image: {told}') from error
+        raise InputError(f'{path} cannot be read as an image: {why(error)[:200]}') from error
 
 
 def _as_png(image: Image.Image) -> bytes:

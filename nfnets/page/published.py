@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from nfnets.errors import InputError
-from nfnets.files import file_errors
+from nfnets.files import file_errors, why
 from nfnets.variants import VARIANTS
 
 _BATCH = 32  # Images on each device, in the paper.
@@ -67,7 +67,7 @@ def read_points(path: epath.Path) -> list[Point]:
     try:
         lines = path.read_text().splitlines()
     except file_errors(UnicodeDecodeError) as error:
-        raise InputError(f'{path} cannot be read: {getattr(error, "strerror", None) or error}') from error
+        raise InputError(f'{path} cannot be read: {why(error)}') from error
     return [_point(line, f'{path}:{n}') for n, line in enumerate(lines, 1) if line.strip()]
 
 
