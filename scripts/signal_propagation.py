@@ -53,12 +53,13 @@ def photographs(folder: Path | None, count: int, size: int) -> np.ndarray:
     """Pixels [count, size, size, 3]: crops of scikit-learn's photographs, or pictures of a folder."""
     rng = np.random.default_rng(0)
     if folder is None:
-        most = min(load_sample_images().images[0].shape[:2])
+        images = load_sample_images().images
+        most = min(images[0].shape[:2])
         if size > most:
             raise InputError(f'--size={size}: the photographs allow {most} px at most; give others by --data')
         crops = []
         for number in range(count):
-            image = load_sample_images().images[number % 2]
+            image = images[number % 2]
             top, left = (rng.integers(length - size + 1) for length in image.shape[:2])
             crops.append(image[top : top + size, left : left + size])
         return np.stack(crops)
