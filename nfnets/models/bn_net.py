@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from nfnets.models.activations import PLAIN_ACTIVATIONS, Activation
 from nfnets.models.layers import Conv2D, SqueezeExcite, average_pool, dropout, grouped, stochastic_depth
-from nfnets.models.nfnet import BOTTLENECK_RATIO, STEM
+from nfnets.models.nfnet import BOTTLENECK_RATIO, lay_out_stem
 from nfnets.models.resnet import batch_norm, normalise
 from nfnets.models.stages import BlockSetting, lay_out, make_stages, run_stages
 from nfnets.variants import Variant, get_variant
@@ -87,12 +87,11 @@ class BNNet(hk.Module):
         variant = get_variant(variant) if isinstance(variant, str) else variant
         self.dropout_rate = variant.dropout_rate if dropout_rate is None else dropout_rate
         self.activation = PLAIN_ACTIVATIONS[activation]
-        stem = (*STEM, (variant.widths[0] // 2, 2))
         self.stem = [
             Conv2D(channels, 3, stride, with_bias=False, name=f'stem_conv{i}')
-            for i, (channels, stride) in enumerate(stem)
+            for i, (channels, stride) in enumerate(lay_out_stem(variant.widths[0]))
         ]
-        self.stem_norms = [batch_norm(f'stem_bn{i}') for i in range(len(STEM))]
+        self.stem_norms = [batch_norm(f'stem_bn{i}') for i in range(len(self.stem) - 1)]
         self.stages = make_stages(
             lay_out(variant.widths, variant.depths, stochastic_depth_rate=stochastic_depth_rate),
             lambda place: BNBlock(

@@ -17,7 +17,12 @@ from nfnets.models.stages import ALPHA, BlockSetting, lay_out, make_stages, run_
 from nfnets.variants import Variant, get_variant
 
 BOTTLENECK_RATIO = 0.5  # Width of the 3x3 convolutions to the block's.
-STEM = ((16, 2), (32, 1), (64, 1))  # Channels and stride; a fourth follows, of the stage's width.
+_STEM = ((16, 2), (32, 1), (64, 1))  # Channels and stride of all but the last convolution.
+
+
+def lay_out_stem(width: int) -> list[tuple[int, int]]:
+    """Channels and stride of the stem's convolutions, before a first stage of that width."""
+    return [*_STEM, (width // 2, 2)]
 
 
 class NFBlock(hk.Module):
@@ -115,9 +120,9 @@ class NFNet(hk.Module):
         variant = get_variant(variant) if isinstance(variant, str) else variant
         self.dropout_rate = variant.dropout_rate if dropout_rate is None else dropout_rate
         self.activation = ACTIVATIONS[activation]
-        stem = (*STEM, (variant.widths[0] // 2, 2))
         self.stem = [
-            WSConv2D(channels, 3, stride, name=f'stem_conv{i}') for i, (channels, stride) in enumerate(stem)
+            WSConv2D(channels, 3, stride, name=f'stem_conv{i}')
+            for i, (channels, stride) in enumerate(lay_out_stem(variant.widths[0]))
         ]
         self.scan, self.remat = scan, remat
         self.stages = make_stages(
