@@ -3,7 +3,6 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import haiku as hk
 import jax
@@ -21,7 +20,8 @@ from nfnets.data.source import Source, load_source
 from nfnets.evaluate import Results, Variables, evaluate, make_eval_step
 from nfnets.models.convolution import only_xla
 from nfnets.models.groups import layer_groups
-from nfnets.models.networks import NETWORKS, init_variables, make_network
+from nfnets.models.networks import NETWORKS, init_variables, make_network, variable_shapes
+from nfnets.models.stacks import NO_STACKS, Stacks, is_stacked, stack, stacks_of_alike
 from nfnets.optim.freeze import all_but, frozen_by
 from nfnets.optim.optimizer import make_optimizer, warmup_cosine
 from nfnets.train_state import TrainState, init_train_state
@@ -34,9 +34,12 @@ def source(config: ml_collections.ConfigDict, split: str) -> Source:
 
 
 def network(config: Config) -> hk.TransformedWithState:
-    """The network: apply takes (params, network_state, key, images [N, H, W, 3], is_training)."""
+    """The network: apply takes (params, network_state, key, images [N, H, W, 3], is_training).
+
+    What init gives is never stacked; apply takes parameters stacked or not.
+    """
     model = config.model
-    repeat = {'scan': model.scan, 'remat': model.remat} if NETWORKS[model.name].can_repeat else {}
+    repeat = {'remat': model.remat} if NETWORKS[model.name].can_repeat else {}
     return make_network(
         model.name,
         model.num_classes,
@@ -47,15 +50,20 @@ def network(config: Config) -> hk.TransformedWithState:
     )
 
 
+@functools.cache
+def stacks(config: Config) -> Stacks:
+    """The blocks whose parameters are stacked in training: those that are alike, and treated alike."""
+    if not config.model.scan:
+        return NO_STACKS
+    shapes, _ = variable_shapes(network(config))
+    treatments = frozen_by(config.optimizer.freeze), all_but(config.optimizer.agc_skip)
+    return stacks_of_alike(shapes, config.model.depths, treatments)
+
+
 def schedule(config: Config) -> optax.Schedule:
     """The learning rate by the number of updates done."""
     settings = config.optimizer
     return warmup_cosine(settings.learning_rate, settings.warmup_steps, config.train.steps)
-
-
-def parameter_groups(config: Config) -> Callable[[hk.Params], Any]:
-    """Parameters to a tree like them, of the parts of the network that metrics tell apart."""
-    return functools.partial(layer_groups, depths=config.model.depths)
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:
@@ -67,7 +75,8 @@ def optimizer(config: Config) -> optax.GradientTransformation:
         agc_clipping=config.optimizer.agc_clipping,
         agc_eps=config.optimizer.agc_eps,
         is_frozen=frozen_by(config.optimizer.freeze),
-        group_of=parameter_groups(config),
+        group_of=functools.partial(layer_groups, depths=config.model.depths),
+        is_stacked=functools.partial(is_stacked, stacks=stacks(config)),
         is_clipped=all_but(config.optimizer.agc_skip),
         max_grad_norm=config.optimizer.max_grad_norm,
         lars_trust=config.optimizer.lars_trust,
@@ -101,6 +110,7 @@ def train_step(config: Config, devices: Sequence[jax.Device] | None = None) -> T
         sam_ascent_fraction=config.sam.ascent_fraction,
         accumulate_steps=config.train.accumulate_steps,
         is_frozen=frozen_by(config.optimizer.freeze),
+        stacks=stacks(config),
         devices=devices,
     )
 
@@ -108,7 +118,7 @@ def train_step(config: Config, devices: Sequence[jax.Device] | None = None) -> T
 def new_state(config: Config) -> TrainState:
     """The state before the first step, of one key, whichever it is: to trace, or to time a step with."""
     params, network_state = init_variables(network(config), jax.random.key(0))
-    return init_train_state(params, optimizer(config), network_state)
+    return init_train_state(stack(params, stacks(config)), optimizer(config), network_state)
 
 
 def lower_train_step(config: Config, devices: Sequence[jax.Device] | None = None) -> jax.stages.Lowered:

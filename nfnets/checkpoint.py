@@ -1,5 +1,6 @@
 """Saves and restores a run's state and its place in the data, by Orbax, with checksums."""
 
+import functools
 import importlib
 import textwrap
 from typing import Any
@@ -13,7 +14,8 @@ from nfnets import parallel
 from nfnets.checksum import ChecksumRestore, ChecksumSave, differing
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.files import failure, file_errors, is_folder, is_local, is_passing, why
-from nfnets.train_state import TrainState
+from nfnets.models.stacks import NO_STACKS, Stacks, stack, unstack
+from nfnets.train_state import TrainState, map_params
 
 _DAMAGED = '.damaged'  # Ends the names of checkpoints that were found to be.
 
@@ -33,17 +35,20 @@ class _Unchanging(np.ndarray):
 class Checkpoints:
     """The checkpoints of one run: written off the training thread, atomic, the last few kept."""
 
-    def __init__(self, directory: epath.Path, keep: int | None):
+    def __init__(self, directory: epath.Path, keep: int | None, stacks: Stacks = NO_STACKS):
         """Opens a directory of checkpoints, or makes it.
 
         Args:
           directory: on a disk or in a bucket.
           keep: how many of the latest stay (None: all).
+          stacks: blocks whose parameters are stacked in the states here; on disk they are apart.
 
         Raises:
           InputError: it cannot be used.
           TrainingStopped: its bucket does not answer now.
         """
+        self._stack = functools.partial(map_params, functools.partial(stack, stacks=stacks))
+        self._unstack = functools.partial(map_params, functools.partial(unstack, stacks=stacks))
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         self._directory = directory.absolute() if is_local(directory) else directory
         if not is_local(directory):
@@ -69,7 +74,7 @@ class Checkpoints:
         """
         # NumPy copies: the next step takes the arrays' memory, which `jax.device_get` may only look
         # into, and Orbax refuses what pmap gives on several processes.
-        copy = jax.tree.map(lambda x: np.array(x).view(_Unchanging), state)
+        copy = self._unstack(jax.tree.map(lambda x: np.array(x).view(_Unchanging), state))
         step = int(copy.step)
         if step in self._manager.all_steps():
             return
@@ -102,7 +107,7 @@ class Checkpoints:
         problems: dict[int, str] = {}
         for step in reversed(whole_steps(self._directory)):
             try:
-                state, position = self._read(step, jax.device_get(template))
+                state, position = self._read(step, self._unstack(jax.device_get(template)))
             except Exception as error:  # Whatever the libraries below say of a damaged file.
                 if not is_local(self._directory) and is_passing(error):
                     told = f'checkpoint {step} in {self._directory} cannot be read: {_short(error)}'
@@ -111,7 +116,7 @@ class Checkpoints:
             if parallel.sum_over_processes(int(step in problems)) == 0:
                 self._set_aside(problems)
                 damaged = [f'checkpoint {step} is damaged: {problem}' for step, problem in problems.items()]
-                return state, position, damaged
+                return self._stack(state), position, damaged
             problems.setdefault(step, 'another process cannot read it')
         every = '; '.join(f'{step}: {problem}' for step, problem in problems.items())
         raise InputError(f'no checkpoint in {self._directory} is whole: {every}')

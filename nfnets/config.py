@@ -18,9 +18,17 @@ from nfnets.models.activations import ACTIVATIONS
 from nfnets.models.networks import NETWORKS
 from nfnets.variants import Variant, get_variant
 
-# Settings that say how a run is watched and where its data lies, not what it computes: they may change
-# when a run goes on.
-_MAY_CHANGE = ('data.dir', 'data.skip_broken', 'train.log_every_steps', 'eval.', 'checkpoint.')
+# Settings that say how a run is watched, where its data lies and how its blocks are compiled, not what it
+# computes: they may change when a run goes on.
+_MAY_CHANGE = (
+    'data.dir',
+    'data.skip_broken',
+    'model.scan',
+    'model.remat',
+    'train.log_every_steps',
+    'eval.',
+    'checkpoint.',
+)
 
 _EVAL_BATCH_PER_DEVICE = 32
 
@@ -115,6 +123,11 @@ def check(config: ml_collections.ConfigDict) -> None:
     if (config.model.scan or config.model.remat) and not kind.can_repeat:
         key = 'scan' if config.model.scan else 'remat'
         raise InputError(f'model.{key}=True is not allowed with model.name={config.model.name}')
+    if config.model.scan and config.optimizer.lars_trust > 0:
+        raise InputError(
+            f'model.scan=True is not allowed with optimizer.lars_trust={config.optimizer.lars_trust}: LARS '
+            'takes the norm of each block'
+        )
 
 
 def make_variant(config: ml_collections.ConfigDict) -> Variant:

@@ -17,7 +17,9 @@ from nfnets.files import failure, file_errors, replace_file
 from nfnets.finetune import start_from
 from nfnets.lock import WorkdirLock
 from nfnets.metrics import MetricsWriter
+from nfnets.models.groups import layer_group
 from nfnets.models.networks import init_variables
+from nfnets.models.stacks import stack
 from nfnets.optim.freeze import check_pattern
 from nfnets.pods import Preemption
 from nfnets.profile import Profile
@@ -69,13 +71,15 @@ def train_and_evaluate(
         params, network_state, started = start_variables(
             config, init_key, class_names, is_new=not steps_there
         )
+        stacks = build.stacks(config)
+        params = stack(jax.device_get(params), stacks)
         state = init_train_state(params, build.optimizer(config), network_state)
         position = 0
         closing.callback(WorkdirLock(workdir).close)
         if whole_steps(workdir / CHECKPOINTS) != steps_there:
             raise InputError(f'another run used workdir {workdir} meanwhile; start again to go on from there')
         claim(workdir, config, class_names)
-        checkpoints = Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep)
+        checkpoints = Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep, stacks)
         closing.callback(checkpoints.close)
         if steps_there:
             state, position, problems = checkpoints.restore(state)
@@ -90,6 +94,7 @@ def train_and_evaluate(
         preemption, time_use = Preemption(), TimeUse()
         profile = Profile(workdir, start_step + 1, profile_steps)
         writer = MetricsWriter(workdir, start_step)
+        names = parameter_names(state.params, stacks)
         report = StepReport(
             writer,
             start_step=start_step,
@@ -97,8 +102,8 @@ def train_and_evaluate(
             batch_size=config.train.batch_size,
             log_every_steps=config.train.log_every_steps,
             schedule=build.schedule(config),
-            parameter_names=parameter_names(state.params),
-            parameter_groups=jax.tree.leaves(build.parameter_groups(config)(state.params)),
+            parameter_names=names,
+            parameter_groups=[layer_group(name, config.model.depths) for name in names],
             time_use=time_use,
         )
         for thing in (writer, report, profile, batches, preemption):

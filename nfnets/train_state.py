@@ -1,6 +1,7 @@
 """All that changes from step to step: the one thing that is donated and checkpointed."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
@@ -15,7 +16,7 @@ class TrainState(NamedTuple):
 
     Attributes:
       step: updates done, int32 [].
-      params: {module: {name: array}}, float32.
+      params: {module: {name: array}}, float32; those of blocks that are alike may be stacked.
       network_state: statistics of batch normalisation, alike; {} for networks without it.
       ema_params: moving average of the parameters, alike.
       ema_network_state: of the network's state.
@@ -43,3 +44,12 @@ def init_train_state(
         ema_network_state=jax.tree.map(jnp.copy, network_state or {}),
         opt_state=optimizer.init(params),
     )
+
+
+def map_params(fn: Callable[[hk.Params], hk.Params], state: TrainState) -> TrainState:
+    """Applies a function to the parameters, to their average, and to what the optimiser keeps for each."""
+
+    def is_params(tree: Any) -> bool:
+        return isinstance(tree, dict) and tree.keys() == state.params.keys()
+
+    return jax.tree.map(lambda x: fn(x) if is_params(x) else x, state, is_leaf=is_params)

@@ -11,6 +11,7 @@ import optax
 
 from nfnets import losses, parallel
 from nfnets.data.augment import AugmentedBatch
+from nfnets.models.stacks import NO_STACKS, Stacks, is_stacked
 from nfnets.optim.accumulate import accumulated_value_and_grad
 from nfnets.optim.ema import update_ema
 from nfnets.optim.freeze import Predicate
@@ -36,6 +37,7 @@ def make_train_step(
     sam_ascent_fraction: float,
     accumulate_steps: int,
     is_frozen: Predicate,
+    stacks: Stacks = NO_STACKS,
     devices: Sequence[jax.Device] | None = None,
 ) -> TrainStep:
     """Builds the parallel training step.
@@ -56,6 +58,7 @@ def make_train_step(
       sam_ascent_fraction: of this device's batch, or of each part of it.
       accumulate_steps: parts that this device's batch is computed in, a divisor of N.
       is_frozen: whether a parameter, by module and name, is a constant; its gradient is zero, and free.
+      stacks: blocks whose parameters are stacked in the state.
       devices: as of `parallel.parallelize`.
 
     Returns:
@@ -108,7 +111,7 @@ def make_train_step(
         metrics = {
             'loss': loss,
             'top_1': top_1,
-            'grad_sum_squares': sum_squares(grads),
+            'grad_sum_squares': sum_squares(grads, stacks),
             'update_norm': optax.tree.norm(updates),
             'param_norm': optax.tree.norm(params),
             'agc_clipped_fraction': clipped_fraction(opt_state),
@@ -120,11 +123,16 @@ def make_train_step(
     return parallel.parallelize(train_step, batch_argument=1, donate_argument=0, devices=devices)
 
 
-def sum_squares(tree: hk.Params) -> jax.Array:
+def sum_squares(tree: hk.Params, stacks: Stacks) -> jax.Array:
     """Sum of squares of every parameter or gradient, float32 [parameters], as `parameter_names` orders."""
-    return jnp.stack([jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)])
+    sums = [
+        jnp.sum(jnp.square(x), axis=tuple(range(1, x.ndim)) if stacked else None)
+        for x, stacked in zip(jax.tree.leaves(tree), jax.tree.leaves(is_stacked(tree, stacks)), strict=True)
+    ]
+    return jnp.concatenate([jnp.ravel(each) for each in sums])
 
 
-def parameter_names(params: hk.Params) -> list[str]:
-    """'module/name' of every parameter, in the order of 'grad_sum_squares'."""
-    return ['/'.join(str(key.key) for key in path) for path, _ in jax.tree.leaves_with_path(params)]
+def parameter_names(params: hk.Params, stacks: Stacks = NO_STACKS) -> list[str]:
+    """'module/name' of every parameter, of each block its own, in the order of 'grad_sum_squares'."""
+    leaves = jax.tree.leaves_with_path(params)
+    return [f'{each}/{path[1].key}' for path, _ in leaves for each in stacks.get(path[0].key, [path[0].key])]

@@ -60,6 +60,34 @@ def test_a_state_comes_back_bit_equal_with_its_position(tmp_path):
         np.testing.assert_array_equal(new, old)
 
 
+def test_what_is_stacked_in_a_state_is_apart_on_disk_and_comes_back_stacked(tmp_path):
+    stacks = {'Net/~/block_1': ('Net/~/block_1', 'Net/~/block_2')}
+    rng = np.random.default_rng(0)
+    both = {'w': rng.normal(size=(2, 3, 4)).astype(np.float32), 'skip_gain': np.float32([5.0, 6.0])}
+    params = jax.tree.map(jnp.asarray, {'Net/~/block_1': both, 'Net/~/linear': {'b': np.ones(3, np.float32)}})
+    state = init_train_state(params, _optimizer())
+    saved = state._replace(opt_state=jax.tree.map(lambda x: x + 1, state.opt_state))
+    checkpoints = Checkpoints(tmp_path / 'checkpoints', keep=1, stacks=stacks)
+    checkpoints.save(saved, position=0)
+    checkpoints.close()
+
+    apart = Checkpoints(tmp_path / 'checkpoints', keep=1).restore_arrays()
+    names = ['Net/~/block_1', 'Net/~/block_2', 'Net/~/linear']
+    assert sorted(apart['params']) == sorted(apart['ema_params']) == names
+    for index in (0, 1):
+        one = apart['params'][names[index]]
+        np.testing.assert_array_equal(one['w'], both['w'][index])
+        assert one['skip_gain'].shape == ()
+        assert one['skip_gain'] == both['skip_gain'][index]
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(apart['opt_state'])]
+    assert sum('block_2' in path for path in paths) == 2  # The momentum of each.
+
+    restored, _, problems = Checkpoints(tmp_path / 'checkpoints', keep=1, stacks=stacks).restore(state)
+    assert not problems
+    assert jax.tree.structure(restored) == jax.tree.structure(saved)
+    jax.tree.map(np.testing.assert_array_equal, restored, saved)
+
+
 def test_only_the_last_few_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path / 'checkpoints', keep=2)
     for updates in (1, 2, 3, 4):

@@ -123,6 +123,11 @@ def test_batch_normalisation_is_not_repeated(key):
         config_lib.check(_changed(model__name='ResNet', **changed))
 
 
+def test_lars_wants_blocks_apart():
+    with pytest.raises(InputError, match=r'model\.scan=True is not allowed with optimizer\.lars_trust=0\.1'):
+        config_lib.check(_changed(model__scan=True, optimizer__lars_trust=0.1))
+
+
 @pytest.mark.parametrize('key', ['train.batch_size', 'eval.batch_size'])
 def test_a_batch_that_does_not_divide_by_the_devices_names_its_neighbours(key):
     config = default.get_config()

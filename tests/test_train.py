@@ -54,12 +54,19 @@ def test_a_complete_run_is_evaluated_again_and_left_as_it_is(undisturbed):
     assert (workdir / 'metrics.jsonl').read_text() == before
 
 
-def test_one_device_and_eight_give_the_same_parameters(tmp_path):
-    settings = {**training_runs.TINY, **training_runs.NOT_RANDOM}
-    processes = [training_runs.start(tmp_path / str(devices), settings, devices) for devices in (1, 8)]
+def test_one_device_and_eight_with_blocks_stacked_give_the_same_state(tmp_path):
+    settings = {**training_runs.TINY, **training_runs.NOT_RANDOM, 'model.depths': (1, 3)}
+    processes = [
+        training_runs.start(tmp_path / str(devices), {**settings, 'model.scan': devices == 8}, devices)
+        for devices in (1, 8)
+    ]
     for process in processes:
         training_runs.finish(process)
     training_runs.assert_close(tmp_path / '8', tmp_path / '1')
+    one, eight = ([x for x in training_runs.metrics(tmp_path / n) if 'train/loss' in x] for n in '18')
+    for key in one[0].keys() - {'images_per_second', 'train/top_1'}:
+        if not key.startswith('time/'):
+            np.testing.assert_allclose([x[key] for x in eight], [x[key] for x in one], rtol=1e-3, atol=1e-6)
 
 
 def test_a_workdir_of_another_config_is_refused_and_untouched(undisturbed):

@@ -13,7 +13,7 @@ from nfnets.models.networks import make_network, variable_shapes
 from nfnets.optim.freeze import frozen_by
 from nfnets.optim.optimizer import make_optimizer
 from nfnets.train_state import init_train_state
-from nfnets.train_step import make_train_step, parameter_names
+from nfnets.train_step import make_train_step, parameter_names, sum_squares
 
 CLASSES = 5
 SEEN = {'momentum': 0.9, 'weight_decay': 1e-3, 'agc_clipping': 0.01, 'agc_eps': 1e-3}
@@ -169,6 +169,16 @@ def test_metrics_hold_a_squared_gradient_norm_for_each_named_parameter():
     assert parameter_names(start) == ['head/b', 'head/w']
     assert history[0]['grad_sum_squares'].shape == (2,)
     assert optax.tree.norm(start) == pytest.approx(history[0]['param_norm'], rel=0.05)
+
+
+def test_each_of_stacked_parameters_has_its_norm_and_its_name():
+    grads = {
+        'a_1': {'w': np.arange(12.0).reshape(2, 3, 2), 'gain': np.float64([2, 3])},
+        'b': {'w': np.ones(3)},
+    }
+    stacks = {'a_1': ('a_1', 'a_2')}
+    assert parameter_names(grads, stacks) == ['a_1/gain', 'a_2/gain', 'a_1/w', 'a_2/w', 'b/w']
+    np.testing.assert_allclose(sum_squares(grads, stacks), [4, 9, 55, 451, 3])
 
 
 def test_bfloat16_is_for_the_passes_alone():

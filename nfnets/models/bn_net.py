@@ -112,7 +112,7 @@ class BNNet(hk.Module):
         out = self.stem[0](images)
         for norm, conv in zip(self.stem_norms, self.stem[1:], strict=True):
             out = conv(self.activation(normalise(norm, out, is_training)))
-        out = run_stages(self.stages, out, is_training, scan=False, remat=False)
+        out = run_stages(self.stages, out, is_training, remat=False)
         out = self.activation(normalise(self.final_bn, self.final_conv(out), is_training))
         pool = jnp.mean(out, axis=(1, 2))
         return {'logits': self.linear(dropout(pool, self.dropout_rate, is_training)), 'pool': pool}

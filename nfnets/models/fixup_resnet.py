@@ -91,7 +91,6 @@ class FixupResNet(hk.Module):
         dropout_rate: float | None = None,
         stochastic_depth_rate: float = 0.1,
         activation: str = 'relu',
-        scan: bool = False,
         remat: bool = False,
         name: str = 'FixUp_ResNet',
     ):
@@ -100,7 +99,7 @@ class FixupResNet(hk.Module):
         variant = get_variant(variant, RESNETS) if isinstance(variant, str) else variant
         self.dropout_rate = variant.dropout_rate if dropout_rate is None else dropout_rate
         self.activation = PLAIN_ACTIVATIONS[activation]
-        self.scan, self.remat = scan, remat
+        self.remat = remat
         self.initial_conv = Conv2D(variant.widths[0] // 4, 7, 2, with_bias=False, name='initial_conv')
         self.stages = make_stages(
             lay_out(variant.widths, variant.depths, stochastic_depth_rate=stochastic_depth_rate),
@@ -120,7 +119,7 @@ class FixupResNet(hk.Module):
         """Classifies images; as of `NFResNet`."""
         out = self.activation(self.initial_conv(images) + _scalar('bias1', images))
         out = hk.max_pool(out, (1, 3, 3, 1), (1, 2, 2, 1), padding='SAME')
-        out = run_stages(self.stages, out, is_training, scan=self.scan, remat=self.remat)
+        out = run_stages(self.stages, out, is_training, remat=self.remat)
         pool = jnp.mean(out, axis=(1, 2))
         features = dropout(pool, self.dropout_rate, is_training) + _scalar('bias2', pool)
         return {'logits': self.linear(features), 'pool': pool}

@@ -26,7 +26,7 @@ class Kind(NamedTuple):
       variants: its members by name.
       activation: what it has if nothing else is asked for.
       bottleneck_ratio: width of the 3x3 convolutions to that of their block.
-      can_repeat: whether it takes `scan` and `remat`.
+      can_repeat: whether it takes `remat`, and stacked parameters.
     """
 
     module: Any

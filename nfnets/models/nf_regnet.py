@@ -83,7 +83,6 @@ class NFRegNet(hk.Module):
         dropout_rate: float | None = None,
         stochastic_depth_rate: float = 0.1,
         activation: str = 'silu',
-        scan: bool = False,
         remat: bool = False,
         name: str = 'NF_RegNet',
     ):
@@ -96,7 +95,6 @@ class NFRegNet(hk.Module):
           stochastic_depth_rate: drop rate that would follow the last block; it grows linearly with
             depth, from 0 at the first.
           activation: 'silu' (the paper's), 'gelu' or 'relu'.
-          scan: compile the blocks that are alike in a stage once, see `run_blocks`.
           remat: compute each block again in the backward pass instead of keeping what is in it.
           name: first part of every parameter's name.
 
@@ -107,7 +105,7 @@ class NFRegNet(hk.Module):
         variant = get_variant(variant, REGNETS) if isinstance(variant, str) else variant
         self.dropout_rate = variant.dropout_rate if dropout_rate is None else dropout_rate
         self.activation = ACTIVATIONS[activation]
-        self.scan, self.remat = scan, remat
+        self.remat = remat
         channels = variant.widths[0]
         self.initial_conv = WSConv2D(channels, 3, 2, name='initial_conv')
         places = lay_out(
@@ -143,6 +141,6 @@ class NFRegNet(hk.Module):
           both in the dtype of images and parameters.
         """
         out = self.initial_conv(images)
-        out = run_stages(self.stages, out, is_training, scan=self.scan, remat=self.remat)
+        out = run_stages(self.stages, out, is_training, remat=self.remat)
         pool = jnp.mean(self.activation(self.final_conv(out)), axis=(1, 2))
         return {'logits': self.linear(dropout(pool, self.dropout_rate, is_training)), 'pool': pool}

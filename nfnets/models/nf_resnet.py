@@ -93,7 +93,6 @@ class NFResNet(hk.Module):
         alpha: float = ALPHA,
         squeeze_excite: bool = False,
         weight_standardization: bool = True,
-        scan: bool = False,
         remat: bool = False,
         name: str = 'NF_ResNet',
     ):
@@ -111,7 +110,6 @@ class NFResNet(hk.Module):
           squeeze_excite: whether each branch ends with it.
           weight_standardization: without it, convolutions are ordinary ones initialised after He et al. 2015,
             and activations are not scaled: what the paper shows to go wrong.
-          scan: compile the blocks that are alike in a stage once, see `run_blocks`.
           remat: compute each block again in the backward pass instead of keeping what is in it.
           name: first part of every parameter's name.
 
@@ -122,7 +120,7 @@ class NFResNet(hk.Module):
         variant = get_variant(variant, RESNETS) if isinstance(variant, str) else variant
         self.dropout_rate = variant.dropout_rate if dropout_rate is None else dropout_rate
         self.activation = (ACTIVATIONS if weight_standardization else PLAIN_ACTIVATIONS)[activation]
-        self.scan, self.remat = scan, remat
+        self.remat = remat
         conv = WSConv2D if weight_standardization else Conv2D
         self.initial_conv = conv(variant.widths[0] // 4, 7, 2, name='initial_conv')
         self.stages = make_stages(
@@ -153,6 +151,6 @@ class NFResNet(hk.Module):
         """
         out = self.initial_conv(images)
         out = hk.max_pool(out, (1, 3, 3, 1), (1, 2, 2, 1), padding='SAME')
-        out = run_stages(self.stages, out, is_training, scan=self.scan, remat=self.remat)
+        out = run_stages(self.stages, out, is_training, remat=self.remat)
         pool = jnp.mean(self.activation(out), axis=(1, 2))
         return {'logits': self.linear(dropout(pool, self.dropout_rate, is_training)), 'pool': pool}

@@ -95,7 +95,6 @@ class NFNet(hk.Module):
         dropout_rate: float | None = None,
         stochastic_depth_rate: float = 0.25,
         activation: str = 'gelu',
-        scan: bool = False,
         remat: bool = False,
         name: str = 'NFNet',
     ):
@@ -109,7 +108,6 @@ class NFNet(hk.Module):
           stochastic_depth_rate: drop rate that would follow the last block; it grows linearly with
             depth, from 0 at the first.
           activation: 'gelu' (the paper's), 'relu' or 'silu'.
-          scan: compile the blocks that are alike in a stage once, see `run_blocks`.
           remat: compute each block again in the backward pass instead of keeping what is in it.
           name: first part of every parameter's name; the released weights have 'NFNet'.
 
@@ -124,7 +122,7 @@ class NFNet(hk.Module):
             WSConv2D(channels, 3, stride, name=f'stem_conv{i}')
             for i, (channels, stride) in enumerate(lay_out_stem(variant.widths[0]))
         ]
-        self.scan, self.remat = scan, remat
+        self.remat = remat
         self.stages = make_stages(
             lay_out(variant.widths, variant.depths, stochastic_depth_rate=stochastic_depth_rate),
             lambda place: NFBlock(
@@ -154,7 +152,7 @@ class NFNet(hk.Module):
         out = self.stem[0](images)
         for conv in self.stem[1:]:
             out = conv(self.activation(out))
-        out = run_stages(self.stages, out, is_training, scan=self.scan, remat=self.remat)
+        out = run_stages(self.stages, out, is_training, remat=self.remat)
         pool = jnp.mean(self.activation(self.final_conv(out)), axis=(1, 2))
         return {'logits': self.linear(dropout(pool, self.dropout_rate, is_training)), 'pool': pool}
 

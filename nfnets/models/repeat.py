@@ -1,5 +1,7 @@
-"""Runs blocks one after another: compiled once for all that are alike, and recomputed backwards if asked."""
+"""Runs blocks one after another: stacked ones compiled once, and recomputed backwards if asked."""
 
+import contextlib
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,49 +16,66 @@ def run_blocks(
     call: Callable[[Any, jax.Array, Any], jax.Array],
     x: jax.Array,
     *,
-    scan: bool,
     remat: bool,
 ) -> jax.Array:
-    """Applies modules of one structure in turn; inside `hk.transform`.
+    """Applies modules one after another; inside `hk.transform`.
 
-    Names and shapes of parameters are the same whatever is chosen.
+    Where the parameters of several are stacked (`nfnets/models/stacks.py`), one body is compiled for all of
+    them, in a time that does not grow with their number.
 
     Args:
-      blocks: none or more, alike but for their names; with `scan` each gives an array like the one it takes.
+      blocks: none or more; those that are stacked give an array like the one they take.
       settings: what else distinguishes a block: trees of numbers of one structure.
       call: (block, x, setting) to the output of a block.
       x: what the first takes.
-      scan: whether one body is compiled for all, in a time that does not grow with their number; their
-        parameters are stacked for that, which is a copy.
       remat: whether nothing of a block but its input is kept for the backward pass. XLA's CPU backend
-        undoes that unless blocks are scanned.
+        undoes that unless blocks are stacked.
 
     Returns:
       What the last gives.
     """
-    if hk.running_init() or not blocks or not (scan or remat):
+    if hk.running_init():
         for block, setting in zip(blocks, settings, strict=True):
             x = call(block, x, setting)
         return x
-    apply = hk.transform(lambda x, setting: call(blocks[0], x, setting)).apply
+    starts = [index for index, block in enumerate(blocks) if _params_of(block)]
+    for start, end in itertools.pairwise([*starts, len(blocks)]):
+        # Each has its own random key, so that what it draws does not depend on how it is run.
+        each = [(hk.maybe_next_rng_key(), setting) for setting in settings[start:end]]
+        if remat or len(each) > 1:
+            x = _run_pure(blocks[start], each, call, x, remat)
+        else:
+            [(key, setting)] = each
+            with hk.with_rng(key) if key is not None else contextlib.nullcontext():
+                x = call(blocks[start], x, setting)
+    return x
+
+
+def _run_pure(
+    first: hk.Module,
+    each: Sequence[tuple[jax.Array | None, Any]],  # Key and setting of every block.
+    call: Callable[[Any, jax.Array, Any], jax.Array],
+    x: jax.Array,
+    remat: bool,
+) -> jax.Array:
+    params = _params_of(first)
+    apply = hk.transform(lambda x, setting: call(first, x, setting)).apply
     apply = jax.checkpoint(apply) if remat else apply
-    each = [
-        (_params_as_of(block, blocks[0]), hk.maybe_next_rng_key(), setting)
-        for block, setting in zip(blocks, settings, strict=True)
-    ]
-    if not scan or len(blocks) == 1:
-        for params, key, setting in each:
-            x = apply(params, key, x, setting)
-        return x
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
-    return jax.lax.scan(lambda x, one: (apply(one[0], one[1], x, one[2]), None), x, stacked)[0]
+    if len(each) == 1:
+        [(key, setting)] = each
+        return apply(params, key, x, setting)
+
+    def body(x: jax.Array, one: Any) -> tuple[jax.Array, None]:
+        params, (key, setting) = one
+        return apply(params, key, x, setting), None
+
+    return jax.lax.scan(body, x, (params, jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)))[0]
 
 
-def _params_as_of(block: hk.Module, other: hk.Module) -> hk.Params:
-    """The parameters of one block, by the names of another's."""
-    own, length = block.module_name, len(block.module_name)
+def _params_of(block: hk.Module) -> hk.Params:
+    own = block.module_name
     return {
-        other.module_name + module[length:]: params
+        module: params
         for module, params in hk.get_params().items()
         if module == own or module.startswith(own + '/')
     }

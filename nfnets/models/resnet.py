@@ -141,7 +141,7 @@ class ResNet(hk.Module):
         """
         out = self.initial_conv(images)
         out = hk.max_pool(out, (1, 3, 3, 1), (1, 2, 2, 1), padding='SAME')
-        out = run_stages(self.stages, out, is_training, scan=False, remat=False)
+        out = run_stages(self.stages, out, is_training, remat=False)
         out = self.activation(normalise(self.final_bn, out, is_training))
         pool = jnp.mean(out, axis=(1, 2))
         return {'logits': self.linear(dropout(pool, self.dropout_rate, is_training)), 'pool': pool}

@@ -27,7 +27,6 @@ class SkipInitResNet(hk.Module):
         dropout_rate: float | None = None,
         stochastic_depth_rate: float = 0.1,
         activation: str = 'relu',
-        scan: bool = False,
         remat: bool = False,
         name: str = 'SkipInit_ResNet',
     ):
@@ -36,7 +35,7 @@ class SkipInitResNet(hk.Module):
         variant = get_variant(variant, RESNETS) if isinstance(variant, str) else variant
         self.dropout_rate = variant.dropout_rate if dropout_rate is None else dropout_rate
         self.activation = PLAIN_ACTIVATIONS[activation]
-        self.scan, self.remat = scan, remat
+        self.remat = remat
         self.initial_conv = Conv2D(variant.widths[0] // 4, 7, 2, with_bias=False, name='initial_conv')
         self.stages = make_stages(
             # No branch is thought to add variance: blocks divide their input by 1.
@@ -58,6 +57,6 @@ class SkipInitResNet(hk.Module):
         """Classifies images; as of `NFResNet`."""
         out = self.initial_conv(images)
         out = hk.max_pool(out, (1, 3, 3, 1), (1, 2, 2, 1), padding='SAME')
-        out = run_stages(self.stages, out, is_training, scan=self.scan, remat=self.remat)
+        out = run_stages(self.stages, out, is_training, remat=self.remat)
         pool = jnp.mean(self.activation(out), axis=(1, 2))
         return {'logits': self.linear(dropout(pool, self.dropout_rate, is_training)), 'pool': pool}

@@ -90,7 +90,6 @@ def run_stages(
     x: jax.Array,
     is_training: bool,
     *,
-    scan: bool,
     remat: bool,
 ) -> jax.Array:
     """Applies the blocks of all stages in turn; see `run_blocks`.
@@ -99,17 +98,14 @@ def run_stages(
       stages: from `make_stages`; a block takes (x, setting, is_training).
       x: [N, H, W, C].
       is_training: as the blocks take it.
-      scan: compile the blocks that are alike in a stage once.
       remat: compute each block again in the backward pass instead of keeping what is in it.
     """
     for stage in stages:
-        for alike in (stage[:1], stage[1:]):  # A stage's first block has another shape.
-            x = run_blocks(
-                [block for block, _ in alike],
-                [setting for _, setting in alike],
-                lambda block, x, setting: block(x, setting, is_training),
-                x,
-                scan=scan,
-                remat=remat,
-            )
+        x = run_blocks(
+            [block for block, _ in stage],
+            [setting for _, setting in stage],
+            lambda block, x, setting: block(x, setting, is_training),
+            x,
+            remat=remat,
+        )
     return x

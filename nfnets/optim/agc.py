@@ -26,8 +26,16 @@ def one_group(params: optax.Params) -> Any:
     return jax.tree.map(lambda _: 'all', params)
 
 
+def none_stacked(params: optax.Params) -> Any:
+    """False for every parameter."""
+    return jax.tree.map(lambda _: False, params)
+
+
 def adaptive_grad_clip(
-    clipping: float, eps: float = 1e-3, group_of: Callable[[optax.Params], Any] = one_group
+    clipping: float,
+    eps: float = 1e-3,
+    group_of: Callable[[optax.Params], Any] = one_group,
+    is_stacked: Callable[[optax.Params], Any] = none_stacked,
 ) -> optax.GradientTransformation:
     r"""Clips the gradient of each unit to a multiple of the norm of the unit's parameters.
 
@@ -45,6 +53,8 @@ def adaptive_grad_clip(
         where larger batches want smaller values.
       eps: least norm that parameters count with, so that those starting at zero can move.
       group_of: params to a tree like them of the groups' names, for the state's `clipped_by_group`.
+      is_stacked: params to a tree like them of bools: whether the first axis counts parameters of several
+        blocks, each with units of its own.
 
     Returns:
       An `optax.GradientTransformation` with `AdaptiveGradClipState`; its update needs `params`.
@@ -67,9 +77,11 @@ def adaptive_grad_clip(
         groups = jax.tree.leaves(group_of(params))
         order = np.argsort(groups, kind='stable')
         grads = [leaves[i] for i in order]
-        norms = [unitwise_norm(grad) for grad in grads]
+        stacked = is_stacked(params)
+        all_norms = jax.tree.leaves(jax.tree.map(_norms, updates, stacked))
+        param_norms = jax.tree.leaves(jax.tree.map(_norms, params, stacked))
+        norms = [all_norms[i] for i in order]
         norm = _concatenate(norms)
-        param_norms = [unitwise_norm(param) for param in jax.tree.leaves(params)]
         limit = clipping * jnp.maximum(_concatenate(param_norms[i] for i in order), eps)
         within = norm <= limit  # False for NaN, which then shows in the whole unit.
         factor = jnp.where(within, 1.0, limit / jnp.where(within, 1.0, norm))
@@ -92,6 +104,10 @@ def _shares(is_clipped: jax.Array, sizes: dict[str, int]) -> AdaptiveGradClipSta
     parts = jnp.split(is_clipped, np.cumsum(list(sizes.values()))[:-1])
     by_group = {name: jnp.mean(part, dtype=jnp.float32) for name, part in zip(sizes, parts, strict=True)}
     return AdaptiveGradClipState(jnp.mean(is_clipped, dtype=jnp.float32), by_group)
+
+
+def _norms(x: jax.Array, is_stacked: bool) -> jax.Array:
+    return jax.vmap(unitwise_norm)(x) if is_stacked else unitwise_norm(x)
 
 
 def _concatenate(arrays: Iterable[jax.Array]) -> jax.Array:

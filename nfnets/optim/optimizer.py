@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import optax
 
-from nfnets.optim.agc import adaptive_grad_clip, one_group
+from nfnets.optim.agc import adaptive_grad_clip, none_stacked, one_group
 from nfnets.optim.freeze import Predicate, nothing_frozen
 
 _NOT_DECAYED = re.compile(r'.*gain|bias.*|b|scale|offset')
@@ -60,6 +60,7 @@ def make_optimizer(
     agc_eps: float,
     is_frozen: Predicate = nothing_frozen,
     group_of: Callable[[optax.Params], Any] = one_group,
+    is_stacked: Callable[[optax.Params], Any] = none_stacked,
     is_clipped: Predicate = is_clipped,
     max_grad_norm: float = math.inf,
     lars_trust: float = 0.0,
@@ -76,10 +77,11 @@ def make_optimizer(
       agc_eps: least parameter norm of a unit.
       is_frozen: whether a parameter, by module and name, is never changed.
       group_of: as of `adaptive_grad_clip`, for `clipped_by_group`.
+      is_stacked: as of `adaptive_grad_clip`.
       is_clipped: whether AGC applies to a parameter, by module and name.
       max_grad_norm: largest norm of all gradients together, to which they are scaled down before AGC.
       lars_trust: above 0, the update of each decayed parameter is scaled to so much of its norm before
-        momentum (LARS, arXiv 1708.03888).
+        momentum (LARS, arXiv 1708.03888); not where parameters are stacked.
 
     Returns:
       An `optax.GradientTransformation`; its update needs `params`.
@@ -93,7 +95,8 @@ def make_optimizer(
     return optax.chain(
         global_clip,
         optax.masked(
-            adaptive_grad_clip(agc_clipping, agc_eps, group_of), lambda params: mask(params, is_clipped_here)
+            adaptive_grad_clip(agc_clipping, agc_eps, group_of, is_stacked),
+            lambda params: mask(params, is_clipped_here),
         ),
         optax.add_decayed_weights(weight_decay, lambda params: mask(params, is_decayed)),
         optax.masked(lars, lambda params: mask(params, is_decayed)),

@@ -10,6 +10,7 @@ import pytest
 from numpy_layers import random_params
 
 from nfnets.models.networks import make_network, variable_shapes
+from nfnets.models.stacks import stack, stacks_of_alike
 from nfnets.variants import Variant
 
 SMALL = Variant((16, 32), (2, 1), 32, 32, 0.0, 0, group_width=None)
@@ -73,13 +74,15 @@ def test_what_is_random_acts_in_training_alone():
         np.testing.assert_array_equal(first, second)
 
 
-def test_blocks_compiled_once_give_the_same():
+def test_stacked_blocks_give_the_same():
     deep = Variant((16, 16), (3, 1), 32, 32, 0.0, 0, group_width=4)
     images = np.random.default_rng(1).normal(size=(2, 32, 32, 3))
     with jax.enable_x64(True):
         params = random_params(_network(deep))
+        stacked = stack(params, stacks_of_alike(params, deep.depths))
+        assert len(stacked) < len(params)
         expected, actual = (
-            jax.jit(_network(deep, **way).apply, static_argnums=4)(params, {}, None, images, False)[0]
-            for way in ({}, {'scan': True, 'remat': True})
+            jax.jit(_network(deep, remat=remat).apply, static_argnums=4)(values, {}, None, images, False)[0]
+            for values, remat in ((params, False), (stacked, True))
         )
     np.testing.assert_allclose(actual['logits'], expected['logits'], rtol=1e-9)

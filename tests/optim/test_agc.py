@@ -57,6 +57,21 @@ def test_every_rank_is_clipped_as_numpy_does(shape):
     assert fraction == pytest.approx(expected_fraction)
 
 
+@pytest.mark.parametrize('shape', [(), (7,), (1, 1, 7), (1, 1, 1, 6), (5, 6), (3, 3, 4, 6)])
+def test_every_one_of_stacked_parameters_is_clipped_by_itself(shape):
+    rng = np.random.default_rng(len(shape))
+    params = rng.normal(size=(3, *shape)).astype(np.float32)
+    sizes = np.float32([1e-3, 3e-2, 1]).reshape(3, *(1 for _ in shape))
+    grads = sizes * rng.normal(size=(3, *shape)).astype(np.float32)
+    transform = adaptive_grad_clip(0.01, is_stacked=lambda params: {'x': True})
+    updates, state = transform.update({'x': grads}, transform.init({'x': params}), {'x': params})
+    expected, fractions = zip(
+        *(_oracle(*pair, 0.01) for pair in zip(grads, params, strict=True)), strict=True
+    )
+    np.testing.assert_allclose(updates['x'], expected, rtol=1e-5)
+    assert float(state.clipped_fraction) == pytest.approx(np.mean(fractions))
+
+
 @pytest.mark.parametrize('case', CASES)
 def test_the_released_codes_numbers_come_out(case):
     golden = golden_numbers.load('agc.npz')
