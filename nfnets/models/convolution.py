@@ -19,6 +19,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+CONVOLVED = 'convolved'  # By which a policy of `jax.checkpoint` knows what convolutions give.
 
 _only_xla = False
 
@@ -35,6 +38,10 @@ def convolve(x: jax.Array, w: jax.Array, *, stride: int = 1, groups: int = 1) ->
     Returns:
       [N, ceil(H / stride), ceil(W / stride), O].
     """
+    return checkpoint_name(_convolved(x, w, stride, groups), CONVOLVED)
+
+
+def _convolved(x: jax.Array, w: jax.Array, stride: int, groups: int) -> jax.Array:
     if _only_xla or jax.default_backend() != 'cpu':
         return _xla(x, w, stride, groups)
     if w.shape[:2] == (1, 1) and stride == 1 and groups == 1:

@@ -9,6 +9,8 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from nfnets.models.convolution import CONVOLVED
+
 
 def run_blocks(
     blocks: Sequence[hk.Module],
@@ -29,7 +31,7 @@ def run_blocks(
       call: (block, x, setting) to the output of a block.
       x: what the first takes.
       remat: whether nothing of a block but its input is kept for the backward pass. XLA's CPU backend
-        undoes that unless blocks are stacked.
+        undoes that unless blocks are stacked. Of stacked ones at most what their convolutions give is kept.
 
     Returns:
       What the last gives.
@@ -60,10 +62,13 @@ def _run_pure(
 ) -> jax.Array:
     params = _params_of(first)
     apply = hk.transform(lambda x, setting: call(first, x, setting)).apply
-    apply = jax.checkpoint(apply) if remat else apply
     if len(each) == 1:
         [(key, setting)] = each
-        return apply(params, key, x, setting)
+        return jax.checkpoint(apply)(params, key, x, setting)
+    # A loop keeps all that differentiation asks for: five arrays for each GELU, and the standardised weights.
+    # That is too much to write and to hold, and quickly computed again from what the convolutions gave.
+    kept = jax.checkpoint_policies.save_only_these_names(*(() if remat else (CONVOLVED,)))
+    apply = jax.checkpoint(apply, prevent_cse=False, policy=kept)
 
     def body(x: jax.Array, one: Any) -> tuple[jax.Array, None]:
         params, (key, setting) = one

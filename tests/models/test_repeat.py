@@ -24,51 +24,47 @@ def _params(network):
     return {m: {n: rng.normal(size=s.shape) for n, s in names.items()} for m, names in shapes.items()}
 
 
-def _values(key=None, *, scan=False, predicates=(), **settings):
+def _values(*, scan=False, predicates=(), stochastic_depth_rate=0.5, **settings):
     """(logits, gradients by name) in training, in float64."""
-    network = make_network(5, DEEP, **settings)
+    network = make_network(5, DEEP, stochastic_depth_rate=stochastic_depth_rate, **settings)
     params = _params(network)
     stacks = stacks_of_alike(params, DEEP.depths, predicates) if scan else NO_STACKS
 
     def loss(params):
         images = np.random.default_rng(1).normal(size=(4, 32, 32, 3))
-        logits = network.apply(params, key, images, True)['logits']
+        logits = network.apply(params, jax.random.key(3), images, True)['logits']
         return jnp.sum(jnp.sin(logits)), logits
 
-    (_, logits), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(stack(params, stacks))
-    return logits, unstack(grads, stacks)
+    with jax.enable_x64(True):
+        (_, logits), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(stack(params, stacks))
+        return logits, unstack(grads, stacks)
+
+
+@pytest.fixture(scope='module')
+def plain():
+    return _values()
 
 
 @pytest.mark.parametrize('way', WAYS)
-def test_logits_and_gradients_are_the_same(way):
-    with jax.enable_x64(True):
-        expected = _values(stochastic_depth_rate=0.0)
-        actual = _values(stochastic_depth_rate=0.0, **way)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), actual, expected)
+def test_logits_gradients_and_what_is_drawn_are_the_same(way, plain):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), _values(**way), plain)
 
 
-@pytest.mark.parametrize('way', WAYS)
-def test_every_block_keeps_its_drop_rate_and_its_draws(way):
-    with jax.enable_x64(True):
-        key = jax.random.key(3)
-        expected = _values(key, stochastic_depth_rate=0.5)
-        actual = _values(key, stochastic_depth_rate=0.5, **way)
-        kept = _values(key, stochastic_depth_rate=0.0)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), actual, expected)
-    assert np.any(actual[0] != kept[0])
+def test_the_drop_rate_is_of_consequence(plain):
+    assert np.any(_values(stochastic_depth_rate=0.0, scan=True)[0] != plain[0])
 
 
 def test_stacked_blocks_are_one_body():
     network = make_network(5, DEEP)
-    images = jnp.zeros((1, 32, 32, 3))
-    params = network.init(jax.random.key(0), images, False)
+    params = _params(network)
     params = stack(params, stacks_of_alike(params, DEEP.depths))
+    images = jnp.zeros((1, 32, 32, 3))
     program = str(jax.make_jaxpr(lambda p: network.apply(p, None, images, False)['logits'])(params))
     assert program.count('scan[') == 1
     assert 'length=3' in program
 
 
-def test_without_its_insides_a_block_takes_less_memory():
+def test_a_block_takes_less_memory_with_its_convolutions_alone_and_less_without_its_insides():
     # XLA's CPU backend undoes it where blocks are not in a loop.
     deep = Variant((32, 32), (12, 1), 32, 32, 0.0, 0, group_width=16)
 
@@ -82,4 +78,6 @@ def test_without_its_insides_a_block_takes_less_memory():
         compiled = jax.jit(grad).lower(params, images).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    assert temporary(scan=True, remat=True) < 0.6 * min(temporary(scan=True), temporary(scan=False))
+    convolved = temporary(scan=True)
+    assert convolved < 0.7 * temporary(scan=False)
+    assert temporary(scan=True, remat=True) < 0.8 * convolved
