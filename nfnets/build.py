@@ -67,7 +67,7 @@ def schedule(config: Config) -> optax.Schedule:
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:
-    """The paper's chain."""
+    """The paper's chain, for parameters stacked as `stacks` says."""
     return make_optimizer(
         schedule(config),
         momentum=config.optimizer.momentum,

@@ -72,7 +72,7 @@ def train_and_evaluate(
             config, init_key, class_names, is_new=not steps_there
         )
         stacks = build.stacks(config)
-        params = stack(jax.device_get(params), stacks)
+        params = stack(jax.device_get(params), stacks)  # Here, not by a program for each shape there.
         state = init_train_state(params, build.optimizer(config), network_state)
         position = 0
         closing.callback(WorkdirLock(workdir).close)

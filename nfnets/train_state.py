@@ -47,7 +47,10 @@ def init_train_state(
 
 
 def map_params(fn: Callable[[hk.Params], hk.Params], state: TrainState) -> TrainState:
-    """Applies a function to the parameters, to their average, and to what the optimiser keeps for each."""
+    """Applies a function to the parameters, to their average, and to what the optimiser keeps for each.
+
+    What a masked transformation keeps for some of the parameters is not expected.
+    """
 
     def is_params(tree: Any) -> bool:
         return isinstance(tree, dict) and tree.keys() == state.params.keys()

@@ -46,6 +46,7 @@ from nfnets.data.source import KINDS
 from nfnets.memory import memory_of
 from nfnets.models.convolution import only_xla
 from nfnets.models.networks import init_variables
+from nfnets.models.stacks import stack
 from nfnets.variants import VARIANTS
 
 Timer = Callable[[], float]  # Runs once, returns seconds.
@@ -109,7 +110,7 @@ def our_eval(arguments: argparse.Namespace) -> tuple[Timer, dict[str, float]]:
     config = settings(arguments)
     network, dtype = build.network(config), jnp.dtype(arguments.precision)
     params, network_state = jax.jit(lambda key: init_variables(network, key))(jax.random.key(0))
-    params = jax.tree.map(lambda p: p.astype(dtype), params)
+    params = stack(jax.tree.map(lambda p: p.astype(dtype), params), build.stacks(config))
     shape = (arguments.batch, arguments.image_size, arguments.image_size, 3)
     images = jnp.asarray(np.random.default_rng(0).standard_normal(shape), dtype)
     forward = jax.jit(

@@ -19,10 +19,11 @@ from nfnets import host
 # As the scripts run, and faster.
 os.environ['XLA_FLAGS'] = host.settings(os.environ).get('XLA_FLAGS', os.environ['XLA_FLAGS'])
 if 'PYTEST_XDIST_WORKER' not in os.environ:  # Its processes share what the first one makes.
-    # The scripts that tests start keep compiled programs: here, until the tests end.
+    # Compiled programs are kept here until the tests end, those of the scripts that tests start, too.
     _cache = tempfile.TemporaryDirectory()
     os.environ['XDG_CACHE_HOME'] = _cache.name
 os.environ.pop('JAX_COMPILATION_CACHE_DIR', None)
+host.keep_compiled()
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 

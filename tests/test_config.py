@@ -181,7 +181,8 @@ def test_without_training_nothing_is_asked_of_its_settings():
 def test_a_run_of_another_config_is_refused_but_watching_it_otherwise_is_not():
     written = config_lib.to_json(config_lib.complete(default.get_config(), **IMAGENET))
     assert json.loads(written)['train']['steps'] == 112_602
-    watched = _changed(train__log_every_steps=7, checkpoint__keep=9, data__dir='/elsewhere')
+    changed = {'train__log_every_steps': 7, 'checkpoint__keep': 9, 'data__dir': '/elsewhere'}
+    watched = _changed(**changed, model__scan=True, model__remat=True)
     config_lib.check_same_run(config_lib.complete(watched, **IMAGENET), written, 'config.json')
     other = config_lib.complete(_changed(optimizer__momentum=0.5), **IMAGENET)
     with pytest.raises(InputError, match=r'optimizer\.momentum=0\.5 \(there: 0\.9\)'):

@@ -68,6 +68,11 @@ def test_one_device_and_eight_with_blocks_stacked_give_the_same_state(tmp_path):
         if not key.startswith('time/'):
             np.testing.assert_allclose([x[key] for x in eight], [x[key] for x in one], rtol=1e-3, atol=1e-6)
 
+    # A run may go on in the other way.
+    again = train_and_evaluate(training_runs.config({**settings, 'model.scan': True}), tmp_path / '1')
+    last = [x for x in training_runs.metrics(tmp_path / '1') if 'eval_ema/loss' in x][-1]
+    assert again['eval_ema']['loss'] == pytest.approx(last['eval_ema/loss'], rel=1e-5)
+
 
 def test_a_workdir_of_another_config_is_refused_and_untouched(undisturbed):
     workdir, _ = undisturbed

@@ -42,7 +42,7 @@ NETWORKS: dict[str, Kind] = {
     'NFRegNet': Kind(NFRegNet, REGNETS, 'silu', bottleneck_ratio=1.0),  # Its first block, the narrowest.
     'SkipInitResNet': Kind(SkipInitResNet, RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO),
     'FixupResNet': Kind(FixupResNet, RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO),
-    # `run_blocks` does not hand on the statistics of batches.
+    # Neither stacked blocks nor those that are computed again hand on the statistics of batches.
     'ResNet': Kind(ResNet, RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO, can_repeat=False),
     'BNNet': Kind(BNNet, VARIANTS, 'gelu', nfnet.BOTTLENECK_RATIO, can_repeat=False),
 }

@@ -23,15 +23,16 @@ def run_blocks(
     """Applies modules one after another; inside `hk.transform`.
 
     Where the parameters of several are stacked (`nfnets/models/stacks.py`), one body is compiled for all of
-    them, in a time that does not grow with their number.
+    them, in a time that does not grow with their number, and for the backward pass no more is kept of them
+    than what their convolutions give.
 
     Args:
       blocks: none or more; those that are stacked give an array like the one they take.
-      settings: what else distinguishes a block: trees of numbers of one structure.
+      settings: what else distinguishes a block: trees of numbers, of one structure for stacked ones.
       call: (block, x, setting) to the output of a block.
       x: what the first takes.
       remat: whether nothing of a block but its input is kept for the backward pass. XLA's CPU backend
-        undoes that unless blocks are stacked. Of stacked ones at most what their convolutions give is kept.
+        undoes that unless blocks are stacked.
 
     Returns:
       What the last gives.
@@ -40,7 +41,8 @@ def run_blocks(
         for block, setting in zip(blocks, settings, strict=True):
             x = call(block, x, setting)
         return x
-    starts = [index for index, block in enumerate(blocks) if _params_of(block)]
+    # The first always is, whatever is missing: Haiku then tells what.
+    starts = [index for index, block in enumerate(blocks) if index == 0 or _params_of(block)]
     for start, end in itertools.pairwise([*starts, len(blocks)]):
         # Each has its own random key, so that what it draws does not depend on how it is run.
         each = [(hk.maybe_next_rng_key(), setting) for setting in settings[start:end]]

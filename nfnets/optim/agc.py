@@ -74,15 +74,13 @@ def adaptive_grad_clip(
             return updates, state
         # All units of all parameters in one vector: a comparison for each parameter would be thousands of
         # small operations, which XLA's CPU backend takes minutes to compile. Each group is a slice of it.
-        groups = jax.tree.leaves(group_of(params))
+        groups, stacked = jax.tree.leaves(group_of(params)), jax.tree.leaves(is_stacked(params))
         order = np.argsort(groups, kind='stable')
         grads = [leaves[i] for i in order]
-        stacked = is_stacked(params)
-        all_norms = jax.tree.leaves(jax.tree.map(_norms, updates, stacked))
-        param_norms = jax.tree.leaves(jax.tree.map(_norms, params, stacked))
-        norms = [all_norms[i] for i in order]
+        norms = [_norms(leaves[i], stacked[i]) for i in order]
         norm = _concatenate(norms)
-        limit = clipping * jnp.maximum(_concatenate(param_norms[i] for i in order), eps)
+        weights = jax.tree.leaves(params)
+        limit = clipping * jnp.maximum(_concatenate(_norms(weights[i], stacked[i]) for i in order), eps)
         within = norm <= limit  # False for NaN, which then shows in the whole unit.
         factor = jnp.where(within, 1.0, limit / jnp.where(within, 1.0, norm))
         factors = jnp.split(factor, np.cumsum([norm.size for norm in norms])[:-1])

@@ -54,6 +54,14 @@ def test_the_drop_rate_is_of_consequence(plain):
     assert np.any(_values(stochastic_depth_rate=0.0, scan=True)[0] != plain[0])
 
 
+def test_a_stage_without_its_first_parameters_is_not_passed_over():
+    network = make_network(5, Variant((16, 16), (1, 2), 32, 32, 0.0, 0, group_width=4))
+    missing = 'NFNet/~/nf_block_1'
+    params = {m: names for m, names in _params(network).items() if not m.startswith(missing)}
+    with pytest.raises(ValueError, match=missing):
+        network.apply(params, None, jnp.zeros((1, 32, 32, 3)), False)
+
+
 def test_stacked_blocks_are_one_body():
     network = make_network(5, DEEP)
     params = _params(network)

@@ -6,10 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import imagenet
+from nfnets import build
+from nfnets.config import complete
 from nfnets.models.networks import NETWORKS, make_network, variable_shapes
 from nfnets.models.stacks import is_stacked, stack, stacks_of_alike, unstack
 
 DEPTHS = (1, 2, 6, 3)  # F0's.
+SIZES = {'num_examples': 1_281_167, 'num_classes': 1000, 'num_devices': 8}  # ImageNet's.
 INSIDE = ['conv0', 'conv1', 'conv1b', 'conv2', 'squeeze_excite/~/linear', 'squeeze_excite/~/linear_1']
 
 
@@ -38,6 +42,16 @@ def test_what_is_treated_in_another_way_is_not_stacked():
 
     stacks = stacks_of_alike(golden_numbers.f0_params(), DEPTHS, [lambda module, name: True, is_frozen])
     assert _blocks(stacks) == [(5, 6), (7, 8)]
+
+
+@pytest.mark.parametrize('key', ['freeze', 'agc_skip'])
+def test_a_config_that_treats_a_block_in_its_own_way_stacks_the_others(key):
+    config = imagenet.get_config('F0')
+    config.model.scan = True
+    config.optimizer[key] = f'{config.optimizer[key]}|nf_block_5/~/conv1/'.removeprefix('|')
+    config = complete(config, **SIZES)
+    assert _blocks(build.stacks(config)) == [(6, 7, 8), (10, 11)]
+    assert not build.stacks(complete(imagenet.get_config('F0'), **SIZES))
 
 
 @pytest.mark.parametrize('as_array', [np.asarray, jnp.asarray])
