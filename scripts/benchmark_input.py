@@ -42,17 +42,22 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             make_pictures(Path(directory))
         config = settings(arguments, directory)
         source = build.source(config, config.data.train_split)
-        ways = {p: functools.partial(ours, config, source, p, arguments.images) for p in ('batch', 'fresh')}
-        if arguments.against == 'pil':
-            ways['pil'] = functools.partial(pil, config, source, arguments.images)
-        rounds = [{name: run() for name, run in ways.items()} for _ in range(arguments.rounds)]
+        loaders = {'ours': ours, 'pil': pil} if arguments.against == 'pil' else {'ours': ours}
+        ways = {
+            (name, partners): functools.partial(load, config, source, partners, arguments.images)
+            for name, load in loaders.items()
+            for partners in ('batch', 'fresh')
+        }
+        rounds = [{way: run() for way, run in ways.items()} for _ in range(arguments.rounds)]
         stages = host_stages(config, source)
         sizes = [len(source.read(index)[0]) for index in range(min(len(source), _MADE))]
-    told = {name: figures([each[name] for each in rounds]) for name in ways}
-    for partners in ('batch', 'fresh') if 'pil' in told else ():
-        ratios = [(each['pil'][1] / each[partners][1], each['pil'][0] / each[partners][0]) for each in rounds]
-        cpu, wall = (statistics.median(values) for values in zip(*ratios, strict=True))
-        told[partners] |= {'pil_cpu_ratio': round(cpu, 2), 'pil_time_ratio': round(wall, 2)}
+    told: dict[str, dict[str, Any]] = {name: {} for name in loaders}
+    for name, partners in ways:
+        told[name][partners] = figures([each[name, partners] for each in rounds])
+        if name == 'pil':
+            pairs = [(each['pil', partners], each['ours', partners]) for each in rounds]
+            wall, cpu = (statistics.median(pil_[i] / ours_[i] for pil_, ours_ in pairs) for i in (0, 1))
+            told['ours'][partners] |= {'pil_time_ratio': round(wall, 2), 'pil_cpu_ratio': round(cpu, 2)}
     return {
         'command': 'input',
         'variant': arguments.variant,
@@ -60,7 +65,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         'batch': arguments.batch,
         'image_size': config.data.train_size,
         'bytes_an_image': round(statistics.mean(sizes)),
-        'partners': {name: told[name] for name in ('batch', 'fresh')},
+        'partners': told['ours'],
         **({'pil': told['pil']} if 'pil' in told else {}),
         'host_cpu_ms_a_source_image': stages,
     }
@@ -125,7 +130,9 @@ def ours(
         batches.close()
 
 
-def pil(config: ml_collections.FrozenConfigDict, source: Source, images: int) -> tuple[float, float]:
+def pil(
+    config: ml_collections.FrozenConfigDict, source: Source, partners: str, images: int
+) -> tuple[float, float]:
     """The same of processes that use Pillow, as many as there are cores."""
     workers = multiprocessing.cpu_count()
     size = config.train.batch_size
@@ -135,9 +142,11 @@ def pil(config: ml_collections.FrozenConfigDict, source: Source, images: int) ->
         config.augment.randaugment_layers,
         config.augment.randaugment_magnitude,
         config.augment.mixup_alpha,
+        partners,
     )
     count = -(-images // size)
-    chosen = np.random.default_rng(0).integers(0, len(source), (workers + count, size))
+    read = 2 * size if partners == 'fresh' else size
+    chosen = np.random.default_rng(0).integers(0, len(source), (workers + count, read))
     encoded = ((task, seed, [source.read(int(i)) for i in indices]) for seed, indices in enumerate(chosen))
     with multiprocessing.get_context('spawn').Pool(workers) as pool:
         done = pool.imap(benchmark_pil.load, encoded)

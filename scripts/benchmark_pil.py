@@ -1,8 +1,7 @@
 """A loader with Pillow, such as PyTorch's users have, for `scripts/benchmark.py input --against pil`.
 
-Each image is decoded whole, cropped at random and resized (bicubic), mirrored, given its operations of
-RandAugment, and a batch is mixed within itself. The distribution is that of this project's pipeline, but for
-details of Pillow's operations.
+Each image is decoded whole, cropped at random and resized (bicubic), mirrored, mixed with a partner and given
+its operations of RandAugment: the distribution of this project's pipeline, but for details of the operations.
 """
 
 import io
@@ -26,20 +25,25 @@ class Task(NamedTuple):
     layers: int  # Operations of RandAugment on each image.
     magnitude: int  # Of them, 0..30.
     mixup_alpha: float  # Of Beta(alpha, alpha).
+    partners: str  # 'batch', or 'fresh' for twice as many images, of which the second half are partners.
 
 
 def load(work: tuple[Task, int, list[tuple[bytes, int]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """A mixed batch: images float32 [N, S, S, 3] in 0..255, labels, weights of the labels, CPU seconds."""
+    """A mixed batch: images uint8 [N, S, S, 3], labels, weights of the labels, CPU seconds."""
     start = time.process_time()
     task, seed, encoded = work
     rng = np.random.default_rng(seed)
-    images = np.stack([_augmented(task, rng, image) for image, _ in encoded]).astype(np.float32)
+    images = np.stack([_cropped(task, rng, image) for image, _ in encoded])
     labels = np.array([label for _, label in encoded])
+    if task.partners == 'fresh':
+        images, partners = np.split(images, 2)
+    else:
+        partners = np.roll(images, 1, axis=0)
     half = len(images) // 2
-    partners = np.roll(images, 1, axis=0)
     ratio = rng.beta(task.mixup_alpha, task.mixup_alpha, half).astype(np.float32)[:, None, None, None]
-    images[:half] = ratio * images[:half] + (1 - ratio) * partners[:half]
+    images[:half] = np.rint(ratio * images[:half] + (1 - ratio) * partners[:half])
     weights = np.concatenate([ratio.ravel(), _cut_and_paste(images[half:], partners[half:], rng)])
+    images = np.stack([_augmented(task, rng, image) for image in images])
     return images, labels, weights, time.process_time() - start
 
 
@@ -54,12 +58,17 @@ def _cut_and_paste(images: np.ndarray, partners: np.ndarray, rng: np.random.Gene
     return np.array(weights, np.float32)
 
 
-def _augmented(task: Task, rng: np.random.Generator, encoded: bytes) -> np.ndarray:
+def _cropped(task: Task, rng: np.random.Generator, encoded: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(encoded)) as file:
         picture = file.convert('RGB')
     picture = picture.resize((task.size,) * 2, Image.Resampling.BICUBIC, _window(picture, task, rng))
     if rng.random() < 0.5:
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(picture)
+
+
+def _augmented(task: Task, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    picture = Image.fromarray(image)
     for _ in range(task.layers):
         picture = _operate(picture, int(rng.integers(16)), task.magnitude, rng)
     return np.asarray(picture)
