@@ -40,13 +40,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         if arguments.source == 'made':
             directory = stack.enter_context(tempfile.TemporaryDirectory())
             make_pictures(Path(directory))
-        config = settings(arguments, directory)
+        configs = {partners: settings(arguments, directory, partners) for partners in ('batch', 'fresh')}
+        config = configs['batch']
         source = build.source(config, config.data.train_split)
         loaders = {'ours': ours, 'pil': pil} if arguments.against == 'pil' else {'ours': ours}
         ways = {
-            (name, partners): functools.partial(load, config, source, partners, arguments.images)
+            (name, partners): functools.partial(load, config, source, arguments.images)
             for name, load in loaders.items()
-            for partners in ('batch', 'fresh')
+            for partners, config in configs.items()
         }
         rounds = [{way: run() for way, run in ways.items()} for _ in range(arguments.rounds)]
         stages = host_stages(config, source)
@@ -78,17 +79,20 @@ def core_rate(variant: str) -> float:
     )
     with tempfile.TemporaryDirectory() as directory:
         make_pictures(Path(directory))
-        config = settings(arguments, directory)
-        _, cpu = ours(config, build.source(config, 'train'), 'batch', 1024)
+        config = settings(arguments, directory, 'batch')
+        _, cpu = ours(config, build.source(config, 'train'), 1024)
     return 1 / cpu
 
 
-def settings(arguments: argparse.Namespace, directory: str | None) -> ml_collections.FrozenConfigDict:
+def settings(
+    arguments: argparse.Namespace, directory: str | None, partners: str
+) -> ml_collections.FrozenConfigDict:
     """The paper's config for the variant on the source."""
     config = imagenet.get_config(arguments.variant)
     config.data.source = 'folder' if arguments.source == 'made' else arguments.source
     config.data.dir = directory
     config.data.name, config.data.train_split = arguments.name, arguments.split
+    config.augment.partners = partners
     config.train.batch_size = arguments.batch
     config.train.steps, config.optimizer.warmup_steps = 10, 1.0
     config_lib.check(config)
@@ -110,13 +114,9 @@ def make_pictures(directory: Path) -> None:
         Image.fromarray(pixels).save(folder / f'{index}.jpg', quality=_QUALITY)
 
 
-def ours(
-    config: ml_collections.FrozenConfigDict, source: Source, partners: str, images: int
-) -> tuple[float, float]:
+def ours(config: ml_collections.FrozenConfigDict, source: Source, images: int) -> tuple[float, float]:
     """Seconds and CPU seconds for each image trained on, of this project's pipeline."""
-    changed = ml_collections.ConfigDict(config)
-    changed.augment.partners = partners
-    batches = build.train_batches(ml_collections.FrozenConfigDict(changed), source, 0)
+    batches = build.train_batches(config, source, 0)
     try:
         for _ in range(3):  # What is read ahead is full then, as it is at the end.
             next(batches)
@@ -130,9 +130,7 @@ def ours(
         batches.close()
 
 
-def pil(
-    config: ml_collections.FrozenConfigDict, source: Source, partners: str, images: int
-) -> tuple[float, float]:
+def pil(config: ml_collections.FrozenConfigDict, source: Source, images: int) -> tuple[float, float]:
     """The same of processes that use Pillow, as many as there are cores."""
     workers = multiprocessing.cpu_count()
     size = config.train.batch_size
@@ -142,11 +140,11 @@ def pil(
         config.augment.randaugment_layers,
         config.augment.randaugment_magnitude,
         config.augment.mixup_alpha,
-        partners,
+        config.augment.partners,
     )
     count = -(-images // size)
-    read = 2 * size if partners == 'fresh' else size
-    chosen = np.random.default_rng(0).integers(0, len(source), (workers + count, read))
+    shape = workers + count, size * build.images_per_example(config)
+    chosen = np.random.default_rng(0).integers(0, len(source), shape)
     encoded = ((task, seed, [source.read(int(i)) for i in indices]) for seed, indices in enumerate(chosen))
     with multiprocessing.get_context('spawn').Pool(workers) as pool:
         done = pool.imap(benchmark_pil.load, encoded)
