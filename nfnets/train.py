@@ -1,6 +1,7 @@
 """The training loop, in the order in which things happen."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 
 import haiku as hk
@@ -72,7 +73,7 @@ def train_and_evaluate(
             config, init_key, class_names, is_new=not steps_there
         )
         stacks = build.stacks(config)
-        params = stack(jax.device_get(params), stacks)  # Here, not by a program for each shape there.
+        params = jax.jit(functools.partial(stack, stacks=stacks))(params)
         state = init_train_state(params, build.optimizer(config), network_state)
         position = 0
         closing.callback(WorkdirLock(workdir).close)

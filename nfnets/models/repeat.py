@@ -41,8 +41,9 @@ def run_blocks(
         for block, setting in zip(blocks, settings, strict=True):
             x = call(block, x, setting)
         return x
-    # The first always is, whatever is missing: Haiku then tells what.
-    starts = [index for index, block in enumerate(blocks) if index == 0 or _params_of(block)]
+    modules = hk.get_params().keys()
+    # The first has its own, whatever is missing: Haiku then tells what.
+    starts = [i for i, block in enumerate(blocks) if i == 0 or any(_is_of(block, m) for m in modules)]
     for start, end in itertools.pairwise([*starts, len(blocks)]):
         # Each has its own random key, so that what it draws does not depend on how it is run.
         each = [(hk.maybe_next_rng_key(), setting) for setting in settings[start:end]]
@@ -62,14 +63,14 @@ def _run_pure(
     x: jax.Array,
     remat: bool,
 ) -> jax.Array:
-    params = _params_of(first)
+    params = {module: names for module, names in hk.get_params().items() if _is_of(first, module)}
     apply = hk.transform(lambda x, setting: call(first, x, setting)).apply
     if len(each) == 1:
         [(key, setting)] = each
         return jax.checkpoint(apply)(params, key, x, setting)
     # A loop keeps all that differentiation asks for: five arrays for each GELU, and the standardised weights.
     # That is too much to write and to hold, and quickly computed again from what the convolutions gave.
-    kept = jax.checkpoint_policies.save_only_these_names(*(() if remat else (CONVOLVED,)))
+    kept = None if remat else jax.checkpoint_policies.save_only_these_names(CONVOLVED)
     apply = jax.checkpoint(apply, prevent_cse=False, policy=kept)
 
     def body(x: jax.Array, one: Any) -> tuple[jax.Array, None]:
@@ -79,10 +80,5 @@ def _run_pure(
     return jax.lax.scan(body, x, (params, jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)))[0]
 
 
-def _params_of(block: hk.Module) -> hk.Params:
-    own = block.module_name
-    return {
-        module: params
-        for module, params in hk.get_params().items()
-        if module == own or module.startswith(own + '/')
-    }
+def _is_of(block: hk.Module, module: str) -> bool:
+    return module == block.module_name or module.startswith(block.module_name + '/')
