@@ -10,6 +10,7 @@ import pathlib
 import re
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 
 from etils import epath
@@ -36,6 +37,18 @@ _PASSING_TYPES = frozenset(
     )
 )
 _PASSING_TEXT = re.compile(r'\b(?:UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED)\b')
+
+
+def as_path(path: epath.PathLike) -> epath.Path:
+    """A path on a disk, or gs://BUCKET/PATH.
+
+    Raises:
+      InputError: it is of another kind, such as https://HOST/FILE.
+    """
+    scheme, separator, _ = os.fspath(path).partition('://')
+    if separator and scheme != 'gs':
+        raise InputError(f'{path} cannot be used: give a path on a disk or gs://BUCKET/PATH')
+    return epath.Path(path)
 
 
 def is_local(path: epath.PathLike) -> bool:
@@ -98,13 +111,14 @@ def replacing(path: epath.PathLike) -> Iterator[pathlib.Path]:
     """A local file to write, which then takes the place of `path`; that is never a part of it."""
     name = pathlib.PurePath(path).name
     if is_local(path):
-        draft = pathlib.Path(path).with_name(name + '.tmp')
+        # A name that no other writer of the same file has.
+        draft = pathlib.Path(path).with_name(f'{name}.{uuid.uuid4().hex}.tmp')
         try:
             yield draft
             with draft.open('rb') as file:
                 os.fsync(file.fileno())
             draft.replace(path)
-        except OSError:
+        except BaseException:
             draft.unlink(missing_ok=True)
             raise
         return

@@ -12,7 +12,7 @@ from pathlib import Path
 from etils import epath
 
 from nfnets.errors import InputError
-from nfnets.files import failure, file_errors, local_copy, size, why
+from nfnets.files import as_path, failure, file_errors, local_copy, size, why
 from nfnets.weights import npz, torch_files
 from nfnets.weights.about import About, from_json
 from nfnets.weights.pickles import Refused
@@ -93,7 +93,7 @@ def load_checkpoint(path: epath.PathLike) -> Weights:
     Raises:
       InputError: it does not exist, is none of these, is damaged, or asks for more than arrays.
     """
-    path = epath.Path(path)
+    path = as_path(path)
     try:
         return _read_workdir(path) if path.is_dir() else _read_file(path)
     except file_errors() as error:
