@@ -16,11 +16,12 @@ import numpy as np
 from etils import epath
 
 from nfnets.errors import InputError
-from nfnets.files import is_local
+from nfnets.files import is_local, why
 
 _HEADER = struct.Struct('<QI')  # Length of the record, checksum of the length.
 _FOOTER = 4  # Checksum of the record.
 _THREADS = 16
+_SPARE_FILES = 512  # For whatever else a run opens: checkpoints, logs, sockets.
 
 
 class Shard(NamedTuple):
@@ -98,7 +99,8 @@ def _index(shard: Shard) -> np.ndarray:
     except OSError as error:
         raise InputError(f'{shard.path} cannot be opened: {error.strerror}') from error
     try:
-        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)  # Only the headers are wanted.
+        if hasattr(os, 'posix_fadvise'):  # macOS has none.
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)  # Only the headers are wanted.
         size = os.fstat(file).st_size
         offsets = [0]
         while offsets[-1] + _HEADER.size <= size:
@@ -147,8 +149,29 @@ class ArrayRecords(_Sharded):
 
 
 def _allow_open_files(files: int) -> None:
-    """Lets this process keep as many files open as the system allows: ImageNet has 1,088."""
-    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if allowed != resource.RLIM_INFINITY and files >= allowed:
-        raise InputError(f'{files} shards need as many open files, and this system allows {allowed}')
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
+    """Lets this process open so many more files: ImageNet has 1,088, and macOS begins with 256."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    opened = _open_files()
+    needed = opened + files + _SPARE_FILES
+    if allowed == unlimited or needed <= allowed:
+        return
+    if most != unlimited and opened + files >= most:
+        raise InputError(f'{files} shards need as many open files, and this system allows {most}')
+    # Not `most`: where that is unlimited, macOS refuses it.
+    wanted = needed if most == unlimited else min(needed, most)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    except (ValueError, OSError) as error:
+        raise InputError(
+            f'{files} shards need as many open files, and this system allows {allowed} and refuses {wanted}: '
+            f'{why(error)}; prepare the data set in fewer shards'
+        ) from error
+
+
+def _open_files() -> int:
+    """How many files this process has open; 0 where the system does not tell."""
+    try:
+        return len(os.listdir('/dev/fd'))
+    except OSError:
+        return 0

@@ -1,5 +1,6 @@
 """Random access to records in many files."""
 
+import os
 import resource
 import struct
 
@@ -56,6 +57,54 @@ def test_more_files_than_a_process_may_usually_open(tmp_path, write, read):
         assert [records[i] for i in range(300)] == [_contents(k, 1)[0] for k in range(300)]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.fixture
+def limits(monkeypatch):
+    """Limits of open files, as a list to change, instead of this process's own."""
+    limits = [256, resource.RLIM_INFINITY]
+    monkeypatch.setattr(resource, 'getrlimit', lambda _: tuple(limits))
+    monkeypatch.setattr(resource, 'setrlimit', lambda _, new: limits.__setitem__(slice(None), new))
+    return limits
+
+
+def _open_300(tmp_path):
+    _array_record(tmp_path / 'x', _contents(0, 1))
+    return ArrayRecords([Shard(tmp_path / 'x', 0, 1, 1)] * 300)
+
+
+def test_no_more_open_files_are_asked_for_than_needed(tmp_path, limits):
+    _open_300(tmp_path)
+    assert 256 + 300 < limits[0] < 2000
+    assert limits[1] == resource.RLIM_INFINITY
+    for enough in ([100_000, 200_000], [resource.RLIM_INFINITY] * 2):
+        limits[:] = enough
+        _open_300(tmp_path)
+        assert limits == enough
+    limits[:] = [256, 450]
+    _open_300(tmp_path)
+    assert limits == [450, 450]
+
+
+def test_a_system_that_does_not_allow_as_many_open_files_is_told_of(tmp_path, limits, monkeypatch):
+    limits[:] = [256, 300]
+    with pytest.raises(InputError, match='300 shards need as many open files, and this system allows 300'):
+        _open_300(tmp_path)
+
+    def refuse(_, new):
+        raise ValueError('current limit exceeds maximum limit')
+
+    monkeypatch.setattr(resource, 'setrlimit', refuse)
+    limits[:] = [256, resource.RLIM_INFINITY]
+    told = r'300 shards need .* allows 256 and refuses \d+: current limit exceeds maximum limit; prepare'
+    with pytest.raises(InputError, match=told):
+        _open_300(tmp_path)
+
+
+def test_a_system_that_takes_no_advice_on_how_files_are_read(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, 'posix_fadvise')
+    _tfrecord(tmp_path / 'x', _contents(0))
+    assert len(TFRecords([Shard(tmp_path / 'x', 0, 3, 3)])) == 3
 
 
 def test_a_tfrecord_whose_end_is_not_that_of_its_last_record_is_damaged(tmp_path):
