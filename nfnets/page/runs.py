@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -84,6 +85,8 @@ def read_runs(workdirs: Sequence[epath.Path]) -> list[Run]:
 def read_curves(path: epath.Path) -> tuple[dict[str, Curve], int]:
     """Reads metrics, without what cannot be read, such as a line that a killed run did not finish.
 
+    A value that was not finite, which may stand there as null, is NaN.
+
     Returns:
       {metric: curve}, and the number of lines left out; no curves if there is no such file.
     """
@@ -92,8 +95,9 @@ def read_curves(path: epath.Path) -> tuple[dict[str, Curve], int]:
     text = path.read_bytes().decode(errors='replace') if path.exists() else ''
     for line in text.splitlines():
         try:
-            scalars = {key: float(value) for key, value in json.loads(line).items()}
-            step = scalars.pop('step')
+            scalars = json.loads(line)
+            step = float(scalars.pop('step'))
+            scalars = {key: math.nan if value is None else float(value) for key, value in scalars.items()}
         except (ValueError, TypeError, AttributeError, KeyError):
             unread += 1
             continue
@@ -103,11 +107,16 @@ def read_curves(path: epath.Path) -> tuple[dict[str, Curve], int]:
 
 
 def thin(curve: Curve, most: int) -> Curve:
-    """A curve of so many points at most: means over stretches of equal length."""
+    """A curve of so many points at most: means of what is finite over stretches of equal length."""
     if len(curve.steps) <= most:
         return curve
     parts = [np.array_split(x, most) for x in curve]
-    return Curve(*(np.array([np.mean(part) for part in x]) for x in parts))
+    return Curve(*(np.array([_mean(part) for part in x]) for x in parts))
+
+
+def _mean(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.mean(finite)) if finite.size else math.nan
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:

@@ -27,6 +27,15 @@ def test_curves_are_read_as_far_as_lines_are_whole(tmp_path):
     assert read_curves(tmp_path / 'none') == ({}, 0)
 
 
+def test_a_value_that_is_null_leaves_the_rest_of_its_line(tmp_path):
+    path = tmp_path / 'metrics.jsonl'
+    path.write_text('{"step": 20, "loss": null, "rate": 0.5}\n{"step": null, "loss": 1}\n')
+    curves, unread = read_curves(path)
+    np.testing.assert_array_equal(curves['loss'], [[20], [np.nan]])
+    np.testing.assert_array_equal(curves['rate'], [[20], [0.5]])
+    assert unread == 1
+
+
 def test_a_long_curve_becomes_means_of_stretches():
     values = np.random.default_rng(0).normal(size=12)
     curve = Curve(np.arange(1.0, 13.0), values)
@@ -35,6 +44,8 @@ def test_a_long_curve_becomes_means_of_stretches():
     expected = [sum(values[i : i + 3]) / 3 for i in (0, 3, 6, 9)]
     np.testing.assert_allclose(shorter.values, expected, rtol=1e-12)
     assert thin(curve, 12) is curve
+    values[[0, 3, 4, 5]] = np.nan, np.nan, np.inf, np.nan
+    np.testing.assert_allclose(thin(curve, 4).values, [sum(values[1:3]) / 2, np.nan, *expected[2:]])
     assert len(thin(curve, 5).steps) == 5
 
 
