@@ -69,8 +69,8 @@ def mistakes(worst: Sequence[Mistake], names: Sequence[str]) -> list[Element]:
     cards = [
         _card(
             one.pixels,
-            element('b', f'is {_part(names[one.label], one.own_probability)}'),
-            element('span', f'as {_part(names[one.predicted], one.probability)}'),
+            element('b', f'is {_short(names[one.label])} {_percent(one.own_probability)}'),
+            element('span', f'as {_short(names[one.predicted])} {_percent(one.probability)}'),
             title=f'{one.where}: {names[one.label]}, taken for {names[one.predicted]}',
         )
         for one in worst
@@ -96,4 +96,8 @@ def _short(name: str) -> str:
 
 
 def _part(name: str, share: float) -> str:
-    return _short(name) if share > 1 - _LEAST else f'{_short(name)} {100 * share:.0f}%'
+    return _short(name) if share > 1 - _LEAST else f'{_short(name)} {_percent(share)}'
+
+
+def _percent(share: float) -> str:
+    return f'{100 * share:.0f}%'
