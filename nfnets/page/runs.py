@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 from etils import epath
 
 from nfnets.config import flatten
+from nfnets.data.imagenet_names import imagenet_names
 from nfnets.errors import InputError
 from nfnets.weights.workdir import read_class_names, read_config
 
@@ -134,6 +136,13 @@ def all_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
 def are_on_same_data(runs: Sequence[Run]) -> bool:
     """Whether all runs learn from and are evaluated on the same examples, by their settings and classes."""
     return len({_data(run) for run in runs}) == 1
+
+
+def is_on_imagenet(run: Run) -> bool:
+    """Whether a run is on ImageNet, as a TensorFlow data set or as folders of its 1000 classes."""
+    data = run.config.data
+    is_tfds = data.source == 'tfds' and re.fullmatch('imagenet2012([:/].*)?', data.name) is not None
+    return is_tfds or set(run.class_names or ()) == set(imagenet_names())
 
 
 def _data(run: Run) -> tuple[Any, ...]:

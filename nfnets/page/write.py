@@ -15,7 +15,7 @@ from nfnets.page.charts import Chart
 from nfnets.page.html import Element, element
 from nfnets.page.mistakes import predict, worst_mistakes
 from nfnets.page.pictures import training_images
-from nfnets.page.runs import Run, read_runs
+from nfnets.page.runs import Run, is_on_imagenet, read_runs
 from nfnets.page.sections import section
 from nfnets.predict import Predictor
 from nfnets.score import check_class_names
@@ -51,6 +51,7 @@ def write_page(
     runs = read_runs(workdirs)
     _check_output(output)
     measured = [point for path in points for point in published.read_points(path)]
+    is_comparable = bool(points) or any(map(is_on_imagenet, runs))  # To accuracies on ImageNet.
     drawn: list[Chart] = []
 
     def place(some: list[Chart], size: str = '') -> Element:
@@ -72,7 +73,7 @@ def write_page(
         section('Training images as the network sees them', *_training(runs)),
         section('Held-out images', *_held_out(runs, most_images)),
         sections.settings(runs),
-        section('Accuracy and speed', element('p', _SPEED), place([published.chart(measured)])),
+        *([_speed(place([published.chart(measured)]))] if is_comparable else []),
         html.json_script(drawn, 'charts'),
     ]
     text = html.document(
@@ -82,6 +83,10 @@ def write_page(
         replace_file(output, text)
     except file_errors() as error:
         raise failure(f'{output} cannot be written: {why(error)}', error) from error
+
+
+def _speed(figure: Element) -> Element:
+    return section('Accuracy and speed', element('p', _SPEED), figure)
 
 
 def _check_output(output: epath.Path) -> None:

@@ -6,8 +6,18 @@ import numpy as np
 import pytest
 import small_runs
 
+from nfnets.data.imagenet_names import imagenet_names
 from nfnets.errors import InputError
-from nfnets.page.runs import Curve, all_settings, are_on_same_data, differences, read_curves, read_runs, thin
+from nfnets.page.runs import (
+    Curve,
+    all_settings,
+    are_on_same_data,
+    differences,
+    is_on_imagenet,
+    read_curves,
+    read_runs,
+    thin,
+)
 
 LINES = [{'step': 20, 'train/loss': 2.0, 'learning_rate': 0.5}, {'step': 40, 'train/loss': 1.0}]
 
@@ -80,6 +90,20 @@ def test_runs_on_other_data_are_told_apart(tmp_path):
     assert not are_on_same_data([first, dataclasses.replace(second, class_names=('cat', 'dog'))])
     other = small_runs.write(tmp_path / 'c', LINES, {'data.eval_split': 'train'})
     assert not are_on_same_data([first, *read_runs([other])])
+
+
+def test_imagenet_is_known_by_its_name_or_its_classes(tmp_path):
+    def is_on_it(run_name, **settings):
+        keys = {f'data.{key}': value for key, value in settings.items()}
+        (run,) = read_runs([small_runs.write(tmp_path / run_name, LINES, keys)])
+        renamed = dataclasses.replace(run, class_names=tuple(imagenet_names()))
+        return is_on_imagenet(run), is_on_imagenet(renamed)
+
+    assert is_on_it('digits', name='imagenet2012') == (False, True)
+    assert is_on_it('whole', source='tfds', name='imagenet2012') == (True, True)
+    assert is_on_it('version', source='tfds', name='imagenet2012:5.1.0') == (True, True)
+    assert is_on_it('pets', source='tfds', name='oxford_iiit_pet') == (False, True)
+    assert is_on_it('folder', source='folder', dir='x') == (False, True)
 
 
 def test_what_is_no_run_or_has_no_metrics_is_refused(tmp_path):

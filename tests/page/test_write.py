@@ -29,6 +29,7 @@ from nfnets.weights.about import About
 
 SCRIPT = Path(__file__).resolve().parents[2] / 'scripts' / 'report.py'
 LINES = [{'step': 20, 'train/loss': 2.0, 'train/grad_norm/stem': 0.5}, {'step': 40, 'eval_ema/top_1': 0.25}]
+STEP = {'command': 'step', 'variant': 'F0', 'batch': 32, 'image_size': 192, 'device': 'cpu', 'median_ms': 9}
 NOT_MIXED = {'augment.mixup_alpha': 0.0}  # Which takes seconds to compile.
 VOID = {'br', 'img', 'input', 'link', 'meta'}
 
@@ -179,3 +180,23 @@ def test_data_that_is_gone_leaves_the_curves(tmp_path):
     page = _Page((tmp_path / 'x.html').read_text())
     assert page.text().count('gone is no folder') == 2
     assert page.all('img') == []
+
+
+def test_imagenets_figure_stands_only_beside_imagenet_or_points(tmp_path):
+    gone = {'data.source': 'folder', 'data.dir': str(tmp_path / 'gone'), 'data.eval_split': 'val'}
+    other = small_runs.write(tmp_path / 'other', LINES, gone)
+    settings = {'data.source': 'tfds', 'data.name': 'imagenet2012', 'data.dir': str(tmp_path / 'gone')}
+    imagenet = small_runs.write(tmp_path / 'imagenet', LINES, settings)
+    points = tmp_path / 'steps.jsonl'
+    points.write_text(json.dumps(STEP))
+    for workdirs, files, is_there in (
+        ([other], [], False),
+        ([other], [points], True),
+        ([other, imagenet], [], True),
+    ):
+        write_page(workdirs, tmp_path / 'x.html', points=files, most_images=1)
+        page = _Page((tmp_path / 'x.html').read_text())
+        assert ('Accuracy and speed' in [text for _, text in page.all('h2')]) == is_there
+        ((_, data),) = page.all('script', type='application/json')
+        assert any(chart.get('isFamily') for chart in json.loads(data)) == is_there
+        assert ('measured: cpu' in data) == bool(files)
