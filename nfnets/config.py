@@ -5,7 +5,6 @@ config.
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,23 +17,12 @@ from nfnets.models.activations import ACTIVATIONS
 from nfnets.models.networks import NETWORKS
 from nfnets.variants import Variant, get_variant
 
-# Settings that say how a run is watched, where its data lies and how its blocks are compiled, not what it
-# computes: they may change when a run goes on.
-_MAY_CHANGE = (
-    'data.dir',
-    'data.skip_broken',
-    'model.scan',
-    'model.remat',
-    'train.log_every_steps',
-    'eval.',
-    'checkpoint.',
-)
-
 _EVAL_BATCH_PER_DEVICE = 32
 
 _Rule = tuple[Callable[[Any], bool], str]
-_POSITIVE: _Rule = (lambda v: v > 0, 'more than 0')
-_NOT_NEGATIVE: _Rule = (lambda v: v >= 0, '0 or more')
+_POSITIVE: _Rule = (lambda v: 0 < v < math.inf, 'more than 0 and finite')
+_LIMIT: _Rule = (lambda v: v > 0, 'more than 0; inf is no limit')
+_NOT_NEGATIVE: _Rule = (lambda v: 0 <= v < math.inf, '0 or more and finite')
 _SHARE: _Rule = (lambda v: 0 <= v <= 1, 'from 0 to 1')
 _RATE: _Rule = (lambda v: 0 <= v < 1, 'from 0 to below 1')
 _WHOLE_NUMBERS: _Rule = (
@@ -82,9 +70,9 @@ _RULES: dict[str, _Rule] = {
     'optimizer.warmup_steps': _NOT_NEGATIVE,
     'optimizer.momentum': _RATE,
     'optimizer.weight_decay': _NOT_NEGATIVE,
-    'optimizer.agc_clipping': _POSITIVE,
+    'optimizer.agc_clipping': _LIMIT,
     'optimizer.agc_eps': _POSITIVE,
-    'optimizer.max_grad_norm': _POSITIVE,
+    'optimizer.max_grad_norm': _LIMIT,
     'optimizer.lars_trust': _NOT_NEGATIVE,
     'optimizer.ema_decay': _SHARE,
     'sam.rho': _NOT_NEGATIVE,
@@ -267,36 +255,3 @@ def flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
-
-
-def to_json(config: ml_collections.FrozenConfigDict) -> str:
-    """The config as a JSON object of one key a line."""
-    return json.dumps(config.to_dict(), indent=2, sort_keys=True) + '\n'
-
-
-def check_same_run(config: ml_collections.FrozenConfigDict, written: str, path: str) -> None:
-    """Refuses to go on with a run of another config.
-
-    Args:
-      config: of the run to start.
-      written: the JSON of the run that the working directory holds.
-      path: of that JSON, for the message.
-
-    Raises:
-      InputError: a setting that changes what is computed differs, or the file cannot be read.
-    """
-    try:
-        before = flatten(json.loads(written))
-    except (json.JSONDecodeError, AttributeError) as error:
-        raise InputError(f'{path} is not a config that a run wrote: {error}') from error
-    now = flatten(json.loads(to_json(config)))
-    changed = [
-        f'{key}={now.get(key)} (there: {before.get(key)})'
-        for key in sorted(now.keys() | before.keys())
-        if now.get(key) != before.get(key) and not key.startswith(_MAY_CHANGE)
-    ]
-    if changed:
-        raise InputError(
-            f'{path} is of a run with another config: {", ".join(changed)}; '
-            'give the same settings to go on, or another --workdir'
-        )

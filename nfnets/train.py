@@ -25,6 +25,7 @@ from nfnets.optim.freeze import check_pattern
 from nfnets.pods import Preemption
 from nfnets.profile import Profile
 from nfnets.report import StepReport, flat_results, summary
+from nfnets.saved_config import check_same_run, to_json
 from nfnets.time_use import TimeUse
 from nfnets.train_state import TrainState, init_train_state
 from nfnets.train_step import parameter_names
@@ -207,7 +208,7 @@ def check_workdir(
     try:
         if not path.exists():
             return
-        config_lib.check_same_run(config, path.read_text(), str(path))
+        check_same_run(config, path.read_text(), str(path))
     except file_errors() as error:
         raise failure(f'workdir {workdir} cannot be used: {error}', error) from error
     if read_class_names(workdir) not in (None, class_names):
@@ -227,7 +228,7 @@ def claim(
             workdir.mkdir(parents=True, exist_ok=True)
             if class_names is not None:
                 write_class_names(workdir, class_names)
-            replace_file(workdir / CONFIG, config_lib.to_json(config))
+            replace_file(workdir / CONFIG, to_json(config))
     except file_errors() as error:
         raise failure(f'workdir {workdir} cannot be used: {error}', error) from error
 

@@ -22,6 +22,7 @@ ORDER = [
     'optim',
     'data',
     'config',
+    'saved_config',
     'cli',
     'parallel',
     'train_state',

@@ -10,6 +10,7 @@ from scipy.special import softmax
 from configs import digits
 from nfnets import VARIANTS, Weights
 from nfnets import config as config_lib
+from nfnets import saved_config
 from nfnets.data.augment import normalise
 from nfnets.data.decode import decode_eval
 from nfnets.data.digits import DigitsSource
@@ -58,7 +59,7 @@ def test_a_working_directory_tells_its_network_whichever_it_is(tmp_path):
     config = digits.get_config('ResNet')
     config.model.widths, config.model.depths = (16, 32), (1, 1)
     config = config_lib.complete(config, num_examples=1437, num_classes=10, num_devices=1)
-    (tmp_path / 'config.json').write_text(config_lib.to_json(config))
+    (tmp_path / 'config.json').write_text(saved_config.to_json(config))
     network = networks.make_network('ResNet', 10, config_lib.make_variant(config))
     param_shapes, state_shapes = networks.variable_shapes(network)
     rng = np.random.default_rng(0)
@@ -78,7 +79,7 @@ def test_a_working_directory_tells_its_network_whichever_it_is(tmp_path):
         outputs, _ = network.apply(params, state, None, normalise(images), False)
         expected = softmax(np.asarray(outputs['logits'], np.float64), axis=1)
         np.testing.assert_allclose(Predictor(weights, ema=ema)(images), expected, rtol=1e-4, atol=1e-6)
-    (tmp_path / 'config.json').write_text(config_lib.to_json(config).replace('"second_conv"', '"other"'))
+    (tmp_path / 'config.json').write_text(saved_config.to_json(config).replace('"second_conv"', '"other"'))
     with pytest.raises(InputError, match=r'config\.json is of another version: .*second_conv'):
         Predictor(weights)
 

@@ -9,6 +9,7 @@ from nfnets.checkpoint import Checkpoints
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
 from nfnets.files import failure, file_errors, replace_file
+from nfnets.saved_config import from_json
 from nfnets.weights.about import About
 
 CONFIG = 'config.json'
@@ -78,7 +79,7 @@ def read_config(workdir: epath.Path) -> dict[str, Any]:
     path = workdir / CONFIG
     if not path.is_file():
         raise InputError(f'{workdir} is no working directory of a run: it holds no {CONFIG}')
-    settings = _read_json(path)
+    settings = from_json(_read_text(path), str(path))
     try:
         _ = settings['data']['eval_size'], settings['data']['eval_margin'], settings['data']['eval_style']
         _ = settings['model']['activation']
@@ -89,6 +90,13 @@ def read_config(workdir: epath.Path) -> dict[str, Any]:
 
 def _read_json(path: epath.Path) -> Any:
     try:
-        return json.loads(path.read_text())
-    except file_errors(ValueError) as error:
+        return json.loads(_read_text(path))
+    except ValueError as error:
+        raise InputError(f'{path} cannot be read: {error}') from error
+
+
+def _read_text(path: epath.Path) -> str:
+    try:
+        return path.read_text()
+    except file_errors(UnicodeDecodeError) as error:
         raise failure(f'{path} cannot be read: {error}', error) from error
