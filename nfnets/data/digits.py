@@ -15,6 +15,7 @@ class DigitsSource:
     """The digits as PNG files in memory, so that they take the way of any encoded image."""
 
     class_names = tuple(str(digit) for digit in range(10))
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, split: str):
         """Args: split is 'train' or 'eval', a fifth of each class; InputError on any other."""

@@ -1,7 +1,8 @@
 """A folder of one folder per class: DIR/train/CLASS/*.jpg, DIR/val/CLASS/*.jpg."""
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias, TypeVar
 
@@ -15,10 +16,16 @@ _File: TypeAlias = pathlib.Path | epath.Path  # The first is faster, on a disk.
 _EXTENSIONS = frozenset({'.jpg', '.jpeg', '.png', '.bmp', '.gif'})
 _THREADS = 64  # A bucket takes some hundredths of a second to answer.
 _TRAIN = 'train'  # Its folders are the classes of every split.
+_NAMED = 5  # Of what may be long, a message names so many.
 
 
 class FolderSource:
-    """The images below DIR/SPLIT, labelled by the sorted names of the folders in DIR/train."""
+    """The images below DIR/SPLIT, labelled by the sorted names of the folders in DIR/train.
+
+    Attributes:
+      class_names: as of every source.
+      warnings: of files that are no images by their endings, and of classes without an image.
+    """
 
     def __init__(self, directory: epath.Path, split: str):
         """Lists the files.
@@ -41,12 +48,18 @@ class FolderSource:
             raise InputError(f'{directory / split} has classes that {train} has not: {", ".join(unknown)}')
         self._files: list[tuple[_File, int]] = []
         folders = [directory / split / name for name in self.class_names]
-        for label, (folder, files) in enumerate(zip(folders, _of_each(_images, folders), strict=True)):
+        skipped, empty = Counter[str](), []
+        for label, (folder, (files, others)) in enumerate(
+            zip(folders, _of_each(_images, folders), strict=True)
+        ):
             if not files and split == _TRAIN:
                 raise InputError(f'{folder} holds no image; {layout}')
             self._files += [(path, label) for path in files]
+            skipped += others
+            empty += [] if files else [folder.name]
         if not self._files:
             raise InputError(f'{directory / split} holds no image; {layout}')
+        self.warnings = tuple(_warnings(directory / split, skipped, empty, len(folders)))
 
     def __len__(self) -> int:
         return len(self._files)
@@ -70,20 +83,52 @@ def _folders(directory: epath.Path, layout: str) -> list[str]:
     return names
 
 
-def _images(directory: epath.Path) -> Sequence[_File]:
+def _warnings(directory: epath.Path, skipped: Counter[str], empty: Sequence[str], classes: int) -> list[str]:
+    """One line on files of other types by their endings, and one on classes without an image."""
+    told = [f'{directory}: {tell_skipped(skipped, _EXTENSIONS)}'] if skipped else []
+    if empty:
+        told.append(f'{directory} has no image of {len(empty)} of the {classes} classes: {_some(empty)}')
+    return told
+
+
+def tell_skipped(skipped: Counter[str], known: Iterable[str]) -> str:
+    """How many files of which endings were skipped, as they are none of the known ones."""
+    by_number = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
+    listed = _some([f'{number} {ending or "without an ending"}' for ending, number in by_number])
+    files = 'file' if skipped.total() == 1 else 'files'
+    return f'{skipped.total()} {files} skipped, of other types than {", ".join(sorted(known))}: {listed}'
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ', '.join(names[:_NAMED]) + (f' and {more} more' if more > 0 else '')
+
+
+def _images(directory: epath.Path) -> tuple[Sequence[_File], Counter[str]]:
+    """The images of a class, sorted, and how many other files of each ending lie among them."""
     if is_local(directory):
-        paths = sorted(p for p in pathlib.Path(directory).rglob('*') if _is_image(p))
-        return [p for p in paths if p.is_file()]
-    # A list of what is there, and no question about each image.
-    paths = list(directory.glob('*'))
-    below = next((p for p in paths if not p.suffix and p.name[0] != '.' and p.is_dir()), None)
+        found = list(pathlib.Path(directory).rglob('*'))
+        others = (p for p in found if not _is_image(p) and not _is_hidden(p, directory) and p.is_file())
+        return sorted(p for p in found if _is_image(p) and p.is_file()), Counter(map(_ending, others))
+    # A list of what is there, and no question about each file.
+    paths = [path for path in directory.glob('*') if path.name[0] != '.']
+    below = next((p for p in paths if not p.suffix and p.is_dir()), None)
     if below is not None:
         raise InputError(f'{below} is a folder: in a bucket images must lie right below their class')
-    return sorted(p for p in paths if _is_image(p))
+    return sorted(filter(_is_image, paths)), Counter(_ending(p) for p in paths if not _is_image(p))
 
 
 def _is_image(path: pathlib.PurePath) -> bool:
-    return path.suffix.lower() in _EXTENSIONS and not path.name.startswith('.')
+    return _ending(path) in _EXTENSIONS and not path.name.startswith('.')
+
+
+def _is_hidden(path: pathlib.PurePath, top: epath.Path) -> bool:
+    """Whether the name of a file, or of a folder that it is in below the top, begins with a dot."""
+    return any(part.startswith('.') for part in path.relative_to(top).parts)
+
+
+def _ending(path: pathlib.PurePath) -> str:
+    return path.suffix.lower()
 
 
 def _of_each(function: Callable[[epath.Path], _T], paths: Sequence[epath.Path]) -> list[_T]:

@@ -15,9 +15,11 @@ class Source(Protocol):
 
     Attributes:
       class_names: name of each label, 0 first.
+      warnings: what people should know of the data before they use it, a line each.
     """
 
     class_names: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     def __len__(self) -> int:
         """Number of examples."""

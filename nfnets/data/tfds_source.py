@@ -40,6 +40,7 @@ class TfdsSource:
         info = builder.info
         self._image, self._label = _features(name, info)
         self.class_names = tuple(info.features[self._label].names)
+        self.warnings: tuple[str, ...] = ()
         self._records = _records(builder, split)
 
     def __len__(self) -> int:

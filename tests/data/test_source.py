@@ -107,6 +107,48 @@ def test_what_is_missing_or_empty_is_named_with_the_layout_expected(folder, tmp_
         _load('folder', 'train')
 
 
+def _touch(directory, *names):
+    for name in names:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes(b'')
+
+
+def test_files_of_other_types_are_counted_by_their_endings(folder):
+    (notes,) = _load('folder', 'train', folder).warnings
+    types = '.bmp, .gif, .jpeg, .jpg, .png'
+    assert notes == f'{folder}/train: 3 files skipped, of other types than {types}: 3 .txt'
+    val = folder / 'val'
+    _touch(val / 'eel', 'c.webp', 'more/D.WebP', 'LICENSE', '.DS_Store', '.git/x.txt', 'folder.old/e.jpg')
+    _touch(val / 'dog', *(f'{i}.{k}' for k in ('tiff', 'psd', 'raw', 'heic') for i in range(3)))
+    (told,) = _load('folder', 'val', folder).warnings[:1]
+    counts = '3 .heic, 3 .psd, 3 .raw, 3 .tiff, 2 .txt and 2 more'
+    assert told == f'{val}: 17 files skipped, of other types than {types}: {counts}'
+    for file in val.rglob('*.*'):
+        if file.is_file() and file.suffix not in ('.jpg', '.JPEG'):
+            file.unlink()
+    one = f'{val}: 1 file skipped, of other types than {types}: 1 without an ending'
+    assert _load('folder', 'val', folder).warnings[0] == one
+
+
+def test_classes_without_an_image_are_named(folder):
+    val = folder / 'val'
+    (told,) = _load('folder', 'val', folder).warnings[1:]
+    assert told == f'{val} has no image of 1 of the 3 classes: cat'
+    shutil.rmtree(val / 'dog')
+    _touch(val / 'dog', 'a.tiff')  # Nothing but what is not read.
+    _touch(folder / 'train', *(f'x{i}/a.jpg' for i in range(5)))
+    skipped, told = _load('folder', 'val', folder).warnings
+    assert skipped.endswith(': 1 .tiff, 1 .txt')
+    assert told == f'{val} has no image of 7 of the 8 classes: cat, dog, x0, x1, x2 and 2 more'
+
+
+def test_data_in_order_gives_no_warning(folder):
+    for file in folder.rglob('*.txt'):
+        file.unlink()
+    assert _load('folder', 'train', folder).warnings == ()
+    assert _load('digits', 'eval').warnings == ()
+
+
 # ---- TensorFlow Datasets
 
 
@@ -126,6 +168,7 @@ def test_a_prepared_set_gives_what_tfds_gives(imagenet, split, count):
     assert len(source) == count
     assert len(source.class_names) == 1000
     assert source.class_names[0] == 'n01440764'
+    assert source.warnings == ()
     decoders = {'image': tfds.decode.SkipDecoding()}
     if 'array' in imagenet.name:
         reference = tfds.data_source('imagenet2012', data_dir=imagenet, split=split, decoders=decoders)
