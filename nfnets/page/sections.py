@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from nfnets.config import flatten
 from nfnets.page.charts import Chart
+from nfnets.page.effects import has_effect, is_computed
 from nfnets.page.html import Child, Element, element, table
 from nfnets.page.runs import Run, all_settings, are_on_same_data, differences
 from nfnets.variants import VARIANTS
@@ -79,19 +81,38 @@ def legend(runs: Sequence[Run]) -> Element:
 def settings(runs: Sequence[Run]) -> Element:
     """What differs between runs, and every setting."""
     names = [run.name for run in runs]
+    rows = [[key, *map(_setting, values)] for key, values in all_settings(runs).items()]
+    everything = table(('setting', *names), rows, class_='settings')
+    return section(
+        'Settings', *_different(runs), element('details', element('summary', 'Every setting'), everything)
+    )
 
-    def rows(values: dict[str, list[Any]]) -> list[list[str]]:
-        return [[key, *map(_setting, of_runs)] for key, of_runs in values.items()]
 
-    different = differences(runs)
+def _different(runs: Sequence[Run]) -> list[Element]:
+    computed, other = _different_rows(runs)
+    names = [run.name for run in runs]
     children: list[Element] = []
-    if different:
-        children.append(table(('differs', *names), rows(different), class_='settings'))
+    if computed:
+        children.append(table(('differs', *names), computed, class_='settings'))
     elif len(runs) > 1:
-        children.append(element('p', 'No setting differs between these runs.'))
-    everything = table(('setting', *names), rows(all_settings(runs)), class_='settings')
-    children.append(element('details', element('summary', 'Every setting'), everything))
-    return section('Settings', *children)
+        children.append(element('p', 'No setting of what is computed differs between these runs.'))
+    if other:
+        children.append(table(('differs, but computes the same', *names), other, class_='settings'))
+    return children
+
+
+def _different_rows(runs: Sequence[Run]) -> tuple[list[list[str]], list[list[str]]]:
+    """What differs and has an effect in any run: of what is computed, and of all else."""
+    each = [flatten(run.config.to_dict()) for run in runs]
+    computed, other = [], []
+    for key, values in differences(runs).items():
+        effects = [has_effect(key, one) for one in each]
+        row = [key, *map(_setting, values, effects)]
+        if any(effects) and any(is_computed(key, one) for one in each):
+            computed.append(row)
+        elif any(effects):
+            other.append(row)
+    return computed, other
 
 
 def _swatch(number: int) -> Element:
@@ -121,5 +142,8 @@ def _number(value: float | None) -> str:
     return '-' if value is None else f'{value:.4f}'
 
 
-def _setting(value: Any) -> str:
-    return '-' if value is None else f'{value:.6g}' if isinstance(value, float) else str(value)
+def _setting(value: Any, has_effect: bool = True) -> str:
+    if value is None:
+        return '-'
+    text = f'{value:.6g}' if isinstance(value, float) else str(value)
+    return text if has_effect else f'{text} (unused)'
