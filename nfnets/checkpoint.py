@@ -2,6 +2,8 @@
 
 import functools
 import importlib
+import json
+import re
 import textwrap
 from typing import Any
 
@@ -13,16 +15,33 @@ from etils import epath
 from nfnets import parallel
 from nfnets.checksum import ChecksumRestore, ChecksumSave, differing
 from nfnets.errors import InputError, TrainingStopped
-from nfnets.files import failure, file_errors, is_folder, is_local, is_passing, why
+from nfnets.files import failure, file_errors, is_folder, is_local, why
 from nfnets.models.stacks import NO_STACKS, Stacks, stack, unstack
 from nfnets.train_state import TrainState, map_params
 
 _DAMAGED = '.damaged'  # Ends the names of checkpoints that were found to be.
+# What tensorstore says of files that are shorter than they should be, or cannot be decoded.
+_DAMAGE = re.compile(r'^(?:DATA_LOSS|OUT_OF_RANGE): |Error decoding |Truncated \w+-compressed stream')
 
 
 def whole_steps(directory: epath.Path) -> list[int]:
     """The steps of a directory's complete checkpoints, in order; it need not exist."""
     return sorted(ocp.utils.checkpoint_steps(directory)) if is_folder(directory) else []
+
+
+class Damaged(InputError):
+    """A checkpoint's arrays are not those that were written."""
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether a checkpoint was read but is not what was written: a checksum or a decoding failed.
+
+    Anything else, such as an error of the disk or a lack of memory, says nothing of what is in the files.
+    """
+    if isinstance(error, Damaged | json.JSONDecodeError | UnicodeDecodeError):
+        return True
+    # Tensorstore raises ValueError whatever happens, and says in its text what it was.
+    return isinstance(error, ValueError) and _DAMAGE.search(str(error)) is not None
 
 
 class _Unchanging(np.ndarray):
@@ -102,22 +121,31 @@ class Checkpoints:
 
         Raises:
           InputError: none is whole.
-          TrainingStopped: its bucket does not answer now.
+          TrainingStopped: one cannot be read for another reason than damage, such as an error of the disk, a
+            lack of memory, or a bucket that does not answer; nothing was changed.
         """
         problems: dict[int, str] = {}
         for step in reversed(whole_steps(self._directory)):
+            failed = None
             try:
                 state, position = self._read(step, self._unstack(jax.device_get(template)))
-            except Exception as error:  # Whatever the libraries below say of a damaged file.
-                if not is_local(self._directory) and is_passing(error):
-                    told = f'checkpoint {step} in {self._directory} cannot be read: {_short(error)}'
-                    raise TrainingStopped(told) from error
-                problems[step] = _short(error)
+            except Exception as error:
+                if is_damage(error):
+                    problems[step] = _short(error)
+                else:
+                    failed = error
+            # All processes stop together, and none before the others have said what they found.
+            if parallel.sum_over_processes(int(failed is not None)) > 0:
+                why_failed = 'another process cannot read it' if failed is None else _short(failed)
+                raise TrainingStopped(
+                    f'checkpoint {step} in {self._directory} cannot be read, though it is not damaged: '
+                    f'{why_failed}; nothing was changed'
+                ) from failed
             if parallel.sum_over_processes(int(step in problems)) == 0:
                 self._set_aside(problems)
                 damaged = [f'checkpoint {step} is damaged: {problem}' for step, problem in problems.items()]
                 return self._stack(state), position, damaged
-            problems.setdefault(step, 'another process cannot read it')
+            problems.setdefault(step, 'another process finds it damaged')
         every = '; '.join(f'{step}: {problem}' for step, problem in problems.items())
         raise InputError(f'no checkpoint in {self._directory} is whole: {every}')
 
@@ -144,7 +172,7 @@ class Checkpoints:
         """Reads the newest checkpoint of whatever network: the fields of the state, as NumPy arrays.
 
         Raises:
-          InputError: it is not as it was written; anything else that the libraries below raise.
+          Damaged: it is not as it was written; anything else that the libraries below raise.
         """
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(), input=ocp.args.JsonRestore(), checksums=ChecksumRestore()
@@ -184,7 +212,7 @@ def _content(state: dict[str, Any], position: int) -> dict[str, Any]:
 def _check(content: dict[str, Any], expected: dict[str, int]) -> None:
     damaged = differing(content, expected)
     if damaged:
-        raise InputError(
+        raise Damaged(
             f'{len(damaged)} of {len(expected)} arrays differ from their checksums, {damaged[0]} the first'
         )
 

@@ -1,7 +1,9 @@
 """Checkpoints give back what was saved, bit for bit."""
 
+import errno
 import gc
 import importlib
+import re
 import shutil
 import time
 import zlib
@@ -10,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 import training_runs
 
 from nfnets.checkpoint import Checkpoints
 from nfnets.checksum import checksums
-from nfnets.errors import InputError
+from nfnets.errors import InputError, TrainingStopped
 from nfnets.optim.optimizer import make_optimizer
 from nfnets.train_state import init_train_state
 
@@ -173,7 +176,7 @@ DAMAGES = [_flip_a_bit, _cut_short, _move_in_the_data, _lose_the_state]
 
 @complaints_ignored
 @pytest.mark.usefixtures('unfinished_reads')
-@pytest.mark.parametrize('damage', DAMAGES)
+@pytest.mark.parametrize('damage', [_flip_a_bit, _cut_short, _move_in_the_data])
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(damage, tmp_path):
     directory = tmp_path / 'checkpoints'
     _save(directory, 1, 2)
@@ -189,6 +192,51 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(damage, tm
     again, position, problems = Checkpoints(directory, keep=None).restore(_state(2, 0))
     assert (int(again.step), position, problems) == (2, 20, [])
     assert {p.name for p in directory.iterdir()} == {'1', '2', '2.damaged'}
+
+
+def _assert_stops_and_touches_nothing(directory, told):
+    before = {path: path.stat().st_mtime_ns for path in directory.rglob('*')}
+    with pytest.raises(TrainingStopped, match=rf'checkpoint 2 .* not damaged: {told}.*; nothing was changed'):
+        Checkpoints(directory, keep=None).restore(_state(2, 0))
+    assert {path: path.stat().st_mtime_ns for path in directory.rglob('*')} == before
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        MemoryError('cannot allocate 40 GiB'),
+        OSError(errno.EIO, 'Input/output error'),
+        PermissionError(errno.EACCES, 'Permission denied'),
+        ValueError('RESOURCE_EXHAUSTED: Error reading "params.w/0" in OCDBT database: out of memory'),
+        ValueError('INTERNAL: Error reading "params.w/0" in OCDBT database: Input/output error [OS error 5]'),
+        KeyError('an item that another version of the library does not know'),
+        TypeError('a mistake of the library'),
+    ],
+    ids=lambda error: f'{type(error).__name__}',
+)
+def test_what_says_nothing_of_the_files_stops_the_run_and_touches_nothing(error, tmp_path, monkeypatch):
+    _save(tmp_path / 'checkpoints', 1, 2)
+
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(ocp.CheckpointManager, 'restore', fail)
+    _assert_stops_and_touches_nothing(tmp_path / 'checkpoints', re.escape(str(error)))
+
+
+def test_a_checkpoint_of_which_a_part_is_missing_stops_the_run_and_touches_nothing(tmp_path):
+    _save(tmp_path / 'checkpoints', 1, 2)
+    _lose_the_state(tmp_path / 'checkpoints' / '2')
+    _assert_stops_and_touches_nothing(tmp_path / 'checkpoints', '.*"state" was not found')
+
+
+def test_a_disk_that_fails_under_the_reader_stops_the_run_and_touches_nothing(tmp_path):
+    """Reads of the arrays fail with EISDIR, by the system itself, below all libraries."""
+    _save(tmp_path / 'checkpoints', 1, 2)
+    for data in (tmp_path / 'checkpoints' / '2' / 'state').rglob('d/*'):
+        data.unlink()
+        data.mkdir()
+    _assert_stops_and_touches_nothing(tmp_path / 'checkpoints', '')
 
 
 @complaints_ignored
