@@ -2,10 +2,8 @@
 
 from typing import Protocol
 
-from etils import epath
-
 from nfnets.errors import InputError
-from nfnets.files import failure, file_errors
+from nfnets.files import as_path, failure, file_errors
 
 KINDS = ('tfds', 'folder', 'digits')
 
@@ -54,6 +52,7 @@ def load_source(kind: str, *, name: str, directory: str | None, split: str) -> S
 
 
 def _load(kind: str, name: str, directory: str | None, split: str) -> Source:
+    path = None if directory is None else as_path(directory)
     # Imported where used: TFDS alone takes seconds.
     if kind == 'digits':
         from nfnets.data.digits import DigitsSource
@@ -62,9 +61,9 @@ def _load(kind: str, name: str, directory: str | None, split: str) -> Source:
     if kind == 'folder':
         from nfnets.data.folder import FolderSource
 
-        if directory is None:
+        if path is None:
             raise InputError("data.source='folder' needs data.dir, the folder that holds the splits")
-        return FolderSource(epath.Path(directory), split)
+        return FolderSource(path, split)
     if kind == 'tfds':
         from nfnets.data.tfds_source import TfdsSource
 

@@ -23,6 +23,12 @@ def test_an_unknown_kind_names_those_there_are():
         _load('zip', 'train')
 
 
+@pytest.mark.parametrize('kind', ['folder', 'tfds'])
+def test_data_that_is_neither_on_a_disk_nor_in_a_bucket_is_refused(kind):
+    with pytest.raises(InputError, match=r'https://host/data .*give a path on a disk or gs://'):
+        _load(kind, 'train', 'https://host/data')
+
+
 # ---- Digits
 
 
