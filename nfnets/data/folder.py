@@ -13,7 +13,7 @@ from nfnets.files import is_folder, is_local
 
 _T = TypeVar('_T')
 _File: TypeAlias = pathlib.Path | epath.Path  # The first is faster, on a disk.
-_EXTENSIONS = frozenset({'.jpg', '.jpeg', '.png', '.bmp', '.gif'})
+EXTENSIONS = frozenset({'.jpg', '.jpeg', '.png', '.bmp', '.gif'})
 _THREADS = 64  # A bucket takes some hundredths of a second to answer.
 _TRAIN = 'train'  # Its folders are the classes of every split.
 _NAMED = 5  # Of what may be long, a message names so many.
@@ -37,7 +37,7 @@ class FolderSource:
         Raises:
           InputError: a folder is missing or empty, or a class is not among those of `train`.
         """
-        layout = f'expected {directory}/{split}/CLASS/*.jpg (or {", ".join(sorted(_EXTENSIONS))})'
+        layout = f'expected {directory}/{split}/CLASS/*.jpg (or {", ".join(sorted(EXTENSIONS))})'
         if not is_folder(directory):
             raise InputError(f'data.dir={directory} is no folder; {layout}')
         names = _folders(directory / split, layout)
@@ -85,7 +85,7 @@ def _folders(directory: epath.Path, layout: str) -> list[str]:
 
 def _warnings(directory: epath.Path, skipped: Counter[str], empty: Sequence[str], classes: int) -> list[str]:
     """One line on files of other types by their endings, and one on classes without an image."""
-    told = [f'{directory}: {tell_skipped(skipped, _EXTENSIONS)}'] if skipped else []
+    told = [f'{directory}: {tell_skipped(skipped, EXTENSIONS)}'] if skipped else []
     if empty:
         told.append(f'{directory} has no image of {len(empty)} of the {classes} classes: {_some(empty)}')
     return told
@@ -119,7 +119,7 @@ def _images(directory: epath.Path) -> tuple[Sequence[_File], Counter[str]]:
 
 
 def _is_image(path: pathlib.PurePath) -> bool:
-    return _ending(path) in _EXTENSIONS and not path.name.startswith('.')
+    return _ending(path) in EXTENSIONS and not path.name.startswith('.')
 
 
 def _is_hidden(path: pathlib.PurePath, top: epath.Path) -> bool:

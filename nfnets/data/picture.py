@@ -1,6 +1,10 @@
-"""Reads a picture of any format for a network, as evaluation would."""
+"""Finds pictures, and reads one of any format for a network, as evaluation would."""
 
+import glob
 import io
+import os
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -8,12 +12,83 @@ from etils import epath
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nfnets.data.decode import decode_eval
+from nfnets.data.folder import EXTENSIONS, tell_skipped
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
-from nfnets.files import why
+from nfnets.files import as_path, failure, file_errors, is_local, why
 
 _UPRIGHT = 1
 _ORIENTATION = 0x0112  # Of EXIF's tags.
+# Of what is found, not named: Pillow also opens what is seldom a picture, such as .mpg and .h5.
+_ENDINGS = EXTENSIONS | {'.avif', '.jfif', '.jp2', '.pbm', '.pgm', '.ppm', '.tga', '.tif', '.tiff', '.webp'}
+
+
+def find_pictures(given: Sequence[str]) -> tuple[list[epath.Path], str | None]:
+    """Looks into directories and resolves patterns; whether a file is there, and a picture, it does not ask.
+
+    Args:
+      given: files as they are; directories, for all below them that end as pictures do; patterns such as
+        'photos/*.jpg'. Of what is not named itself, hidden files are left out.
+
+    Returns:
+      The pictures, sorted within each that was given, and one line that counts other files, if any.
+
+    Raises:
+      InputError: there is no picture in a directory or of a pattern, or it cannot be read.
+      TrainingStopped: its bucket does not answer now.
+    """
+    found: list[epath.Path] = []
+    skipped = Counter[str]()
+    for text in given:
+        try:
+            pictures, others = _find(text)
+        except file_errors() as error:
+            raise failure(f'{text} cannot be read: {why(error)}', error) from error
+        if not pictures:
+            verb = 'holds' if as_path(text).is_dir() else 'matches'
+            what = tell_skipped(others, _ENDINGS) if others else f'expected {", ".join(sorted(_ENDINGS))}'
+            raise InputError(f'{text} {verb} no picture: {what}')
+        found += pictures
+        skipped += others
+    return found, tell_skipped(skipped, _ENDINGS) if skipped else None
+
+
+def _find(text: str) -> tuple[list[epath.Path], Counter[str]]:
+    """The pictures that one argument stands for, and how many other files of each ending."""
+    path = as_path(text)
+    if path.is_dir():
+        files = _files_below(path)
+    elif glob.has_magic(text) and not path.exists():
+        if '**' in text:
+            raise InputError(f'{text}: ** is no pattern here; name a directory for all that is below it')
+        matches = path.parent.glob(path.name)
+        files = [file for file in matches if file.name[0] != '.' and not _is_folder(file)]
+    else:
+        return [path], Counter()
+    others = Counter(file.suffix.lower() for file in files if not _is_picture(file))
+    return sorted(filter(_is_picture, files)), others
+
+
+def _files_below(directory: epath.Path) -> list[epath.Path]:
+    """All files but hidden ones; links to directories are not followed."""
+    files = []
+    for path in directory.iterdir():
+        if path.name[0] == '.':
+            continue
+        if not _is_folder(path):
+            files.append(path)
+        elif not os.path.islink(path):  # It may lead back here.
+            files += _files_below(path)
+    return files
+
+
+def _is_folder(path: epath.Path) -> bool:
+    # In a bucket it takes a request, so not of each picture.
+    return (is_local(path) or not _is_picture(path)) and path.is_dir()
+
+
+def _is_picture(path: epath.Path) -> bool:
+    return path.suffix.lower() in _ENDINGS
 
 
 def read_picture(path: epath.Path, preprocessing: Preprocessing) -> np.ndarray:

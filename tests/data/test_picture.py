@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from nfnets.data.decode import decode_eval
-from nfnets.data.picture import read_picture
+from nfnets.data.picture import find_pictures, read_picture
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
 
@@ -94,3 +94,78 @@ def test_a_file_that_is_cut_short_is_named(form, tmp_path):
     (tmp_path / 'a').write_bytes(file.getvalue()[: len(file.getvalue()) // 2])
     with pytest.raises(InputError, match=r'/a (cannot be read as an image|is no image)'):
         read_picture(tmp_path / 'a', PREPROCESSING)
+
+
+# ---- Finding pictures
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """A directory `photos` with files of many endings, where the test runs."""
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        *('b.jpg', 'a.PNG', 'c.tiff', 'notes.txt', 'LICENSE', '.hidden.jpg', '.thumbnails/a.jpg'),
+        *('sub/d.webp', 'sub/deep.er/e.jpg', 'sub/deep.er/more.txt', 'sub/b.bmp'),
+    ):
+        (tmp_path / 'photos' / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'photos' / name).write_bytes(b'')
+    (tmp_path / 'photos' / 'sub' / 'back').symlink_to(tmp_path / 'photos')
+    return tmp_path / 'photos'
+
+
+def _found(*given):
+    paths, skipped = find_pictures(given)
+    return [str(path) for path in paths], skipped
+
+
+def test_a_directory_stands_for_the_pictures_below_it(photos):
+    names = ('a.PNG', 'b.jpg', 'c.tiff', 'sub/b.bmp', 'sub/d.webp', 'sub/deep.er/e.jpg')
+    paths, skipped = _found('photos')
+    assert paths == [f'photos/{name}' for name in names]
+    assert skipped.startswith('3 files skipped, of other types than .avif, .bmp, .gif, ')
+    assert skipped.endswith(': 2 .txt, 1 without an ending')
+    assert _found(f'{photos}/')[0] == [f'{photos}/{name}' for name in names]
+
+
+def test_a_pattern_stands_for_the_pictures_that_it_matches(photos):
+    assert _found('photos/*.jpg') == (['photos/b.jpg'], None)
+    assert _found('photos/[ab].*') == (['photos/a.PNG', 'photos/b.jpg'], None)
+    assert _found('photos/*/d*/*.jpg', 'photos/sub/?.w*') == (
+        ['photos/sub/deep.er/e.jpg', 'photos/sub/d.webp'],
+        None,
+    )
+    paths, skipped = _found('photos/*')
+    assert paths == ['photos/a.PNG', 'photos/b.jpg', 'photos/c.tiff']
+    assert skipped.startswith('2 files skipped')
+
+
+def test_files_are_taken_as_they_are_named_and_in_order(photos):
+    (photos / 'x[1].jpg').write_bytes(b'')
+    given = ['photos/x[1].jpg', 'photos/notes.txt', 'nowhere.jpg', 'photos/.hidden.jpg']
+    assert _found(*given) == (given, None)
+
+
+def test_where_there_is_no_picture_it_is_said(photos):
+    (photos / 'empty').mkdir()
+    (photos / 'texts').mkdir()
+    (photos / 'texts' / 'a.md').write_bytes(b'')
+    for given, told in (
+        ('photos/empty', r'photos/empty holds no picture: expected \.avif, \.bmp, '),
+        ('photos/texts', r'photos/texts holds no picture: 1 file skipped, .*: 1 \.md$'),
+        ('photos/*.gif', r'photos/\*\.gif matches no picture: expected'),
+        ('photos/*.txt', r'photos/\*\.txt matches no picture: 1 file skipped, .*: 1 \.txt$'),
+        ('https://host/a.jpg', r'https://host/a\.jpg .*give a path on a disk or gs://'),
+        ('s3://bucket/*.jpg', r's3://bucket/\*\.jpg .*give a path on a disk or gs://'),
+        ('photos/**/*.jpg', r'photos/\*\*/\*\.jpg: \*\* is no pattern here; name a directory'),
+    ):
+        with pytest.raises(InputError, match=told):
+            find_pictures(['photos/b.jpg', given])
+
+
+def test_a_directory_that_may_not_be_read_is_named(photos, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr('os.listdir', refuse)  # Root may read any.
+    with pytest.raises(InputError, match='photos cannot be read: Permission denied'):
+        find_pictures(['photos'])
