@@ -1,7 +1,8 @@
 """Classifies pictures with a checkpoint, which tells network, preprocessing and the names of the classes."""
 
+import os
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import haiku as hk
 import jax
@@ -15,11 +16,13 @@ from nfnets.data.imagenet_names import readable_names
 from nfnets.data.picture import read_picture
 from nfnets.data.preprocessing import Preprocessing, default_margin
 from nfnets.errors import InputError
+from nfnets.files import as_path
 from nfnets.models.networks import make_network, variable_shapes
 from nfnets.weights.fit import check_params, require_architecture
 from nfnets.weights.load import Weights
 from nfnets.weights.workdir import CONFIG, read_config
 
+_Path = TypeVar('_Path', bound=epath.PathLike)
 _BATCH_SIZE = 8
 
 
@@ -54,9 +57,11 @@ class Predictor:
           size: side of the network's input, px; what the checkpoint tells, or its variant, if None.
 
         Raises:
-          InputError: the checkpoint is a file and holds no NFNet, the size of its images is not known, or it
-            does not fit its network.
+          InputError: the checkpoint is a file and holds no NFNet, the size of its images is not known or not
+            above 0, or it does not fit its network.
         """
+        if size is not None and size < 1:
+            raise InputError(f"--size={size}: the side of the network's input must be 1 px or more")
         params, about = weights.choose(ema)
         network_state = weights.ema_network_state if ema else weights.network_state
         network, num_classes, eval_size = _network(weights)
@@ -81,13 +86,25 @@ class Predictor:
         return np.asarray(self._probabilities(self._variables, images))
 
     def classify(
-        self, paths: Iterable[epath.Path], most: int = 5
-    ) -> Iterator[tuple[epath.Path, list[Prediction]]]:
-        """The likeliest classes of each picture, in order; InputError at one that cannot be read."""
-        batch: list[tuple[epath.Path, np.ndarray]] = []
+        self, paths: _Path | Iterable[_Path], most: int = 5
+    ) -> Iterator[tuple[_Path, list[Prediction]]]:
+        """The likeliest classes of each picture, in order, as they are asked for.
+
+        Args:
+          paths: strings or paths, or a single one; on a disk or gs://BUCKET/PATH.
+          most: how many classes of each picture.
+
+        Yields:
+          A path as it was given, and its classes, the likeliest first.
+
+        Raises:
+          InputError: at a picture that cannot be read.
+        """
+        several = (paths,) if isinstance(paths, str | os.PathLike) else paths
+        batch: list[tuple[_Path, np.ndarray]] = []
         try:
-            for path in paths:
-                batch.append((path, read_picture(path, self.preprocessing)))
+            for path in several:
+                batch.append((path, read_picture(as_path(path), self.preprocessing)))
                 if len(batch) == _BATCH_SIZE:
                     yield from self._classify(batch, most)
                     batch = []
@@ -97,8 +114,8 @@ class Predictor:
         yield from self._classify(batch, most)
 
     def _classify(
-        self, batch: list[tuple[epath.Path, np.ndarray]], most: int
-    ) -> Iterator[tuple[epath.Path, list[Prediction]]]:
+        self, batch: list[tuple[_Path, np.ndarray]], most: int
+    ) -> Iterator[tuple[_Path, list[Prediction]]]:
         if not batch:
             return
         for (path, _), probabilities in zip(batch, self(np.stack([x for _, x in batch])), strict=True):
@@ -125,7 +142,7 @@ def _preprocessing(weights: Weights, variant_size: int | None, size: int | None)
     told = weights.about.preprocessing
     if size is None and told is not None:
         return told
-    size = size or variant_size
+    size = variant_size if size is None else size
     if size is None:
         raise InputError(
             f'{weights.path} does not tell the size of its images, and is none of the family: give --size'

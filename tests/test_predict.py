@@ -1,16 +1,20 @@
 """Classification of pictures, against the network applied by hand."""
 
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
 import tensorflow as tf
 import tiny_network
+import training_runs
 from scipy.special import softmax
 
+import nfnets
 from configs import digits
-from nfnets import VARIANTS, Weights
+from nfnets import VARIANTS, Weights, saved_config
 from nfnets import config as config_lib
-from nfnets import saved_config
 from nfnets.data.augment import normalise
 from nfnets.data.decode import decode_eval
 from nfnets.data.digits import DigitsSource
@@ -39,7 +43,7 @@ def _pictures(folder, count):
 @pytest.mark.parametrize('activation', ['gelu', 'relu'])
 def test_the_likeliest_classes_come_first_with_their_probabilities(activation, tmp_path):
     preprocessing = Preprocessing(32, 3, 'timm')
-    weights = _weights(About(NAMES, preprocessing, activation))
+    weights = _weights(About(NAMES, preprocessing, activation=activation))
     paths = _pictures(tmp_path, 19)  # Two full batches and a part.
     told = list(Predictor(weights).classify(paths, most=3))
     assert [path for path, _ in told] == paths
@@ -111,3 +115,32 @@ def test_what_is_not_told_is_asked_for():
         Predictor(_weights(About(('a', 'b'), Preprocessing(32, 0))))
     with pytest.raises(InputError, match='holds no whole NFNet'):
         Predictor(Weights('x', 'npz', {}, About()))
+
+
+@pytest.mark.parametrize('size', [0, -5])
+def test_a_size_below_one_is_refused(size):
+    with pytest.raises(InputError, match=rf'--size={size}: .* must be 1 px or more'):
+        Predictor(_weights(About(NAMES, Preprocessing(32, 0))), size=size)
+
+
+def test_the_package_itself_has_the_predictor_and_imports_it_only_when_asked():
+    assert nfnets.Predictor is Predictor
+    assert {'Predictor', 'Prediction'} <= set(nfnets.__all__) & set(dir(nfnets))
+    assert nfnets.Prediction(1, 'b', 0.5).name == 'b'
+    with pytest.raises(AttributeError, match="'nfnets' has no attribute 'Predicter'"):
+        _ = nfnets.Predicter
+    command = "import sys, nfnets; assert not {'tensorflow', 'nfnets.predict'} & {*sys.modules}"
+    subprocess.run([sys.executable, '-c', command], cwd=training_runs.ROOT, check=True)
+
+
+def test_pictures_may_be_strings_or_a_single_one(tmp_path):
+    predictor = Predictor(_weights(About(NAMES, Preprocessing(32, 0))))
+    paths = _pictures(tmp_path, 2)
+    expected = list(predictor.classify(paths))
+    told = list(predictor.classify(map(str, paths)))
+    assert told == [(str(path), best) for path, best in expected]
+    for one in (str(paths[0]), paths[0]):
+        ((path, best),) = predictor.classify(one)
+        assert (path, [p.label for p in best]) == (one, [p.label for p in expected[0][1]])
+    with pytest.raises(InputError, match=r'https://host/a\.jpg .*give a path on a disk or gs://'):
+        list(predictor.classify('https://host/a.jpg'))
