@@ -1,5 +1,11 @@
 """Classification of pictures, against the network applied by hand."""
 
+import contextlib
+import csv
+import importlib
+import io
+import json
+import os
 import subprocess
 import sys
 
@@ -9,11 +15,12 @@ import pytest
 import tensorflow as tf
 import tiny_network
 import training_runs
+from fake_gcs import FakeGcs
 from scipy.special import softmax
 
 import nfnets
 from configs import digits
-from nfnets import VARIANTS, Weights, saved_config
+from nfnets import VARIANTS, Weights, cli, saved_config
 from nfnets import config as config_lib
 from nfnets.data.augment import normalise
 from nfnets.data.decode import decode_eval
@@ -24,6 +31,7 @@ from nfnets.models import networks
 from nfnets.models.nfnet import make_network, parameter_shapes
 from nfnets.predict import Predictor
 from nfnets.weights.about import About
+from nfnets.weights.save import save_checkpoint
 
 NAMES = tuple('abcdefghij')
 
@@ -144,3 +152,88 @@ def test_pictures_may_be_strings_or_a_single_one(tmp_path):
         assert (path, [p.label for p in best]) == (one, [p.label for p in expected[0][1]])
     with pytest.raises(InputError, match=r'https://host/a\.jpg .*give a path on a disk or gs://'):
         list(predictor.classify('https://host/a.jpg'))
+
+
+# ---- The script
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp('checkpoint') / 'x.npz'
+    names = ('a, with a comma', *NAMES[1:])
+    about = About(names, Preprocessing(32, 0), activation='gelu')
+    save_checkpoint(path, 'npz', tiny_network.params(num_classes=10), about)
+    return path
+
+
+@pytest.fixture
+def script(checkpoint, monkeypatch, capsys):
+    """Runs it on a checkpoint; returns status, output and errors."""
+    monkeypatch.syspath_prepend(training_runs.ROOT / 'scripts')
+    main = importlib.import_module('predict').main
+
+    def run(*arguments):
+        status = 0
+        line = ['predict.py', *map(str, arguments), f'--checkpoint={checkpoint}']
+        monkeypatch.setattr(sys, 'argv', line)
+        try:
+            cli.guard(main)
+        except SystemExit as error:
+            status = error.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_the_script_prints_a_table_or_lines_of_json_of_a_directory(script, tmp_path):
+    paths = [str(path) for path in _pictures(tmp_path, 3)]
+    (tmp_path / 'notes.txt').write_text('')
+    status, lines, told = script(tmp_path, '--json')
+    assert (status, told.count('\n')) == (0, 1)
+    assert told.startswith('1 file skipped, of other types than .avif, ')
+    by_json = [json.loads(line) for line in lines.splitlines()]
+    assert [one['image'] for one in by_json] == paths
+    status, table, told = script(f'{tmp_path}/*.png', '--csv')
+    assert (status, told) == (0, '')
+    header, *rows = csv.reader(io.StringIO(table))
+    assert header == ['image', 'rank', 'label', 'name', 'probability']
+    assert rows == [
+        [one['image'], str(rank), str(p['label']), p['name'], str(p['probability'])]
+        for one in by_json
+        for rank, p in enumerate(one['predictions'], 1)
+    ]
+    assert 'a, with a comma' in {row[3] for row in rows}
+    assert script(tmp_path, '--csv', '--json')[0] == 2
+
+
+def test_a_mistake_costs_one_line(script, tmp_path):
+    (picture,) = _pictures(tmp_path, 1)
+    (tmp_path / 'empty').mkdir()
+    for arguments, expected in (
+        ((picture, '--size=0'), "error: --size=0: the side of the network's input must be 1 px or more\n"),
+        ((picture, '--size', '-5'), 'error: --size=-5: '),
+        ((picture, tmp_path / 'empty'), f'error: {tmp_path}/empty holds no picture: '),
+        ((f'{tmp_path}/*.jpg',), f'error: {tmp_path}/*.jpg matches no picture: '),
+        (('https://host/a.jpg',), 'error: https://host/a.jpg '),
+    ):
+        status, lines, told = script(*arguments)
+        assert (status, lines, told.count('\n')) == (2, '', 1)
+        assert told.startswith(expected)
+
+
+def test_pictures_are_found_in_a_bucket(checkpoint, tmp_path):
+    (tmp_path / 'photos' / 'more').mkdir(parents=True)
+    _pictures(tmp_path / 'photos', 7)  # More than a page of its listing.
+    _pictures(tmp_path / 'photos' / 'more', 2)
+    (tmp_path / 'photos' / 'notes.txt').write_text('')
+    command = [sys.executable, training_runs.ROOT / 'scripts' / 'predict.py', '--csv']
+    command += ['gs://bucket/photos', 'gs://bucket/p*/[56].png', f'--checkpoint={checkpoint}']
+    with contextlib.closing(FakeGcs(tmp_path / 'gcs')) as server:
+        server.upload(tmp_path / 'photos', 'photos')
+        environment = {**os.environ, **server.environment}
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    names = [f'{i}.png' for i in range(7)] + ['more/0.png', 'more/1.png', '5.png', '6.png']
+    found = [row['image'] for row in csv.DictReader(io.StringIO(result.stdout)) if row['rank'] == '1']
+    assert found == [f'gs://bucket/photos/{name}' for name in names]
+    assert '1 file skipped' in result.stderr
