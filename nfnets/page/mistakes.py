@@ -64,7 +64,7 @@ class _Some:
     """Some examples of a source, as a source."""
 
     def __init__(self, source: Source, indices: np.ndarray):
-        self.class_names = source.class_names
+        self.class_names, self.warnings = source.class_names, source.warnings
         self._source = source
         self._indices = [int(i) for i in indices]
 
