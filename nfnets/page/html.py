@@ -29,14 +29,28 @@ def element(tag: str, *children: Child | Iterable[Child], **attributes: object) 
     return node
 
 
-def table(head: Sequence[Child], rows: Iterable[Sequence[Child]], **attributes: object) -> Element:
-    """A table whose first column names the rows; it scrolls where the screen is narrower."""
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[Child]], *, stacks: bool = False, **attributes: object
+) -> Element:
+    """A table whose first column names the rows.
+
+    Args:
+      head: names of the columns.
+      rows: their cells.
+      stacks: where the screen is narrow, each row becomes a list of its cells, with the columns' names beside
+        them (page.css); else the table scrolls there.
+      **attributes: as of `element`.
+    """
+
+    def cell(value: Child, column: str) -> Element:
+        return element('td', value, **({'data_column': column} if stacks else {}))
+
     cells = [
-        element('tr', element('th', row[0], scope='row'), [element('td', cell) for cell in row[1:]])
-        for row in rows
+        element('tr', element('th', row[0], scope='row'), list(map(cell, row[1:], head[1:]))) for row in rows
     ]
     columns = element('tr', [element('th', name, scope='col') for name in head])
-    return scrolling(element('table', element('thead', columns), element('tbody', cells), **attributes))
+    whole = element('table', element('thead', columns), element('tbody', cells), **attributes)
+    return scrolling(whole)
 
 
 def scrolling(wide: Element) -> Element:

@@ -56,6 +56,12 @@ class Run:
         """The newest value of a metric, if there is any."""
         return float(self.curves[metric].values[-1]) if metric in self.curves else None
 
+    def median(self, metric: str) -> float | None:
+        """The median of what is finite of a metric, if there is any."""
+        values = self.curves[metric].values if metric in self.curves else np.zeros(0)
+        finite = values[np.isfinite(values)]
+        return float(np.median(finite)) if finite.size else None
+
 
 def read_runs(workdirs: Sequence[epath.Path]) -> list[Run]:
     """Reads runs, in the order given, each once.

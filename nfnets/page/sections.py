@@ -1,4 +1,4 @@
-"""What the page says of runs: an overview, places for charts, and settings."""
+"""What the page says of runs: places for charts, a legend, and settings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,8 +7,7 @@ from nfnets.config import flatten
 from nfnets.page.charts import Chart
 from nfnets.page.effects import has_effect, is_computed
 from nfnets.page.html import Child, Element, element, table
-from nfnets.page.runs import Run, all_settings, are_on_same_data, differences
-from nfnets.variants import VARIANTS
+from nfnets.page.runs import Run, all_settings, differences
 
 _COLOURS = 8  # --run0 .. --run7 in page.css.
 
@@ -21,34 +20,6 @@ def section(title: str, *children: Child | list[Element]) -> Element:
 def note(text: str) -> Element:
     """What is missing, or must be known."""
     return element('p', text, class_='note')
-
-
-def overview(runs: Sequence[Run]) -> Element:
-    """What the runs are and how far they came."""
-    head = ('run', 'blocks', 'data', 'steps', 'top-1 held out', 'top-1 averaged', 'loss averaged')
-    rows = [
-        (
-            element('span', _swatch(number), run.name),
-            _network(run),
-            _data(run),
-            f'{run.step:,} of {run.config.train.steps:,}',
-            _percent(run.last('eval/top_1')),
-            _percent(run.last('eval_ema/top_1')),
-            _number(run.last('eval_ema/loss')),
-        )
-        for number, run in enumerate(runs)
-    ]
-    notes = [
-        note(f'{run.name}: lines of its metrics that cannot be read and are left out: {run.unread}.')
-        for run in runs
-        if run.unread
-    ]
-    notes += [note(f'{run.name} has no metrics yet.') for run in runs if not run.curves]
-    if not are_on_same_data(runs):
-        notes.append(
-            note('These runs are on different data: their losses and accuracies are not of the same images.')
-        )
-    return section('Runs', table(head, rows), *notes)
 
 
 def places(charts: Sequence[Chart], first: int, size: str = '') -> Element:
@@ -70,7 +41,7 @@ def legend(runs: Sequence[Run]) -> Element:
         element(
             'label',
             element('input', type='checkbox', checked='', data_run=number),
-            _swatch(number),
+            swatch(number),
             run.name,
         )
         for number, run in enumerate(runs)
@@ -115,31 +86,9 @@ def _different_rows(runs: Sequence[Run]) -> tuple[list[list[str]], list[list[str
     return computed, other
 
 
-def _swatch(number: int) -> Element:
+def swatch(number: int) -> Element:
+    """The colour of a run."""
     return element('i', class_='swatch', style=f'--colour:var(--run{number % _COLOURS})')
-
-
-def _network(run: Run) -> str:
-    model = run.config.model
-    variant = VARIANTS.get(model.variant)
-    own = [tuple(model[key]) for key in ('widths', 'depths')]
-    if variant and own == [variant.widths, variant.depths]:
-        return model.variant
-    return ', '.join(f'{depth} x {width}' for width, depth in zip(*own, strict=True))
-
-
-def _data(run: Run) -> str:
-    data = run.config.data
-    where = {'tfds': data.name, 'folder': data.dir}.get(data.source, data.source)
-    return str(where)
-
-
-def _percent(value: float | None) -> str:
-    return '-' if value is None else f'{100 * value:.2f}%'
-
-
-def _number(value: float | None) -> str:
-    return '-' if value is None else f'{value:.4f}'
 
 
 def _setting(value: Any, has_effect: bool = True) -> str:

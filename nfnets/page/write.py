@@ -14,6 +14,7 @@ from nfnets.page import charts, html, published, sections, sheets
 from nfnets.page.charts import Chart
 from nfnets.page.html import Element, element
 from nfnets.page.mistakes import predict, worst_mistakes
+from nfnets.page.overview import overview
 from nfnets.page.pictures import training_images
 from nfnets.page.runs import Run, is_on_imagenet, read_runs
 from nfnets.page.sections import section
@@ -60,7 +61,7 @@ def write_page(
 
     body = [
         element('h1', f'Training: {", ".join(run.name for run in runs)}'),
-        sections.overview(runs),
+        overview(runs),
         sections.legend(runs),
         element('noscript', sections.note('The curves are drawn by JavaScript, which is switched off.')),
         section('Curves', element('p', _CURVES), place(charts.curves(runs))),
