@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Mapping
 
@@ -13,7 +14,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2, summary_pb2
 
 from nfnets.errors import TrainingStopped
-from nfnets.files import file_errors, replace_file
+from nfnets.files import failure, file_errors, replace_file, why
 
 Scalars = Mapping[str, float]
 
@@ -26,13 +27,25 @@ class MetricsWriter:
     """
 
     def __init__(self, workdir: epath.Path, start_step: int):
-        """Args: workdir exists; start_step is the last step already done."""
+        """Opens the files.
+
+        Args:
+          workdir: exists.
+          start_step: the last step already done.
+
+        Raises:
+          InputError: `metrics.jsonl` is there and cannot be read or written.
+        """
         self._is_writer = jax.process_index() == 0
         if self._is_writer:
             path = workdir / 'metrics.jsonl'
-            _drop_after(path, start_step)
             self._closing = contextlib.ExitStack()
-            self._file = self._closing.enter_context(path.open('a'))
+            try:
+                _drop_after(path, start_step)
+                self._file = self._closing.enter_context(path.open('a'))
+            except file_errors(UnicodeDecodeError) as error:
+                told = f'{path} cannot be read and written: {why(error)}; mend it or move it away'
+                raise failure(told, error) from error
             self._events = EventsWriter(str(workdir / 'events'))
             # TensorBoard hides what came after that step before.
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -49,7 +62,9 @@ class MetricsWriter:
         values = [summary_pb2.Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
         event = event_pb2.Event(wall_time=time.time(), step=step, summary=summary_pb2.Summary(value=values))
         try:
-            self._file.write(json.dumps({'step': step, **scalars}) + '\n')
+            # JSON has neither NaN nor infinity.
+            line = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
+            self._file.write(json.dumps({'step': step, **line}, allow_nan=False) + '\n')
             self._file.flush()
             self._events.write_event(event)
             self._events.flush()

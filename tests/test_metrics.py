@@ -6,7 +6,7 @@ import resource
 import pytest
 import tensorflow as tf
 
-from nfnets.errors import TrainingStopped
+from nfnets.errors import InputError, TrainingStopped
 from nfnets.metrics import MetricsWriter
 
 
@@ -59,3 +59,20 @@ def test_a_line_that_cannot_be_written_stops_the_run(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         writer.close()
+
+
+@pytest.mark.parametrize('content', [b'{"step": 1}\n\xff\xfe', None], ids=['no text', 'a directory'])
+def test_metrics_that_cannot_be_read_are_named_and_left(content, tmp_path):
+    path = tmp_path / 'metrics.jsonl'
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(InputError, match=r'metrics\.jsonl cannot be read and written: .*move it away'):
+        MetricsWriter(tmp_path, 0)
+    assert path.is_dir() if content is None else path.read_bytes() == content
+
+
+def test_a_value_that_is_not_finite_is_null_in_json(tmp_path):
+    writer = MetricsWriter(tmp_path, 0)
+    writer.write(1, {'eval/loss': float('nan'), 'eval/top_1': float('inf'), 'eval/top_5': 0.5})
+    writer.close()
+    expected = '{"step": 1, "eval/loss": null, "eval/top_1": null, "eval/top_5": 0.5}\n'
+    assert (tmp_path / 'metrics.jsonl').read_text() == expected
