@@ -1,6 +1,6 @@
 """Accuracy and loss over a whole split: every example once, whatever the batch and the devices."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import haiku as hk
 import jax
@@ -9,14 +9,19 @@ import numpy as np
 
 from nfnets import losses, parallel
 from nfnets.data.augment import normalise
+from nfnets.precision import float32_products
 
 EvalStep = Callable[[dict, dict], dict]
 Results = dict[str, dict[str, float]]
+Sums = dict[str, dict[str, jax.Array]]  # By name, then by metric; float32 [] each.
 Variables = tuple[hk.Params, hk.State]  # Parameters, and statistics of batch normalisation or {}.
 
 
 def make_eval_step(network: hk.TransformedWithState) -> EvalStep:
     """Builds the parallel evaluation step, in float32 whatever the precision of training.
+
+    Products are float32, too (`float32_products`): the released code left them to the backend, so on
+    TPU their factors were rounded to bfloat16.
 
     Args:
       network: its apply takes (params, network_state, key, images [N, H, W, 3], is_training) and gives
@@ -34,7 +39,8 @@ def make_eval_step(network: hk.TransformedWithState) -> EvalStep:
         images = normalise(batch['images'])
         sums = {}
         for name, (params, network_state) in variables_by_name.items():
-            logits = network.apply(params, network_state, None, images, False)[0]['logits']
+            with float32_products():
+                logits = network.apply(params, network_state, None, images, False)[0]['logits']
             sums[name] = {
                 key: jnp.sum(value * batch['mask'])
                 for key, value in example_metrics(logits, batch['labels']).items()
@@ -88,12 +94,22 @@ def evaluate(
     """
     # Sums of one batch are exact in float32; those of a split might not be.
     totals: dict[str, dict[str, float]] = {name: {} for name in variables_by_name}
-    for batch in batches:
-        sums = jax.device_get(eval_step(dict(variables_by_name), parallel.shard_batch(batch)))
-        for name, values in sums.items():
+    for sums in _one_behind(eval_step(dict(variables_by_name), parallel.shard_batch(b)) for b in batches):
+        for name, values in jax.device_get(sums).items():
             for key, value in values.items():
                 totals[name][key] = totals[name].get(key, 0.0) + float(value)
     return {name: _means(values, expected_examples()) for name, values in totals.items()}
+
+
+def _one_behind(dispatched: Iterable[Sums]) -> Iterator[Sums]:
+    """Yields what was dispatched once the next is, so that a device never waits for the host between two."""
+    pending: Sums | None = None
+    for sums in dispatched:
+        if pending is not None:
+            yield pending
+        pending = sums
+    if pending is not None:
+        yield pending
 
 
 def _means(totals: dict[str, float], expected: int) -> dict[str, float]:

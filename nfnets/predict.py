@@ -18,6 +18,7 @@ from nfnets.data.preprocessing import Preprocessing, default_margin
 from nfnets.errors import InputError
 from nfnets.files import as_path
 from nfnets.models.networks import make_network, variable_shapes
+from nfnets.precision import float32_products
 from nfnets.weights.fit import check_params, require_architecture
 from nfnets.weights.load import Weights
 from nfnets.weights.workdir import CONFIG, read_config
@@ -76,7 +77,8 @@ class Predictor:
         self._variables = jax.device_put((params, network_state))
 
         def probabilities(variables: tuple[hk.Params, hk.State], images: jax.Array) -> jax.Array:
-            outputs, _ = network.apply(*variables, None, normalise(images), False)
+            with float32_products():
+                outputs, _ = network.apply(*variables, None, normalise(images), False)
             return jax.nn.softmax(outputs['logits'], axis=-1)
 
         self._probabilities = jax.jit(probabilities)

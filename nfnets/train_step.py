@@ -1,5 +1,6 @@
 """One update: augment, differentiate, average over devices, clip and apply, move the average."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from nfnets.optim.ema import update_ema
 from nfnets.optim.freeze import Predicate
 from nfnets.optim.optimizer import clipped_by_group, clipped_fraction, mask
 from nfnets.optim.sam import sam_value_and_grad
+from nfnets.precision import float32_products
 from nfnets.train_state import TrainState
 
 Metrics = dict[str, Any]
@@ -50,9 +52,9 @@ def make_train_step(
       augment: (key, images uint8 [M, H, W, 3], labels [M]) to an augmented batch of N.
       num_classes: K.
       label_smoothing: share of each target that is spread over all classes.
-      precision: 'float32', or 'bfloat16' for the paper's policy: parameters and images are cast for
-        the passes forward and back, the gradients come out in float32 before devices add them up, and
-        parameters, optimiser and loss stay in float32.
+      precision: 'float32', of products too (`float32_products`), or 'bfloat16' for the paper's policy:
+        parameters and images are cast for the passes forward and back, the gradients come out in float32
+        before devices add them up, and parameters, optimiser and loss stay in float32.
       ema_decay: what the decay of the parameters' average grows to.
       sam_rho: as of `sam_value_and_grad`, and so is the fraction.
       sam_ascent_fraction: of this device's batch, or of each part of it.
@@ -68,6 +70,7 @@ def make_train_step(
       'grad_sum_squares' [parameters], whose order is that of `parameter_names`.
     """
     dtype = jnp.dtype(precision)
+    products = float32_products if precision == 'float32' else contextlib.nullcontext
 
     def loss_fn(
         network_state: hk.State, params: hk.Params, batch: AugmentedBatch, key: jax.Array
@@ -100,7 +103,8 @@ def make_train_step(
         augment_key, network_key = jax.random.split(key)
         augmented = augment(augment_key, batch['images'], batch['labels'])
         value_and_grad = value_and_grad_at(state.network_state)
-        values_and_grads = value_and_grad(state.params, augmented, network_key)
+        with products():
+            values_and_grads = value_and_grad(state.params, augmented, network_key)
         (loss, (top_1, network_state)), grads = parallel.mean(values_and_grads)
 
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

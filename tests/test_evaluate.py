@@ -68,3 +68,28 @@ def test_a_count_that_is_not_the_splits_fails_loudly():
     variables = network.init(jax.random.key(0), images[:1], False)
     with pytest.raises(RuntimeError, match='counted 10 examples where the split has 11'):
         evaluate(make_eval_step(network), {'eval': variables}, _batches(images, labels, 8), lambda: 11)
+
+
+def test_the_next_batch_is_dispatched_before_the_results_of_one_are_waited_for():
+    events = []
+
+    class Result:
+        """What a device will have computed some time."""
+
+        def __init__(self, number):
+            self.number = number
+
+        def __array__(self, dtype=None, copy=None):
+            events.append(f'wait {self.number}')
+            return np.float32(1.0)
+
+    def step(variables, batch):
+        number = sum(event.startswith('dispatch') for event in events)
+        events.append(f'dispatch {number}')
+        return {'eval': {key: Result(number) for key in ('loss', 'top_1', 'top_5', 'num_examples')}}
+
+    images, labels = _examples(24)
+    results = evaluate(step, {'eval': None}, _batches(images, labels, 8), lambda: 3)
+    assert results['eval']['num_examples'] == 3  # As each batch says that it holds one.
+    order = list(dict.fromkeys(events))
+    assert order == ['dispatch 0', 'dispatch 1', 'wait 0', 'dispatch 2', 'wait 1', 'wait 2']

@@ -1,13 +1,19 @@
 """The paper's bfloat16 policy in a real network: what is in which precision, and how far the loss strays."""
 
+import contextlib
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import programs
+import pytest
 import training_runs
 
 from nfnets import build
 from nfnets import config as config_lib
+from nfnets.evaluate import make_eval_step
+from nfnets.models import convolution
 from nfnets.models.networks import init_variables
 from nfnets.train import train_and_evaluate
 from nfnets.train_state import init_train_state
@@ -32,6 +38,43 @@ def test_convolutions_are_in_bfloat16_and_devices_add_up_float32():
     assert convolved == {'bfloat16'}
     assert {str(aval.dtype) for aval in summed} == {'float32'}
     assert sum(aval.size for aval in summed) >= sum(p.size for p in jax.tree.leaves(params))
+
+
+def _products(traced):
+    names = ('conv_general_dilated', 'dot_general')
+    equations = [e for e in programs.equations(traced.jaxpr) if e.primitive.name in names]
+    assert len(equations) > 10
+    # Of what is float32: a backend rounds nothing of what is bfloat16 already.
+    return {e.params['precision'] for e in equations if e.invars[0].aval.dtype == jnp.float32}
+
+
+HIGHEST = {(jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)}
+
+
+@pytest.mark.parametrize('changed', [{}, {'sam.rho': 0.05}, {'train.accumulate_steps': 2}])
+def test_products_of_float32_training_and_their_gradients_are_float32_on_any_backend(changed):
+    config = training_runs.config({**SHORT, **changed, 'train.precision': 'float32'})
+    config = config_lib.complete(config, num_examples=1437, num_classes=10, num_devices=8)
+    state = jax.eval_shape(functools.partial(build.new_state, config))
+    batch = {'images': jnp.zeros((8, 8, 16, 16, 3), jnp.uint8), 'labels': jnp.zeros((8, 8), jnp.int32)}
+    for only_xla in (contextlib.nullcontext, convolution.only_xla):
+        with only_xla():
+            assert (
+                _products(jax.make_jaxpr(build.train_step(config))(state, batch, jax.random.key(0)))
+                == HIGHEST
+            )
+
+
+def test_products_of_an_evaluation_are_float32_on_any_backend():
+    config = config_lib.complete(_config('bfloat16'), num_examples=1437, num_classes=10, num_devices=8)
+    network = build.network(config)
+    variables = {'eval': init_variables(network, jax.random.key(0))}
+    batch = {
+        'images': jnp.zeros((8, 2, 16, 16, 3)),
+        'labels': jnp.zeros((8, 2), jnp.int32),
+        'mask': jnp.ones((8, 2)),
+    }
+    assert _products(jax.make_jaxpr(make_eval_step(network))(variables, batch)) == HIGHEST
 
 
 def test_the_loss_of_a_short_run_follows_that_in_float32(tmp_path):
