@@ -39,10 +39,12 @@ def get_config() -> ml_collections.ConfigDict:
     data.dir = placeholder(str)  # tfds: its data_dir; folder: what holds train/ and val/. May be gs://.
     data.train_split = 'train'  # In TFDS's syntax; a folder's name under `dir` for `folder`.
     data.eval_split = 'validation'
+    # Sizes, margin and style that are None are those of the checkpoint that is evaluated or started from, if
+    # it tells them; else they follow from the variant.
     data.train_size = placeholder(int)  # Side of training images, px.
     data.eval_size = placeholder(int)  # Side of evaluation images, px.
-    data.eval_margin = placeholder(int)  # Evaluation resizes to so much more, then crops, px; None: 32.
-    data.eval_style = 'paper'  # Of that resizing: 'paper', or 'timm' as for its published figures.
+    data.eval_margin = placeholder(int)  # Evaluation resizes to so much more, then crops, px; else 32.
+    data.eval_style = placeholder(str)  # Of that resizing: 'paper', or 'timm' as for its published figures.
     data.crop_area = (0.08, 1.0)  # Least and most of an image that a training crop covers.
     data.flip = True  # Mirror half of the training images.
     data.skip_broken = False  # Count images that cannot be decoded and go on, instead of stopping.

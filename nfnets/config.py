@@ -140,6 +140,15 @@ def make_variant(config: ml_collections.ConfigDict) -> Variant:
     )
 
 
+def network_name(config: ml_collections.ConfigDict) -> str:
+    """What to call a network: by its variant only if it is that one."""
+    model = config.model
+    variant, own = get_variant(model.variant, NETWORKS[model.name].variants), make_variant(config)
+    if (own.widths, own.depths, own.group_width) == (variant.widths, variant.depths, variant.group_width):
+        return f'{model.name} {model.variant}'
+    return f'{model.name} of widths {own.widths} and depths {own.depths}'
+
+
 def complete(
     config: ml_collections.ConfigDict, *, num_examples: int | None, num_classes: int, num_devices: int
 ) -> ml_collections.FrozenConfigDict:
@@ -202,6 +211,8 @@ def _derive_model(config: ml_collections.ConfigDict, num_classes: int) -> None:
         config.model.activation = NETWORKS[config.model.name].activation
     config.data.train_size = variant.train_size
     config.data.eval_size = variant.eval_size
+    if config.data.eval_style is None:
+        config.data.eval_style = STYLES[0]
     if config.data.eval_margin is None:
         config.data.eval_margin = default_margin(variant.eval_size, config.data.eval_style)
     config.augment.randaugment_magnitude = variant.randaugment_magnitude

@@ -8,6 +8,7 @@ from nfnets import build
 from nfnets import config as config_lib
 from nfnets.checkpoint import Checkpoints
 from nfnets.errors import InputError
+from nfnets.finetune import preprocessing_settings, with_preprocessing
 from nfnets.score import set_network
 from nfnets.train import claim
 from nfnets.train_state import init_train_state
@@ -39,10 +40,7 @@ def write_workdir(
         raise InputError(f'{workdir} exists already and is not empty: give another name')
     config = ml_collections.ConfigDict(settings)
     set_network(config, network, about.activation)
-    if about.preprocessing is not None:
-        config.data.eval_size = about.preprocessing.size
-        config.data.eval_margin = about.preprocessing.margin
-        config.data.eval_style = about.preprocessing.style
+    config = with_preprocessing(config, preprocessing_settings(about, params))
     config_lib.check(config)
     frozen = config_lib.complete(
         config,

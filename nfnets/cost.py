@@ -60,5 +60,18 @@ def multiply_adds(jaxpr: Any) -> int:
     return total
 
 
+def kept_for_backward(jaxpr: Any) -> int:
+    """Values that convolutions and matrix products of a jaxpr give: a backward pass needs as many or more."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ('conv_general_dilated', 'dot_general'):
+            total += math.prod(equation.outvars[0].aval.shape)
+        times = equation.params['length'] if equation.primitive.name == 'scan' else 1
+        for inner in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
+            if _is_jaxpr(inner):
+                total += times * kept_for_backward(getattr(inner, 'jaxpr', inner))
+    return total
+
+
 def _is_jaxpr(value: object) -> bool:
     return isinstance(value, core.Jaxpr | core.ClosedJaxpr)

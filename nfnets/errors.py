@@ -21,4 +21,11 @@ class Diverged(TrainingStopped):
 
 
 class Preempted(Exception):
-    """The run was asked to end, and has saved its state: the same command goes on."""
+    """SIGTERM came to the run, and its state is saved: the same command resumes it.
+
+    The scripts print it and exit with status 75.
+    """
+
+
+class Interrupted(Preempted):
+    """As `Preempted`, by Ctrl-C; exit status 130."""

@@ -5,15 +5,56 @@ from typing import Any
 
 import haiku as hk
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
 from nfnets.optim.optimizer import is_classifier
-from nfnets.weights.fit import check_params
+from nfnets.weights.about import About
+from nfnets.weights.fit import architecture, check_params
 from nfnets.weights.load import Weights
+from nfnets.weights.released import Params
+
+# Settings of `config.data` that a checkpoint tells.
+PREPROCESSING = ('train_size', 'eval_size', 'eval_margin', 'eval_style')
+
+
+def with_preprocessing(
+    config: ml_collections.ConfigDict, settings: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+    """A copy of a config in which the sizes, margin and style of images that are None have these values.
+
+    Args:
+      config: as in `configs/default.py`.
+      settings: by name, without 'data.'; what is missing or None stays as it is.
+    """
+    config = ml_collections.ConfigDict(config)
+    for key in PREPROCESSING:
+        if config.data[key] is None and settings.get(key) is not None:
+            config.data[key] = settings[key]
+    return config
+
+
+def preprocessing_settings(about: About, params: Params) -> dict[str, Any]:
+    """What a checkpoint tells of its images, as settings of `config.data`; {} if it tells nothing.
+
+    Args:
+      about: what is told of the parameters.
+      params: the parameters; those of a family's member need not tell what it was trained on.
+    """
+    if about.preprocessing is None:
+        return {}
+    told, network = about.preprocessing, architecture(params)
+    of_variant = network.variant.train_size if network and network.name else told.size
+    return {
+        'train_size': about.train_size or of_variant,
+        'eval_size': told.size,
+        'eval_margin': told.margin,
+        'eval_style': told.style,
+    }
 
 
 def start_from(
-    weights: Weights, fresh: hk.Params, *, class_names: Sequence[str], activation: str
+    weights: Weights, fresh: hk.Params, *, class_names: Sequence[str], network: str, activation: str
 ) -> tuple[hk.Params, str]:
     """Puts a checkpoint's parameters into a network's.
 
@@ -24,6 +65,7 @@ def start_from(
       weights: the checkpoint.
       fresh: the network's parameters as initialised.
       class_names: of the data to train on.
+      network: its kind, as in `model.name`.
       activation: of the network.
 
     Returns:
@@ -33,13 +75,15 @@ def start_from(
       InputError: the checkpoint is of another network.
     """
     params, _ = weights.choose(ema=weights.ema_params is not None)
-    weights.check_activation(activation)
+    weights.check_network(network, activation)
     told = f'starting from {weights.path} ({weights.kind})'
     classifier = next(filter(is_classifier, fresh))
     if _is_of_other_classes(weights, fresh[classifier], classifier, class_names):
+        check_params(params, fresh, str(weights.path), but=classifier)
         params = {**params, classifier: {n: np.asarray(x) for n, x in fresh[classifier].items()}}
         told += f', with a new classifier for {len(class_names)} classes'
-    check_params(params, fresh, str(weights.path))
+    else:
+        check_params(params, fresh, str(weights.path))
     return {m: {n: jnp.asarray(params[m][n]) for n in names} for m, names in fresh.items()}, told
 
 

@@ -3,6 +3,7 @@
 `docs/performance.md` has what each setting was measured to bring.
 """
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -20,6 +21,13 @@ _XLA_FLAG = '--xla_cpu_experimental_ynn_fusion_type'
 _XLA_VALUE = '-individual_convolution'
 _XLA_KNOWN = ((0, 10), (0, 13))  # A flag that XLA does not know ends the process: from, and before.
 # XLA takes and gives back all memory of a step: glibc keeps it, in huge pages, instead of asking for it anew.
+_DEV, _PCI = Path('/dev'), Path('/sys/bus/pci/devices')
+# Vendor and device of v3, v4 (two), v5p, v5e, v6e and v7x, as JAX knows them.
+_TPU_DEVICES = frozenset(
+    ('0x1ae0', device) for device in ('0x0027', '0x0056', '0x005e', '0x0062', '0x0063', '0x006f', '0x0076')
+)
+# Of NVIDIA, of NVIDIA under Windows, and of AMD.
+_GPU_DRIVERS = ('nvidiactl', 'nvidia0', 'dxg', 'kfd')
 _MEMORY = {
     'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1',
     'MALLOC_MMAP_MAX_': '0',
@@ -69,9 +77,36 @@ def settings(environment: Mapping[str, str]) -> dict[str, str]:
     return lacking
 
 
+def has_tpu() -> bool:
+    """Whether JAX will find a TPU, asked of the system: JAX itself would take it.
+
+    libtpu may be installed without one, for its compiler.
+    """
+    if importlib.util.find_spec('libtpu') is None:
+        return False
+    if platforms := os.environ.get('JAX_PLATFORMS'):
+        return 'tpu' in platforms.split(',')  # By the user's word.
+    return any(_DEV.glob('accel*')) or any(_pci_device(path) in _TPU_DEVICES for path in _PCI.glob('*'))
+
+
 def _has_accelerator() -> bool:
-    # Without asking JAX, which would take the accelerator.
     if os.environ.get('JAX_PLATFORMS') == 'cpu':
         return False
     plugins = importlib.metadata.entry_points(group='jax_plugins')
-    return bool(plugins) or importlib.util.find_spec('libtpu') is not None
+    return has_tpu() or (bool(plugins) and any((_DEV / name).exists() for name in _GPU_DRIVERS))
+
+
+def _pci_device(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple((path / name).read_text().strip() for name in ('vendor', 'device'))
+    except OSError:
+        return ()
+
+
+def code_digest() -> str:
+    """A digest of this package's own code, 12 hexadecimal digits."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob('*.py')):
+        digest.update(f'{path.relative_to(root)}\0'.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,7 +1,9 @@
-"""What a compiled program takes of a device's memory, by XLA's own account."""
+"""The memory of a device: how much there is, and what a compiled program takes by XLA's own account."""
 
+import os
 from typing import NamedTuple
 
+import jax
 from jax.stages import Compiled
 
 
@@ -26,3 +28,10 @@ def memory_of(compiled: Compiled) -> Memory:
     results = told.output_size_in_bytes - told.alias_size_in_bytes
     peak = told.argument_size_in_bytes + told.temp_size_in_bytes + results + told.generated_code_size_in_bytes
     return Memory(told.argument_size_in_bytes, told.temp_size_in_bytes, peak)
+
+
+def of_device() -> int:
+    """Bytes of memory that each device here has; of a CPU, which counts as several devices, its share."""
+    told = jax.local_devices()[0].memory_stats() or {}
+    whole = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    return told.get('bytes_limit', whole // jax.local_device_count())

@@ -1,16 +1,19 @@
-"""The processes of one run: how they join, and how they end together when one is asked to."""
+"""The processes of one run: how they join, whether they are the same, and what follows if one is lost."""
 
 import faulthandler
-import importlib.util
-import os
-import signal
-import threading
+import json
+import secrets
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
+from etils import epath
 from jax.experimental import multihost_utils
 
-from nfnets.errors import InputError
+from nfnets import host
+from nfnets.errors import InputError, TrainingStopped
 
 # A process that is not heard of for so long is taken for lost, and JAX ends the others.
 _LOST_AFTER_SECONDS = 30
@@ -32,7 +35,7 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     given = {'coordinator': coordinator, 'num-processes': num_processes, 'process-id': process_id}
     missing = [f'--{name}' for name, value in given.items() if value is None]
     if len(missing) == len(given):
-        if _is_tpu():
+        if host.has_tpu():
             _initialize()
         return
     if missing:
@@ -40,8 +43,8 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     assert coordinator is not None
     assert num_processes is not None
     assert process_id is not None
-    host, _, port = coordinator.rpartition(':')
-    if not host or not port.isdigit():
+    address, _, port = coordinator.rpartition(':')
+    if not address or not port.isdigit():
         raise InputError(f'--coordinator={coordinator} must be HOST:PORT of process 0')
     if not 0 <= process_id < num_processes:
         raise InputError(f'--process-id={process_id} must be from 0 to below --num-processes={num_processes}')
@@ -58,34 +61,72 @@ def _initialize(
     faulthandler.disable()
 
 
-def _is_tpu() -> bool:
-    # Without asking JAX, which would start it.
-    platforms = os.environ.get('JAX_PLATFORMS', 'tpu')
-    return 'tpu' in platforms and importlib.util.find_spec('libtpu') is not None
+def require_same(facts: Mapping[str, Any]) -> None:
+    """Compares what must be the same on all processes; each must call it.
+
+    Args:
+      facts: by name, of this process; what JSON can hold.
+
+    Raises:
+      InputError: one line, on every process, names the first fact that differs, and where.
+    """
+    first, *others = _gather(json.dumps(facts, default=str))
+    expected = json.loads(first)
+    for index, text in enumerate(others, start=1):
+        there = json.loads(text)
+        for name in sorted(expected.keys() | there.keys()):
+            if expected.get(name) != there.get(name):
+                raise InputError(
+                    f'the processes of this run differ: {name} is {expected.get(name)} on process 0, and '
+                    f'{there.get(name)} on process {index}'
+                )
 
 
-class Preemption:
-    """Notices that this process, or any other of the run, is asked to end: by SIGTERM, as clouds do."""
+def require_shared(directory: epath.Path) -> None:
+    """Checks that a directory is one and the same for all processes; each must call it.
 
-    def __init__(self) -> None:
-        self._is_asked = False
-        # With several processes JAX takes the signal, and makes them agree on a step.
-        self._is_joined = jax.distributed.is_initialized()
-        self._previous: Any = None
-        if not self._is_joined and threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGTERM, self._ask)
+    Args:
+      directory: there for process 0, which writes a file into it and removes it.
 
-    def _ask(self, number: int, frame: Any) -> None:
-        del number, frame
-        self._is_asked = True
+    Raises:
+      InputError: on every process, if one does not see that file.
+    """
+    if jax.process_count() == 1:
+        return
+    (token, *_) = _gather(secrets.token_hex(8))
+    probe = directory / f'probe-{token}'
+    if jax.process_index() == 0:
+        probe.write_text('')
+    _gather('')  # None looks before it is written.
+    seen = _gather(str(int(probe.exists())))
+    if jax.process_index() == 0:
+        probe.unlink()
+    blind = [str(index) for index, is_seen in enumerate(seen) if is_seen == '0']
+    if blind:
+        raise InputError(
+            f'workdir {directory} is not the same directory on all processes: process {", ".join(blind)} '
+            'does not see what process 0 writes there; it must be on a disk that all share, or in a bucket'
+        )
 
-    def is_due(self, step: int) -> bool:
-        """Whether to stop after this step, the same on all processes; each must ask after every step."""
-        if self._is_joined:
-            return multihost_utils.reached_preemption_sync_point(step)
-        return self._is_asked
 
-    def close(self) -> None:
-        """Leaves the signal to whoever had it before."""
-        if self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)
+def _gather(text: str) -> list[str]:
+    """A text of each process, in their order."""
+    if jax.process_count() == 1:
+        return [text]
+    encoded = np.frombuffer(text.encode(), np.uint8)
+    lengths = np.ravel(multihost_utils.process_allgather(np.int32(encoded.size)))
+    padded = np.zeros(max(1, *lengths), np.uint8)
+    padded[: encoded.size] = encoded
+    rows = multihost_utils.process_allgather(padded)
+    return [bytes(row[:length]).decode() for row, length in zip(rows, lengths, strict=True)]
+
+
+def stopped_by_lost_process(step: int, error: Exception) -> TrainingStopped:
+    """What to raise where a step failed that runs on several processes; none may compute together after it.
+
+    A process that was killed closes its connections, so that the step fails here before JAX has noticed, by
+    the heartbeats that are missing, who is lost. Then JAX ends this process, with a message that names the
+    other: this waits for it. Anything computed together meanwhile would meet what is left of the step.
+    """
+    time.sleep(2 * _LOST_AFTER_SECONDS)
+    return TrainingStopped(f'step {step} failed on several processes: {" ".join(str(error).split())[:300]}')

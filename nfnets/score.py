@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -16,10 +16,12 @@ from nfnets import config as config_lib
 from nfnets.data.source import Source
 from nfnets.data.stream import Batch, EvalBatches
 from nfnets.errors import InputError
+from nfnets.finetune import PREPROCESSING, preprocessing_settings, with_preprocessing
 from nfnets.models.networks import variable_shapes
 from nfnets.variants import Variant
 from nfnets.weights.fit import Architecture, architecture, check_params, require_architecture
 from nfnets.weights.load import Weights
+from nfnets.weights.workdir import read_config
 
 Result = dict[str, Any]
 
@@ -28,8 +30,8 @@ def score(config: ml_collections.ConfigDict, weights: Weights, ema: bool = False
     """Evaluates one checkpoint over the whole evaluation split, with a progress bar.
 
     Args:
-      config: as in `configs/default.py`; says which network the checkpoint must fit, the data, and the
-        preprocessing.
+      config: as in `configs/default.py`; says which network the checkpoint must fit, the data, and what the
+        checkpoint shall not tell of the preprocessing.
       weights: the checkpoint.
       ema: of a working directory, the average of the parameters.
 
@@ -40,6 +42,7 @@ def score(config: ml_collections.ConfigDict, weights: Weights, ema: bool = False
     Raises:
       InputError: settings, data and checkpoint cannot be used, or not together.
     """
+    config = with_preprocessing(config, preprocessing_settings(weights.about, weights.params))
     config_lib.check(config)
     params, about = weights.choose(ema)
     source = build.source(config, config.data.eval_split)
@@ -50,7 +53,7 @@ def score(config: ml_collections.ConfigDict, weights: Weights, ema: bool = False
         num_classes=len(source.class_names),
         num_devices=jax.device_count(),
     )
-    weights.check_activation(config.model.activation)
+    weights.check_network(config.model.name, config.model.activation)
     param_shapes, state_shapes = variable_shapes(build.network(config))
     check_params(params, param_shapes, str(weights.path))
     network_state = weights.ema_network_state if ema else weights.network_state
@@ -95,14 +98,46 @@ def check_class_names(weights: Weights, source: Source) -> None:
     )
 
 
+def config_of(
+    weights: Weights,
+    config: ml_collections.ConfigDict,
+    overrides: Mapping[str, Any],
+    *,
+    is_given: bool,
+    keeps_network: bool,
+) -> ml_collections.ConfigDict:
+    """The config to evaluate one checkpoint by, with what the checkpoint tells itself.
+
+    Args:
+      weights: the checkpoint.
+      config: as in `configs/default.py`, with the overrides in it.
+      overrides: settings by key that are to be used whatever the checkpoint tells.
+      is_given: whether the config's data are meant; if not, a run is evaluated on its own.
+      keeps_network: whether the config's network is meant, which the checkpoint must fit.
+
+    Raises:
+      InputError: the checkpoint is a file and holds no NFNet.
+    """
+    config = ml_collections.ConfigDict(config) if keeps_network else with_network_of(config, weights)
+    if weights.kind == 'workdir' and not is_given:
+        config.data.update(read_config(weights.path)['data'])
+    # Of images the checkpoint tells, and `score` asks it.
+    config.data.update(dict.fromkeys(PREPROCESSING))
+    config.update_from_flattened_dict(dict(overrides))
+    return config
+
+
 def with_network_of(config: ml_collections.ConfigDict, weights: Weights) -> ml_collections.ConfigDict:
     """A copy of a config whose network is that of a checkpoint.
 
     Raises:
-      InputError: the checkpoint holds no NFNet.
+      InputError: the checkpoint is a file and holds no NFNet.
     """
-    found = require_architecture(weights.params, f'{weights.path} holds no whole NFNet')
     config = ml_collections.ConfigDict(config)
+    if weights.kind == 'workdir':
+        config.model.update(read_config(weights.path)['model'])
+        return config
+    found = require_architecture(weights.params, f'{weights.path} holds no whole NFNet')
     set_network(config, found, weights.about.activation)
     return config
 

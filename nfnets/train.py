@@ -2,7 +2,8 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 import haiku as hk
 import jax
@@ -12,31 +13,33 @@ from etils import epath
 from nfnets import build, parallel
 from nfnets import config as config_lib
 from nfnets.checkpoint import Checkpoints, whole_steps
-from nfnets.errors import InputError, Preempted, TrainingStopped
+from nfnets.errors import InputError, TrainingStopped
 from nfnets.evaluate import Results, Variables
 from nfnets.files import failure, file_errors, replace_file
-from nfnets.finetune import start_from
+from nfnets.finetune import preprocessing_settings, start_from, with_preprocessing
+from nfnets.interrupts import Preemption
 from nfnets.lock import WorkdirLock
 from nfnets.metrics import MetricsWriter
 from nfnets.models.groups import layer_group
 from nfnets.models.networks import init_variables
 from nfnets.models.stacks import stack
 from nfnets.optim.freeze import check_pattern
-from nfnets.pods import Preemption
+from nfnets.pods import require_same, require_shared, stopped_by_lost_process
+from nfnets.precheck import facts, is_out_of_memory, out_of_memory, warnings
 from nfnets.profile import Profile
 from nfnets.report import StepReport, flat_results, summary
 from nfnets.saved_config import check_same_run, to_json
 from nfnets.time_use import TimeUse
 from nfnets.train_state import TrainState, init_train_state
 from nfnets.train_step import parameter_names
-from nfnets.weights.load import load_checkpoint
-from nfnets.weights.workdir import CHECKPOINTS, CONFIG, read_class_names, write_class_names
+from nfnets.weights.load import Weights, load_checkpoint
+from nfnets.weights.workdir import CHECKPOINTS, CONFIG, read_class_names, read_config, write_class_names
 
 
 def train_and_evaluate(
     config: ml_collections.ConfigDict, workdir: epath.Path, profile_steps: int = 0
 ) -> Results:
-    """Trains a network, or goes on with training it, and evaluates it.
+    """Trains a network, or resumes its training, and evaluates it.
 
     Args:
       config: as in `configs/default.py`; what is None is derived here.
@@ -51,41 +54,50 @@ def train_and_evaluate(
       InputError: the config, the data or the workdir cannot be used.
       TrainingStopped: the loss or a gradient is not finite, nothing more can be written, or a bucket does not
         answer.
-      Preempted: SIGTERM came to this process or to another of the run; the state is saved.
+      Preempted: SIGTERM came to this process or to another of the run, or Ctrl-C; the state is saved.
     """
     # ------------------------------------------------------- Data, and the settings that follow from it
     config_lib.check(config)
-    train_source = build.source(config, config.data.train_split)
-    eval_source = build.source(config, config.data.eval_split)
-    config = config_lib.complete(
-        config,
-        num_examples=len(train_source),
-        num_classes=len(train_source.class_names),
-        num_devices=jax.device_count(),
-    )
-    class_names = train_source.class_names
-    check_workdir(workdir, config, class_names)
+    last_checkpoint = functools.partial(name_last_checkpoint, workdir / CHECKPOINTS)
+    with telling(last_checkpoint), contextlib.ExitStack() as closing:
+        preemption = Preemption(last_checkpoint)
+        closing.callback(preemption.close)
+        train_source = build.source(config, config.data.train_split)
+        eval_source = build.source(config, config.data.eval_split)
+        class_names = train_source.class_names
+        steps_there = whole_steps(workdir / CHECKPOINTS)
+        config, weights = with_start(config, workdir, is_new=not steps_there)
+        config = config_lib.complete(
+            config,
+            num_examples=len(train_source),
+            num_classes=len(class_names),
+            num_devices=jax.device_count(),
+        )
+        require_same(facts(config, train_source, eval_source, steps_there))
+        changed = check_workdir(workdir, config, class_names)
+        doubts = warnings(config, train_source, eval_source)
+        if jax.process_index() == 0:
+            for line in (*doubts, *changed):
+                print(f'warning: {line}', file=sys.stderr, flush=True)
 
-    with telling_last_checkpoint(workdir / CHECKPOINTS), contextlib.ExitStack() as closing:
         # --------------------------------------------------- State, new or as it was left
         init_key, run_key = jax.random.split(jax.random.key(config.seed))
-        steps_there = whole_steps(workdir / CHECKPOINTS)
-        params, network_state, started = start_variables(
-            config, init_key, class_names, is_new=not steps_there
-        )
+        params, network_state, started = start_variables(config, init_key, class_names, weights)
         stacks = build.stacks(config)
         params = jax.jit(functools.partial(stack, stacks=stacks))(params)
         state = init_train_state(params, build.optimizer(config), network_state)
         position = 0
         closing.callback(WorkdirLock(workdir).close)
         if whole_steps(workdir / CHECKPOINTS) != steps_there:
-            raise InputError(f'another run used workdir {workdir} meanwhile; start again to go on from there')
+            raise InputError(f'another run used workdir {workdir} meanwhile; start again to resume it')
+        require_shared(workdir)
         claim(workdir, config, class_names)
         checkpoints = Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep, stacks)
         closing.callback(checkpoints.close)
         if steps_there:
             state, position, problems = checkpoints.restore(state)
-            started = '\n'.join([f'going on from step {int(state.step)}', *problems])
+            started = '\n'.join([f'resuming from step {int(state.step)}', *problems])
+            require_same({'step restored': int(state.step), 'data position restored': position})
         start_step = int(state.step)
         state = parallel.replicate(state)
 
@@ -93,7 +105,7 @@ def train_and_evaluate(
         train_step = build.train_step(config)
         batches = build.train_batches(config, train_source, position)
         evaluate = build.evaluation(config, eval_source)
-        preemption, time_use = Preemption(), TimeUse()
+        time_use = TimeUse()
         profile = Profile(workdir, start_step + 1, profile_steps)
         writer = MetricsWriter(workdir, start_step)
         names = parameter_names(state.params, stacks)
@@ -108,12 +120,13 @@ def train_and_evaluate(
             parameter_groups=[layer_group(name, config.model.depths) for name in names],
             time_use=time_use,
         )
-        for thing in (writer, report, profile, batches, preemption):
+        for thing in (writer, report, profile, batches):
             closing.callback(thing.close)
         report.say(describe(config, state, len(train_source), len(eval_source)) + started)
 
         # --------------------------------------------------- The loop
         results: Results = {}
+        step = start_step
         try:
             for step in range(start_step + 1, config.train.steps + 1):
                 profile.before(step)
@@ -121,6 +134,7 @@ def train_and_evaluate(
                 batch = parallel.shard_batch(next(batches))
                 time_use.spend_on('steps')
                 state, metrics = train_step(state, batch, run_key)
+                preemption.has_progress = True
                 report.add(step, metrics)
                 report.say(profile.after(step, metrics))
                 is_last = step == config.train.steps
@@ -140,7 +154,7 @@ def train_and_evaluate(
                     time_use.spend_on('checkpoints')
                     checkpoints.save(state, batches.position)
                 if is_due:
-                    raise Preempted(f'asked to end: saved at step {step}, where the same command goes on')
+                    raise preemption.error(step)
             if not results:  # The run was complete: its metrics hold this evaluation already.
                 results = evaluate(evaluated(state))
                 report.say(f'already complete at step {start_step}\n{summary(results)}')
@@ -151,19 +165,31 @@ def train_and_evaluate(
             report.flush()
             checkpoints.save(state, batches.position)
             raise InputError(f'{error}; saved at step {int(state.step)}') from error
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise TrainingStopped(out_of_memory(config, step, error)) from error
+            if jax.process_count() == 1:
+                raise
+            closing.pop_all()  # Whatever is closed would wait for the process that is lost.
+            raise stopped_by_lost_process(step, error) from error
     if jax.process_index() == 0:
         print(where(workdir))
     return results
 
 
 @contextlib.contextmanager
-def telling_last_checkpoint(directory: epath.Path) -> Iterator[None]:
+def telling(last_checkpoint: Callable[[], str]) -> Iterator[None]:
     """Adds to what stopped a run what is left of it."""
     try:
         yield
     except TrainingStopped as error:
-        kept = whole_steps(directory)
-        raise type(error)(f'{error}; last checkpoint: {kept[-1] if kept else "none"}') from error
+        raise type(error)(f'{error}; last checkpoint: {last_checkpoint()}') from error
+
+
+def name_last_checkpoint(directory: epath.Path) -> str:
+    """The step of the newest checkpoint, for people."""
+    kept = whole_steps(directory)
+    return str(kept[-1]) if kept else 'none'
 
 
 def evaluated(state: TrainState) -> dict[str, Variables]:
@@ -174,17 +200,37 @@ def evaluated(state: TrainState) -> dict[str, Variables]:
     }
 
 
+def with_start(
+    config: ml_collections.ConfigDict, workdir: epath.Path, is_new: bool
+) -> tuple[ml_collections.ConfigDict, Weights | None]:
+    """The config with the sizes of the checkpoint that the run starts from; of a new run that checkpoint.
+
+    A run that is resumed needs that checkpoint no more: its own config tells the sizes.
+
+    Raises:
+      InputError: the checkpoint cannot be read.
+    """
+    if config.init_from is None:
+        return config, None
+    if not is_new:
+        return with_preprocessing(config, read_config(workdir)['data']), None
+    weights = load_checkpoint(config.init_from)
+    return with_preprocessing(config, preprocessing_settings(weights.about, weights.params)), weights
+
+
 def start_variables(
-    config: ml_collections.FrozenConfigDict, key: jax.Array, class_names: tuple[str, ...], is_new: bool
+    config: ml_collections.FrozenConfigDict,
+    key: jax.Array,
+    class_names: tuple[str, ...],
+    weights: Weights | None,
 ) -> tuple[hk.Params, hk.State, str]:
-    """Parameters and network state of a new run, and what to say of them; of one that goes on, their form.
+    """Parameters and network state of a new run, and what to say of them; of one that is resumed, their form.
 
     Of a checkpoint only parameters are taken: statistics of batches are soon those of the new ones.
 
     Raises:
-      InputError: a checkpoint that the run is to start from, or a pattern of what to freeze, does not fit.
+      InputError: the checkpoint that the run is to start from, or a pattern of what to freeze, does not fit.
     """
-    weights = load_checkpoint(config.init_from) if is_new and config.init_from is not None else None
     network = build.network(config)
     params, network_state = jax.jit(lambda key: init_variables(network, key))(key)
     names = parameter_names(params)
@@ -192,14 +238,23 @@ def start_variables(
     check_pattern('optimizer.agc_skip', config.optimizer.agc_skip, names)
     if weights is None:
         return params, network_state, f'{config.train.steps} steps to go'
-    params, told = start_from(weights, params, class_names=class_names, activation=config.model.activation)
-    return params, network_state, told
+    params, told = start_from(
+        weights,
+        params,
+        class_names=class_names,
+        network=config.model.name,
+        activation=config.model.activation,
+    )
+    return params, network_state, f'{told}, on images of {config.data.train_size} px'
 
 
 def check_workdir(
     workdir: epath.Path, config: ml_collections.FrozenConfigDict, class_names: tuple[str, ...]
-) -> None:
+) -> list[str]:
     """Refuses a working directory that holds a run of another config, or on other classes.
+
+    Returns:
+      For people, what differs and may.
 
     Raises:
       InputError: it does, or it cannot be read.
@@ -207,12 +262,13 @@ def check_workdir(
     path = workdir / CONFIG
     try:
         if not path.exists():
-            return
-        check_same_run(config, path.read_text(), str(path))
+            return []
+        changed = check_same_run(config, path.read_text(), str(path))
     except file_errors() as error:
         raise failure(f'workdir {workdir} cannot be used: {error}', error) from error
     if read_class_names(workdir) not in (None, class_names):
         raise InputError(f'workdir {workdir} is of a run on other classes than the data has now')
+    return [f'resuming with {change}' for change in changed if change.startswith('data.dir=')]
 
 
 def claim(
@@ -239,7 +295,7 @@ def describe(
     """What is about to run, for people; how it starts follows."""
     num_params = sum(p.size for p in jax.tree.leaves(state.params))
     return (
-        f'{config.model.name} {config.model.variant}, {num_params:,} parameters, '
+        f'{config_lib.network_name(config)}, {num_params:,} parameters, '
         f'{config.train.precision}, on {jax.device_count()} {jax.devices()[0].platform} devices; '
         f'{train_size:,} images to train on, {eval_size:,} to evaluate on; '
     )
@@ -249,6 +305,7 @@ def where(workdir: epath.Path) -> str:
     """What a run leaves, for people."""
     return (
         f'checkpoints: {workdir}/{CHECKPOINTS}\n'
-        f'metrics:     {workdir}/metrics.jsonl (curves: tensorboard --logdir={workdir})\n'
+        f'metrics:     {workdir}/metrics.jsonl\n'
+        f'curves:      pip install tensorboard; tensorboard --logdir={workdir}\n'
         f'config:      {workdir}/{CONFIG}'
     )

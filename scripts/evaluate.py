@@ -1,12 +1,14 @@
 """Evaluates checkpoints: a JSON object for each, and for several a table beside the published accuracies.
 
-    python scripts/evaluate.py --config=configs/imagenet.py:F0 --checkpoint=F0_haiku.npz --config.data.dir=DIR
-    python scripts/evaluate.py --config=configs/imagenet.py --checkpoint=F0.npz --checkpoint=F1.npz
+    python scripts/evaluate.py --checkpoint=RUN --ema
+    python scripts/evaluate.py --checkpoint=F0_haiku.npz --config.data.dir=DIR
+    python scripts/evaluate.py --checkpoint=F0.npz --checkpoint=F1.npz --config.data.dir=DIR
 
 A checkpoint is a file released with the paper, a .npz of this project, timm's .safetensors or .pth, or the
-working directory of a run, of which --ema takes the averaged parameters. A single one must be of the network
-that the config names; of several, each says itself which network it is. --config.data.eval_style=timm
-preprocesses as for timm's published figures.
+working directory of a run, of which --ema takes the EMA of the parameters. It tells the network and how to
+preprocess images, and a run its data; a file is evaluated on ImageNet. --config names other data, and a
+single checkpoint must then be of its network. What is given as --config.GROUP.NAME=VALUE is used whatever
+the checkpoint tells: --config.data.eval_style=timm preprocesses as for timm's published figures.
 """
 
 import json
@@ -23,12 +25,16 @@ from ml_collections import config_flags
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clone, not installed.
 
 from configs import default
-from nfnets import cli, load_checkpoint
+from nfnets import cli, host, load_checkpoint
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, as FILE or FILE:VARIANT.')
+_ROOT = Path(__file__).resolve().parents[1]
+_CONFIG = config_flags.DEFINE_config_file(
+    'config',
+    str(_ROOT / 'configs' / 'default.py'),
+    'Config file, as FILE or FILE:VARIANT, that names the data.',
+)
 _CHECKPOINT = flags.DEFINE_multi_string('checkpoint', None, 'File or working directory.', required=True)
-_EMA = flags.DEFINE_bool('ema', False, 'Of a working directory, evaluate the averaged parameters.')
-flags.mark_flag_as_required('config')
+_EMA = flags.DEFINE_bool('ema', False, 'Of a working directory, evaluate the EMA of the parameters.')
 
 # Top-1 and top-5, %: table 5 of the paper (F6 with SAM), and timm's results-imagenet.csv, in timm's style.
 PAPER = {
@@ -74,13 +80,18 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    from nfnets.score import score, with_network_of  # Late: cli.run may start the process anew before.
+    host.keep_compiled()
+    from nfnets.score import config_of, score  # Late: cli.run may start the process anew before.
 
+    overrides = config_flags.get_override_values(flags.FLAGS['config'])
+    is_given = cli.is_given('config')
     several = len(_CHECKPOINT.value) > 1
     results = []
     for path in _CHECKPOINT.value:
         weights = load_checkpoint(path)
-        config = with_network_of(_CONFIG.value, weights) if several else _CONFIG.value
+        config = config_of(
+            weights, _CONFIG.value, overrides, is_given=is_given, keeps_network=is_given and not several
+        )
         results.append(score(config, weights, _EMA.value))
         if jax.process_index() == 0:
             print(json.dumps(results[-1]), flush=True)

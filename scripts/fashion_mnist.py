@@ -3,8 +3,8 @@
     python scripts/fashion_mnist.py /usr/share/datasets/fashion-mnist DATA
 
 SOURCE holds the four IDX files as they are published, {train,t10k}-{images-idx3,labels-idx1}-ubyte.gz: those
-of Debian's package dataset-fashion-mnist, for example. DATA/train/CLASS/*.png gets 60,000 images of 28 x 28 px
-and DATA/val/CLASS/*.png 10,000, in ten classes.
+of Debian's package dataset-fashion-mnist, for example. DATA/train/CLASS/*.png gets 60,000 images of 28 x 28
+px and DATA/val/CLASS/*.png 10,000, in ten classes.
 """
 
 import argparse

@@ -17,7 +17,7 @@ def _start(about=None, num_classes=3, class_names=('a', 'b', 'c'), activation='g
     held = tiny_network.params(seed=1)
     fresh = tiny_network.params(num_classes=num_classes, seed=2)
     weights = Weights('x.npz', 'npz', held, about or About(), **settings)
-    params, told = start_from(weights, fresh, class_names=class_names, activation=activation)
+    params, told = start_from(weights, fresh, class_names=class_names, network='NFNet', activation=activation)
     return held, fresh, jax.device_get(params), told
 
 
@@ -43,8 +43,8 @@ def test_the_classifier_is_found_in_any_network():
     variant = Variant((8,), (1,), 32, 32, 0.0, 0, group_width=None)
     networks = [make_network('NFResNet', num_classes, variant) for num_classes in (3, 2)]
     held, fresh = (jax.device_get(init_variables(n, jax.random.key(i))[0]) for i, n in enumerate(networks))
-    weights = Weights('x', 'workdir', held, About(), held)
-    params, told = start_from(weights, fresh, class_names=('a', 'b'), activation='relu')
+    weights = Weights('x', 'workdir', held, About(network='NFResNet'), held)
+    params, told = start_from(weights, fresh, class_names=('a', 'b'), network='NFResNet', activation='relu')
     assert told.endswith('with a new classifier for 2 classes')
     name = 'NF_ResNet/~/linear'
     tiny_network.assert_same(jax.device_get(params), {**held, name: fresh[name]})
@@ -66,5 +66,6 @@ def test_another_network_is_refused():
             Weights('x', 'npz', params, About()),
             tiny_network.params(),
             class_names=('a', 'b', 'c'),
+            network='NFNet',
             activation='gelu',
         )

@@ -60,7 +60,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_ends_bit_equal_to_one_on_a_di
     process.communicate()
     assert 'run/checkpoints/8/commit_success.txt' not in gcs.names()
     output = training_runs.finish(training_runs.start(workdir, training_runs.TINY))
-    assert 'going on from step 4' in output
+    assert 'resuming from step 4' in output
     training_runs.assert_equal(workdir, undisturbed[0])
     assert training_runs.metrics(workdir) == training_runs.metrics(undisturbed[0])
     assert _logged_steps(gcs) == set(range(1, 13))

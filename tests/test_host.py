@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from jaxlib import version
 
-from nfnets import host
+from nfnets import host, pods
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
@@ -80,3 +81,62 @@ jax.jit(lambda x: x * 3)(1.0)
     given = {name: str(expected) for name in given}
     _run(program, JAX_PLATFORMS='cpu', XDG_CACHE_HOME=str(tmp_path / 'HOME'), **given)
     assert [path.name[:4] for path in expected.glob('*-cache')] == ['jit_']
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """A machine with libtpu installed, and the devices that a test puts into it."""
+    for name in ('dev', 'pci'):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(host, '_DEV', tmp_path / 'dev')
+    monkeypatch.setattr(host, '_PCI', tmp_path / 'pci')
+    monkeypatch.setattr(host.importlib.util, 'find_spec', lambda name: name == 'libtpu')
+    monkeypatch.delenv('JAX_PLATFORMS', raising=False)
+    return tmp_path
+
+
+def _add_pci(machine, vendor, device):
+    path = machine / 'pci' / f'0000:00:{device[2:]}'
+    path.mkdir()
+    (path / 'vendor').write_text(vendor + '\n')
+    (path / 'device').write_text(device + '\n')
+
+
+def test_libtpu_alone_is_no_tpu(machine):
+    _add_pci(machine, '0x1ae0', '0x0042')  # Google's network card.
+    assert not host.has_tpu()
+    assert not host._has_accelerator()
+    pods.join(None, None, None)  # As `scripts/train.py` without flags: does not look for a slice.
+
+
+def test_a_tpu_is_found_by_its_device(machine, monkeypatch):
+    _add_pci(machine, '0x1ae0', '0x0063')
+    assert host.has_tpu()
+    monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
+    assert not host.has_tpu()
+
+
+def test_a_tpu_is_found_by_its_driver_or_the_users_word(machine, monkeypatch):
+    (machine / 'dev' / 'accel0').touch()
+    assert host.has_tpu()
+    (machine / 'dev' / 'accel0').unlink()
+    monkeypatch.setenv('JAX_PLATFORMS', 'tpu,cpu')
+    assert host.has_tpu()
+
+
+def test_a_plugin_for_gpus_alone_is_no_gpu(machine, monkeypatch):
+    monkeypatch.setattr(host.importlib.metadata, 'entry_points', lambda group: ['xla_cuda13'])
+    assert not host._has_accelerator()
+    (machine / 'dev' / 'nvidiactl').touch()
+    assert host._has_accelerator()
+
+
+def test_the_digest_of_the_code_is_of_its_content(tmp_path, monkeypatch):
+    package = tmp_path / 'nfnets'
+    shutil.copytree(Path(host.__file__).parent, package)
+    before = host.code_digest()
+    monkeypatch.setattr(host, '__file__', str(package / 'host.py'))
+    assert host.code_digest() == before
+    with (package / 'losses.py').open('a') as file:
+        file.write('# Another line.\n')
+    assert host.code_digest() != before

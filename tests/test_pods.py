@@ -1,12 +1,17 @@
-"""Several processes on this machine in place of a pod's hosts, and runs that are asked to end."""
+"""Several processes on this machine in place of a pod's hosts."""
 
+import json
 import shutil
 import signal
+import time
 
+import jax
 import pytest
 import training_runs
 
-from nfnets import pods
+from nfnets import pods, precheck
+from nfnets.config import complete, flatten
+from nfnets.data.digits import DigitsSource
 from nfnets.errors import InputError
 
 SETTINGS = {
@@ -59,37 +64,104 @@ def test_others_go_on_from_a_checkpoint_of_two_on_other_devices(
         training_runs.finish(process)
         for process in training_runs.start_several(processes, 2, workdir, SETTINGS)
     ]
-    assert 'going on from step 8' in outputs[0]
+    assert 'resuming from step 8' in outputs[0]
     training_runs.assert_close(workdir, one_process)
     assert training_runs.metrics(workdir)[-1]['eval/num_examples'] == 360
 
 
-def test_asked_to_end_a_run_saves_and_the_same_command_goes_on_bit_equal(one_process, tmp_path):
-    workdir = tmp_path / 'run'
-    process = training_runs.start(workdir, {**SETTINGS, 'checkpoint.every_steps': 1000})
-    training_runs.wait_for(workdir / 'metrics.jsonl', process)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=training_runs.PATIENCE)
-    assert process.returncode == START_AGAIN, output
-    assert 'asked to end: saved at step' in output
-    (saved,) = [int(path.name) for path in (workdir / 'checkpoints').iterdir()]
-    assert 1 <= saved < 12
-    assert f'going on from step {saved}' in training_runs.finish(training_runs.start(workdir, SETTINGS))
-    training_runs.assert_equal(workdir, one_process)
-
-
-def test_asked_to_end_one_process_ends_all_at_the_same_step(two_processes, tmp_path):
+def test_sigterm_to_one_process_ends_all_at_the_same_step(two_processes, tmp_path):
     workdir = tmp_path / 'run'
     processes = training_runs.start_several(2, 4, workdir, {**SETTINGS, 'checkpoint.every_steps': 1000})
-    training_runs.wait_for(workdir / 'metrics.jsonl', processes[0])
+    training_runs.wait_for_step(workdir, 1, processes[0])
     processes[1].send_signal(signal.SIGTERM)
     outputs = [process.communicate(timeout=training_runs.PATIENCE)[0] for process in processes]
     assert [process.returncode for process in processes] == [START_AGAIN] * 2, outputs
     (saved,) = [int(path.name) for path in (workdir / 'checkpoints').iterdir()]
-    assert all(f'saved at step {saved},' in output for output in outputs)
+    assert all(f'preempted by SIGTERM: saved at step {saved},' in output for output in outputs)
     for process in training_runs.start_several(2, 4, workdir, SETTINGS):
         training_runs.finish(process)
     training_runs.assert_equal(workdir, two_processes[0])
+
+
+def _errors(processes):
+    """What each process ended with, of those that could not start together."""
+    outputs = [process.communicate(timeout=training_runs.PATIENCE)[0] for process in processes]
+    assert [process.returncode for process in processes] == [2] * len(processes), outputs
+    assert not any('Traceback' in output for output in outputs)
+    return [line for output in outputs for line in output.splitlines() if line.startswith('error: ')]
+
+
+def test_processes_with_other_flags_end_with_what_differs(tmp_path):
+    others = [{**SETTINGS, 'optimizer.momentum': 0.9}, {**SETTINGS, 'optimizer.momentum': 0.8}]
+    told = _errors(training_runs.start_several(2, 1, tmp_path / 'run', others))
+    assert len(told) == 2
+    assert 'optimizer.momentum is 0.9 on process 0, and 0.8 on process 1' in told[0]
+    assert not (tmp_path / 'run').exists()
+
+
+def test_processes_whose_workdirs_are_not_one_end_before_anything_is_written(two_processes, tmp_path):
+    workdirs = [tmp_path / 'first', tmp_path / 'second']
+    told = _errors(training_runs.start_several(2, 1, workdirs, SETTINGS))
+    assert 'is not the same directory on all processes: process 1 does not see' in told[0]
+    assert not [path for path in (tmp_path / 'first').iterdir() if path.name != 'lock']
+    # One of them has a checkpoint, and would resume alone.
+    shutil.copytree(two_processes[0], tmp_path / 'third')
+    told = _errors(training_runs.start_several(2, 1, [workdirs[0], tmp_path / 'third'], SETTINGS))
+    assert 'the last checkpoint in workdir is None on process 0, and 12 on process 1' in told[0]
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """Makes this process the first of two, of which the other has given facts or sees another directory."""
+
+    def other(answer):
+        monkeypatch.setattr(pods, '_gather', lambda text: [text, answer(text)])
+        monkeypatch.setattr(jax, 'process_count', lambda: 2)
+
+    return other
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'there'),
+    [
+        ('the code of nfnets, by its digest,', 'aaaa', 'bbbb'),
+        ('the last checkpoint in workdir', 8, 4),
+        ('the number of training images', 1437, 1436),
+        ('the digest of the class names', 'aaaa', 'bbbb'),
+        ('sam.rho', 0.0, None),  # A setting that the other's code does not have.
+    ],
+)
+def test_each_fact_that_differs_is_named_with_both_values(name, value, there, two):
+    facts = {'seed': 0, name: value}
+    two(lambda text: json.dumps({**json.loads(text), name: there}))
+    with pytest.raises(InputError, match=f'{name} is {value} on process 0, and {there} on process 1'):
+        pods.require_same(facts)
+    two(lambda text: text)
+    pods.require_same(facts)
+
+
+def test_what_is_compared_is_every_setting_but_where_the_data_lies_the_code_and_the_data():
+    config = training_runs.config({**training_runs.TINY, 'data.dir': '/here'})
+    config = complete(config, num_examples=1437, num_classes=10, num_devices=1)
+    train, evaluation = DigitsSource('train'), DigitsSource('eval')
+    facts = precheck.facts(config, train, evaluation, [4, 8])
+    settings = {key for key in flatten(config.to_dict()) if key != 'data.dir'}
+    assert settings < facts.keys()
+    assert '/here' not in facts.values()
+    assert facts['the last checkpoint in workdir'] == 8
+    assert facts['the number of training images'] == 1437
+    assert facts['the number of evaluation images'] == 360
+    train.class_names = ('0',) * 10
+    other = precheck.facts(config, train, evaluation, [4, 8])
+    assert [key for key in facts if facts[key] != other[key]] == ['the digest of the class names']
+
+
+def test_a_step_that_fails_for_a_lost_process_waits_for_jax_to_name_it(monkeypatch):
+    waited = []
+    monkeypatch.setattr(time, 'sleep', waited.append)
+    error = pods.stopped_by_lost_process(7, RuntimeError('Gloo: connection\nclosed by peer'))
+    assert str(error) == 'step 7 failed on several processes: Gloo: connection closed by peer'
+    assert waited == [60]  # Twice what JAX waits for a heartbeat.
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import small_runs
 import tensorflow as tf
 import tiny_network
 
-from configs import digits, imagenet_ladder
-from nfnets import VARIANTS, Weights
+from configs import default, digits, imagenet_ladder
+from nfnets import VARIANTS, Weights, load_checkpoint
 from nfnets import config as config_lib
 from nfnets.data.augment import normalise
 from nfnets.data.decode import decode_eval
@@ -20,7 +21,7 @@ from nfnets.data.digits import DigitsSource
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
 from nfnets.models.nfnet import make_network, parameter_shapes
-from nfnets.score import score, with_network_of
+from nfnets.score import config_of, score, with_network_of
 from nfnets.weights.about import About
 from nfnets.weights.save import save_checkpoint
 
@@ -108,6 +109,47 @@ def test_a_config_takes_the_network_of_a_checkpoint():
     assert config_lib.make_variant(config) == VARIANTS['F0']
     with pytest.raises(InputError, match='holds no whole NFNet'):
         with_network_of(_config(), Weights('x', 'npz', {}, About()))
+
+
+def test_a_checkpoint_is_evaluated_as_it_was_trained_unless_told_otherwise(tmp_path):
+    """A run at 24 px, where configs/digits.py says 32."""
+    at_24 = {'data.train_size': 24, 'data.eval_size': 24, 'data.eval_margin': 2}
+    weights = load_checkpoint(small_runs.write(tmp_path / 'run', [], at_24, has_checkpoint=True))
+    published = tmp_path / 'run.npz'
+    save_checkpoint(published, 'npz', *weights.choose(ema=False))
+    given = small_runs.config()
+    results = [
+        score(config_of(weights, default.get_config(), {}, is_given=False, keeps_network=False), weights),
+        score(config_of(weights, given, {}, is_given=True, keeps_network=True), weights),
+        score(
+            config_of(load_checkpoint(published), given, {}, is_given=True, keeps_network=False),
+            load_checkpoint(published),
+        ),
+    ]
+    for result in results:
+        assert result['preprocessing'] == {'size': 24, 'margin': 2, 'style': 'paper'}
+        assert result['loss'] == results[0]['loss']
+    told = {'data.eval_size': 32, 'data.eval_style': 'timm'}
+    given.update_from_flattened_dict(told)
+    otherwise = score(config_of(weights, given, told, is_given=True, keeps_network=True), weights)
+    assert otherwise['preprocessing'] == {'size': 32, 'margin': 2, 'style': 'timm'}
+    assert otherwise['loss'] != results[0]['loss']
+
+
+@pytest.mark.parametrize('network', ['ResNet', 'NFResNet'])
+def test_a_checkpoint_of_another_kind_of_network_is_named_as_such(network):
+    config = digits.get_config(network)
+    with pytest.raises(InputError, match=rf'x\.npz is of a network with model\.name=NFNet, not {network}'):
+        score(config, _weights())
+
+
+def test_a_run_needs_no_config_to_be_evaluated(tmp_path):
+    small_runs.write(tmp_path / 'run', [], {'data.eval_size': 24}, has_checkpoint=True)
+    run = _script('evaluate', f'--checkpoint={tmp_path / "run"}', '--ema')
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout)
+    assert (result['num_examples'], result['parameters']) == (360, 'ema')  # The digits, which the run names.
+    assert result['preprocessing']['size'] == 24
 
 
 def _script(name, *arguments):

@@ -61,13 +61,15 @@ def start(workdir, settings, devices=8, config='configs/digits.py', arguments=()
 
 
 def start_several(processes, devices, workdir, settings):
-    """One run in several processes of so many devices each."""
+    """One run in several processes of so many devices each; lists give each its own workdir or settings."""
+    workdirs = workdir if isinstance(workdir, list) else [workdir] * processes
+    every = settings if isinstance(settings, list) else [settings] * processes
     with socket.socket() as free:
         free.bind(('localhost', 0))
         port = free.getsockname()[1]
     joined = (f'--coordinator=localhost:{port}', f'--num-processes={processes}')
     return [
-        start(workdir, settings, devices, arguments=(*joined, f'--process-id={index}'))
+        start(workdirs[index], every[index], devices, arguments=(*joined, f'--process-id={index}'))
         for index in range(processes)
     ]
 
@@ -82,6 +84,15 @@ def wait_for(path, process):
     """Until a run has made a file or directory."""
     deadline = time.monotonic() + PATIENCE
     while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def wait_for_step(workdir, step, process):
+    """Until a run has logged a step."""
+    path, deadline = workdir / 'metrics.jsonl', time.monotonic() + PATIENCE
+    while not path.exists() or f'{{"step": {step}, ' not in path.read_text():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.002)

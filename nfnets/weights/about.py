@@ -19,6 +19,8 @@ class About:
       activation: of the network.
       parameters: 'raw', as the optimiser left them, or 'ema', their average.
       step: updates that made them.
+      train_size: side of the images in training, px.
+      network: its kind, as in `model.name`.
     """
 
     class_names: tuple[str, ...] | None = None
@@ -26,6 +28,8 @@ class About:
     activation: str | None = None
     parameters: str | None = None
     step: int | None = None
+    train_size: int | None = None
+    network: str | None = None
 
 
 def to_json(about: About, **more: Any) -> str:
@@ -50,6 +54,9 @@ def from_json(text: str | bytes) -> About:
     for key, is_right in {
         'class_names': all(isinstance(name, str) for name in names or ()),
         'preprocessing': preprocessing is None or _is_right(preprocessing),
+        'train_size': about.train_size is None
+        or (isinstance(about.train_size, int) and 0 < about.train_size <= 4096),
+        'network': about.network in (None, 'NFNet'),
         'activation': about.activation in (None, *ACTIVATIONS),
         'parameters': about.parameters in (None, 'raw', 'ema'),
         'step': about.step is None or isinstance(about.step, int),

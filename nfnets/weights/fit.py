@@ -73,18 +73,24 @@ def require_architecture(params: Mapping[str, Mapping[str, np.ndarray]], told: s
     return found
 
 
-def check_params(params: Params, expected: Mapping[str, Mapping[str, Any]], path: str) -> None:
+def check_params(
+    params: Params, expected: Mapping[str, Mapping[str, Any]], path: str, but: str | None = None
+) -> None:
     """Compares parameters with a network's by name, shape and type.
 
     Args:
       params: {module: {name: array}}.
       expected: the network's, alike; arrays or their shapes and dtypes.
       path: of the checkpoint, for the message.
+      but: a module that need not fit.
 
     Raises:
       InputError: lists what is missing, left over or of another shape or type, and what would fit.
     """
-    given, wanted = _flat(params), _flat(expected)
+    given, wanted = (
+        _flat({module: names for module, names in tree.items() if module != but})
+        for tree in (params, expected)
+    )
     missing = [name for name in wanted if name not in given]
     left_over = [_nearest(name, missing) for name in given if name not in wanted]
     common = [name for name in wanted if name in given]
@@ -96,7 +102,7 @@ def check_params(params: Params, expected: Mapping[str, Mapping[str, Any]], path
     lists = {'Missing': missing, 'Left over': left_over, 'Of another shape or type': other}
     if any(lists.values()):
         told = '. '.join(f'{what}: {_listed(names)}' for what, names in lists.items() if names)
-        raise InputError(f'{path} does not fit the network: {_suggestion(params, expected)}. {told}')
+        raise InputError(f'{path} does not fit the network: {_suggestion(params, expected, but)}. {told}')
 
 
 def _flat(tree: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -122,7 +128,7 @@ def _quoted(value: Any) -> str:
     return f"'{text}'" if isinstance(value, tuple) else text  # A shell takes parentheses for its own.
 
 
-def _suggestion(params: Params, expected: Mapping[str, Mapping[str, Any]]) -> str:
+def _suggestion(params: Params, expected: Mapping[str, Mapping[str, Any]], but: str | None) -> str:
     held, wanted = architecture(params), architecture(expected)
     if held is None or wanted is None:
         return 'it holds no whole NFNet'
@@ -135,7 +141,7 @@ def _suggestion(params: Params, expected: Mapping[str, Mapping[str, Any]]) -> st
         settings['model.group_width'] = held.variant.group_width
     if held.variant.second_conv != wanted.variant.second_conv:
         settings['model.second_conv'] = held.variant.second_conv
-    if held.num_classes != wanted.num_classes:
+    if held.num_classes != wanted.num_classes and but is None:
         settings['model.num_classes'] = held.num_classes
     fits = ' '.join(f'--config.{key}={_quoted(value)}' for key, value in settings.items())
     return f'it holds {held}' + (f', for {fits}' if fits else '')

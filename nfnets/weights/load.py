@@ -66,12 +66,19 @@ class Weights:
         which = 'ema' if ema else 'raw'
         return self.ema_params if ema else self.params, dataclasses.replace(self.about, parameters=which)
 
-    def check_activation(self, activation: str) -> None:
-        """Refuses to be used in a network of another activation, where the checkpoint tells its own.
+    def check_network(self, name: str, activation: str) -> None:
+        """Refuses to be used in a network of another kind or activation, where the checkpoint tells its own.
+
+        Args:
+          name: of the network, as in `model.name`.
+          activation: its own.
 
         Raises:
           InputError: names both.
         """
+        held = self.about.network or 'NFNet'  # No file holds another.
+        if held != name:
+            raise InputError(f'{self.path} is of a network with model.name={held}, not {name}')
         if self.about.activation not in (None, activation):
             raise InputError(
                 f'{self.path} is of a network with model.activation={self.about.activation}, not {activation}'

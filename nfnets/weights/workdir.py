@@ -64,6 +64,8 @@ def read_workdir(workdir: epath.Path) -> tuple[dict[str, Any], About]:
         preprocessing=Preprocessing(
             settings['data']['eval_size'], settings['data']['eval_margin'], settings['data']['eval_style']
         ),
+        train_size=settings['data']['train_size'],
+        network=settings['model']['name'],
         activation=settings['model']['activation'],
         step=step,
     )
@@ -82,7 +84,7 @@ def read_config(workdir: epath.Path) -> dict[str, Any]:
     settings = from_json(_read_text(path), str(path))
     try:
         _ = settings['data']['eval_size'], settings['data']['eval_margin'], settings['data']['eval_style']
-        _ = settings['model']['activation']
+        _ = settings['data']['train_size'], settings['model']['name'], settings['model']['activation']
     except (TypeError, KeyError) as error:
         raise InputError(f'{path} is not a config that a run wrote: it lacks {error}') from error
     return settings

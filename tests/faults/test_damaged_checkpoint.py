@@ -34,7 +34,7 @@ def damaged(request, undisturbed, tmp_path):
 def test_the_one_before_is_used_with_a_warning(damaged, undisturbed, capfd):
     train_and_evaluate(training_runs.config(training_runs.TINY), damaged)
     told = capfd.readouterr().out
-    assert 'going on from step 8\n' in told
+    assert 'resuming from step 8\n' in told
     assert 'checkpoint 12 is damaged' in told
     training_runs.assert_equal(damaged, undisturbed[0])
 

@@ -56,5 +56,5 @@ def _assert_goes_on(workdir, step):
     training_runs.wait_for(workdir / 'checkpoints' / str(step + 50), process)
     process.terminate()
     output, _ = process.communicate(timeout=training_runs.PATIENCE)
-    assert f'going on from step {step}\n' in output
+    assert f'resuming from step {step}\n' in output
     assert 'damaged' not in output

@@ -25,7 +25,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_ends_bit_equal_to_an_undistur
     training_runs.wait_for(workdir / 'checkpoints' / '8.orbax-checkpoint-tmp', process)
     _kill(process)
     output = training_runs.finish(training_runs.start(workdir, training_runs.TINY))
-    assert 'going on from step 4' in output
+    assert 'resuming from step 4' in output
     training_runs.assert_equal(workdir, undisturbed[0])
     assert training_runs.state(workdir)[1] == {'position': 12 * 64}
     assert training_runs.metrics(workdir) == training_runs.metrics(undisturbed[0])

@@ -75,7 +75,8 @@ def test_what_is_told_of_the_parameters_is_kept(form, tmp_path):
 def test_a_workdir_keeps_what_concerns_every_step(tmp_path):
     params = tiny_network.params()
     weights = load_checkpoint(_save(tmp_path / 'x', 'workdir', params))
-    assert weights.about == About(ABOUT.class_names, ABOUT.preprocessing, ABOUT.activation, None, 0)
+    expected = About(ABOUT.class_names, ABOUT.preprocessing, ABOUT.activation, None, 0, 48, 'NFNet')
+    assert weights.about == expected
     assert weights.sha256 is None
     tiny_network.assert_same(weights.ema_params, params)
     settings = json.loads((tmp_path / 'x' / 'config.json').read_text())
