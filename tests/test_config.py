@@ -3,7 +3,7 @@
 import ml_collections
 import pytest
 
-from configs import default, digits, imagenet, imagenet_ladder, imagenet_regnet, imagenet_resnet
+from configs import default, digits, imagenet, imagenet_ladder, imagenet_regnet, imagenet_resnet, small
 from nfnets import config as config_lib
 from nfnets.errors import InputError
 from nfnets.models.networks import NETWORKS
@@ -196,6 +196,32 @@ def test_deltas_are_accepted_and_a_mistyped_key_in_one_is_not():
         imagenet_regnet.get_config('F0')
     with pytest.raises(AttributeError):
         default.get_config().train.batchsize = 3
+
+
+@pytest.mark.parametrize(
+    ('size', 'stages'), [('16', 2), ('32', 2), ('48', 2), ('64', 3), ('128', 4), ('512', 4)]
+)
+def test_a_small_network_has_a_stage_more_for_each_doubling_of_its_images(size, stages):
+    config = small.get_config(size)
+    config_lib.check(config)
+    complete = config_lib.complete(config, num_examples=300, num_classes=7, num_devices=1)
+    assert (complete.data.train_size, complete.data.eval_size) == (int(size), int(size))
+    assert len(complete.model.widths) == len(complete.model.depths) == stages
+    assert complete.train.steps == small.get_config().train.steps  # Whatever the number of images.
+
+
+@pytest.mark.parametrize('size', ['F0', '0', '15', '-64', '32.5'])
+def test_a_size_that_no_network_takes_is_named(size):
+    with pytest.raises(
+        InputError, match=f'small.py:{size}: the size must be .* from 16 on'
+    ):
+        small.get_config(size)
+
+
+def test_a_network_has_the_name_of_its_variant_only_if_it_is_that_one():
+    assert config_lib.network_name(imagenet.get_config('F1')) == 'NFNet F1'
+    assert config_lib.network_name(digits.get_config()) == 'NFNet of widths (64, 128) and depths (1, 2)'
+    assert config_lib.network_name(imagenet_resnet.get_config('ResNet')) == 'ResNet ResNet50'
 
 
 def test_one_word_turns_sam_on():
