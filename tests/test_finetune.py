@@ -56,7 +56,24 @@ def test_of_a_run_the_average_is_taken():
     tiny_network.assert_same(params, average)
 
 
+def test_what_does_not_fit_beside_a_new_classifier_is_told_with_the_classes_that_the_file_has():
+    held, fresh = tiny_network.params(num_classes=10), tiny_network.params(num_classes=5)
+    del held['NFNet/~/final_conv']['bias']
+    with pytest.raises(InputError, match='with 10 classes') as error:
+        start_from(
+            Weights('x', 'npz', held, About()),
+            fresh,
+            class_names=tuple('abcde'),
+            network='NFNet',
+            activation='gelu',
+        )
+    assert 'num_classes' not in str(error.value)  # A new classifier has as many as it needs.
+    assert 'linear' not in str(error.value)
+
+
 def test_another_network_is_refused():
+    with pytest.raises(InputError, match=r'with model\.name=NFNet, not ResNet'):
+        start_from(Weights('x', 'npz', {}, About()), {}, class_names=(), network='ResNet', activation='relu')
     with pytest.raises(InputError, match=r'with model\.activation=relu, not gelu'):
         _start(About(activation='relu'))
     params = tiny_network.params()

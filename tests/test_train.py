@@ -1,6 +1,7 @@
 """The whole loop, as a user runs it: from encoded images to checkpoint, killed, gone on with, refused."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -200,6 +201,35 @@ def test_a_run_on_other_classes_starts_from_another_runs_average_and_leaves_what
         training_runs.config({**frozen, 'init_from': str(tmp_path / 'gone')}), tmp_path / 'run'
     )
     assert 'already complete at step 4' in capfd.readouterr().out
+
+
+def test_a_run_that_starts_from_another_has_its_images_unless_told_otherwise(undisturbed, tmp_path, capfd):
+    """A run at 16 px, where the variant F0 would be trained at 192 px and evaluated at 256."""
+    sizes = ('data.train_size', 'data.eval_size', 'data.eval_margin')
+    settings = {**_digits_folder(tmp_path / 'data', {7, 8, 9}), **dict.fromkeys(sizes)}
+    start = tmp_path / 'start'
+    shutil.copytree(undisturbed[0], start)
+    settings.update({'init_from': str(start), 'data.eval_size': 20, 'train.steps': 1})
+    settings['optimizer.warmup_steps'] = 0.0
+    train_and_evaluate(training_runs.config(settings), tmp_path / 'run')
+    assert 'on images of 16 px' in capfd.readouterr().out
+    data = json.loads((tmp_path / 'run' / 'config.json').read_text())['data']
+    assert (data['train_size'], data['eval_size'], data['eval_margin']) == (16, 20, 0)
+    shutil.rmtree(start)  # What is resumed knows the sizes itself.
+    train_and_evaluate(training_runs.config(settings), tmp_path / 'run')
+    assert 'already complete at step 1' in capfd.readouterr().out
+
+
+def test_resuming_on_data_elsewhere_is_told(tmp_path, capfd):
+    settings = {**_digits_folder(tmp_path / 'data', {7, 8}), 'train.steps': 1, 'optimizer.warmup_steps': 0.0}
+    train_and_evaluate(training_runs.config(settings), tmp_path / 'run')
+    assert 'data.dir' not in capfd.readouterr().err
+    (tmp_path / 'data').rename(tmp_path / 'moved')
+    train_and_evaluate(
+        training_runs.config({**settings, 'data.dir': str(tmp_path / 'moved')}), tmp_path / 'run'
+    )
+    there = f'{tmp_path}/moved (there: {tmp_path}/data)'
+    assert f'warning: resuming with data.dir={there}\n' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
