@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import ml_collections
 from absl import app, flags, logging
@@ -32,9 +32,13 @@ def run(main: Callable[[Sequence[str]], None], settings: ml_collections.ConfigDi
       settings: a config with every key there is, to name the one that a mistyped key was meant to be.
     """
 
+    def run_and_leave(argv: Sequence[str]) -> None:
+        guard(functools.partial(main, argv))
+        host.leave(0)
+
     host.tune()
     app.run(
-        lambda argv: guard(functools.partial(main, argv)),
+        run_and_leave,
         flags_parser=lambda argv: _parse(list(argv), settings),
     )
 
@@ -71,7 +75,7 @@ def _parse(argv: list[str], settings: ml_collections.ConfigDict) -> list[str]:
         program, *words = flags.FLAGS(argv)
         _refuse(words, argv[1:])
     except (InputError, flags.Error, OSError, TypeError, KeyError, AttributeError, ValueError) as error:
-        return _exit(2, error)
+        _exit(2, error)
     return [program]
 
 
@@ -157,10 +161,10 @@ _PARSERS: dict[type, tuple[Callable[[str], bool], str]] = {
 }
 
 
-def _exit(status: int, error: BaseException) -> list[str]:
+def _exit(status: int, error: BaseException) -> NoReturn:
     text = str(error)
     if 'Traceback' in text:  # config_flags tells of an error in a config file this way.
         text = text.strip().splitlines()[-1].partition(': ')[2]
     line = ' '.join(text.split())
     print(f'error: {line}', file=sys.stderr)
-    sys.exit(status)
+    host.leave(status)

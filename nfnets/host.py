@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 from jaxlib import version as jaxlib_version
@@ -87,6 +88,18 @@ def has_tpu() -> bool:
     if platforms := os.environ.get('JAX_PLATFORMS'):
         return 'tpu' in platforms.split(',')  # By the user's word.
     return any(_DEV.glob('accel*')) or any(_pci_device(path) in _TPU_DEVICES for path in _PCI.glob('*'))
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process with an exit status, and without what libraries do at the end if that would hang.
+
+    libtpu without a TPU, beside TensorFlow, was seen to wait forever once all of Python had ended.
+    """
+    if importlib.util.find_spec('libtpu') is not None and not has_tpu():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _has_accelerator() -> bool:

@@ -2,8 +2,8 @@
 
     python scripts/train.py --config=configs/imagenet.py:F3 --workdir=DIR --config.train.batch_size=1024
 
-Any setting of configs/default.py can be given as --config.GROUP.NAME=VALUE. The same command goes on with a
-run that was stopped.
+Any setting of configs/default.py can be given as --config.GROUP.NAME=VALUE. The same command resumes a run that
+was stopped.
 
 On a TPU slice the same command runs on every host. Elsewhere each of several processes is told which it is:
 
@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from etils import epath
 from ml_collections import config_flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clone, not installed.
 
 from configs import default
 from nfnets import cli, host, pods
+from nfnets.files import as_path
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, as FILE or FILE:VARIANT.')
 _WORKDIR = flags.DEFINE_string(
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
     pods.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     from nfnets.train import train_and_evaluate  # Late: cli.run may start the process anew before.
 
-    train_and_evaluate(_CONFIG.value, epath.Path(_WORKDIR.value), profile_steps=_PROFILE.value)
+    train_and_evaluate(_CONFIG.value, as_path(_WORKDIR.value), profile_steps=_PROFILE.value)
 
 
 if __name__ == '__main__':

@@ -109,6 +109,28 @@ def test_libtpu_alone_is_no_tpu(machine):
     pods.join(None, None, None)  # As `scripts/train.py` without flags: does not look for a slice.
 
 
+@pytest.mark.parametrize('status', [0, 2])
+def test_beside_libtpu_alone_a_process_ends_without_waiting_for_libraries(status, tmp_path):
+    (tmp_path / 'libtpu.py').touch()
+    program = f"""
+import atexit, time
+from nfnets import host
+atexit.register(time.sleep, 60)
+print('all', end='')
+host.leave({status})
+"""
+    environment = {**os.environ, 'PYTHONPATH': f'{tmp_path}:{ROOT}', 'JAX_PLATFORMS': 'cpu'}
+    run = subprocess.run(
+        [sys.executable, '-c', program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (run.returncode, run.stdout) == (status, 'all')
+
+
 def test_a_tpu_is_found_by_its_device(machine, monkeypatch):
     _add_pci(machine, '0x1ae0', '0x0063')
     assert host.has_tpu()
