@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from nfnets.data.source import Source
-from nfnets.errors import InputError
+from nfnets.errors import InputError, TrainingStopped
 from nfnets.files import failure, file_errors, is_passing
 
 _READERS = 16  # Threads that wait for files.
@@ -92,6 +92,9 @@ class Pipeline:
             if is_passing(error) or not self._skip_broken:
                 raise failure(f'{self._source.describe(index)} cannot be read: {error}', error) from error
             return b'', 0
+        except MemoryError as error:  # Says nothing of the file, nor of the device's memory.
+            told = f'{self._source.describe(index)} cannot be read: out of memory of the host'
+            raise TrainingStopped(told) from error
         num_classes = len(self._source.class_names)
         if not 0 <= label < num_classes:
             raise InputError(
