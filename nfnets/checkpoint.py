@@ -69,6 +69,7 @@ class Checkpoints:
         self._stack = functools.partial(map_params, functools.partial(stack, stacks=stacks))
         self._unstack = functools.partial(map_params, functools.partial(unstack, stacks=stacks))
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._is_abandoned = False
         self._directory = directory.absolute() if is_local(directory) else directory
         if not is_local(directory):
             _require_gcs(directory)
@@ -104,6 +105,8 @@ class Checkpoints:
         )
         try:
             self._manager.save(step, args=args, force=True)
+        except jax.errors.JaxRuntimeError:  # Of a barrier that another process does not reach any more.
+            raise
         except Exception as error:  # Whatever the libraries below say of a full disk.
             raise self._failed(error) from error
 
@@ -181,12 +184,21 @@ class Checkpoints:
         _check(_content(restored['state'], restored['input']['position']), restored['checksums'])
         return restored['state']
 
+    def abandon(self) -> None:
+        """Makes `close` leave unfinished what is being written, since another process is lost.
+
+        Orbax would wait for it in a barrier, which is computed on the devices.
+        """
+        self._is_abandoned = True
+
     def close(self) -> None:
         """Waits until what was started is written.
 
         Raises:
           TrainingStopped: it cannot be.
         """
+        if self._is_abandoned:
+            return
         try:
             self._manager.close()
         except Exception as error:

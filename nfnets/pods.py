@@ -124,9 +124,10 @@ def _gather(text: str) -> list[str]:
 def stopped_by_lost_process(step: int, error: Exception) -> TrainingStopped:
     """What to raise where a step failed that runs on several processes; none may compute together after it.
 
-    A process that was killed closes its connections, so that the step fails here before JAX has noticed, by
-    the heartbeats that are missing, who is lost. Then JAX ends this process, with a message that names the
-    other: this waits for it. Anything computed together meanwhile would meet what is left of the step.
+    A process that is killed closes its connections. So the step may fail here before JAX has noticed, by
+    heartbeats that do not come, who is lost; then JAX ends this process with a message that names the other,
+    for which this waits. A barrier of Orbax meanwhile, such as that of closing its manager, would meet on the
+    devices here what is left of the step: Gloo calls that a collective mismatch.
     """
     time.sleep(2 * _LOST_AFTER_SECONDS)
     return TrainingStopped(f'step {step} failed on several processes: {" ".join(str(error).split())[:300]}')

@@ -170,7 +170,7 @@ def train_and_evaluate(
                 raise TrainingStopped(out_of_memory(config, step, error)) from error
             if jax.process_count() == 1:
                 raise
-            closing.pop_all()  # Whatever is closed would wait for the process that is lost.
+            checkpoints.abandon()
             raise stopped_by_lost_process(step, error) from error
     if jax.process_index() == 0:
         print(where(workdir))
