@@ -3,6 +3,7 @@
 A bucket has no lock that is let go of when a process is killed: there a second run is not kept out.
 """
 
+import errno
 import fcntl
 from typing import IO, Any
 
@@ -10,7 +11,7 @@ import jax
 from etils import epath
 
 from nfnets.errors import InputError
-from nfnets.files import is_local
+from nfnets.files import is_local, why
 
 
 class WorkdirLock:
@@ -29,9 +30,18 @@ class WorkdirLock:
             self.close()
             raise InputError(f'workdir {workdir} is in use by a run that is under way') from error
         except OSError as error:
-            raise InputError(f'workdir {workdir} cannot be used: {error}') from error
+            raise InputError(f'workdir {workdir} cannot be used: {_obstacle(workdir, error)}') from error
 
     def close(self) -> None:
         """Lets others in."""
         if self._file is not None:
             self._file.close()
+
+
+def _obstacle(workdir: epath.Path, error: OSError) -> str:
+    """What is in the way of a directory, for people: the system may tell of a folder that it is there."""
+    there = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if not there.is_dir():
+        return f'{there} is a file, and must be a directory'
+    told = '' if error.errno in (errno.ENOENT, errno.EEXIST) else f': {why(error)}'
+    return f'nothing can be made in {there}{told}'
