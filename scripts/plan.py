@@ -10,6 +10,7 @@ XLA's CPU compiler gives an estimate. Answers are kept in ~/.cache/nfnets for th
 import argparse
 import dataclasses
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,8 @@ def plan(arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything that is printed."""
     for name in ('devices', 'batch', 'accumulate', 'step_ms', 'core_rate'):
         value = getattr(arguments, name)
-        if value is not None and value <= 0:
-            raise InputError(f'--{name.replace("_", "-")}={value} must be more than 0')
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f'--{name.replace("_", "-")}={value} must be more than 0 and finite')
     devices = get_slice(arguments.device, arguments.devices)
     config = settings(arguments, arguments.batch, arguments.devices, remat=False)
     images = arguments.batch // arguments.devices

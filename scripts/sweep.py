@@ -1,5 +1,11 @@
-"""Many small runs in parallel processes, each in a directory of its own, so that a sweep can go on."""
+"""Many small runs in parallel processes, each in a directory of its own, so that a sweep can go on.
 
+This is what other scripts do their runs with; start one of them:
+
+    python scripts/ablate.py --help
+"""
+
+import argparse
 import atexit
 import contextlib
 import json
@@ -113,3 +119,10 @@ def summarize(runs: Sequence[Run], workdir: Path, chance: float = 10.0) -> Summa
     percent = [chance if a is None or math.isnan(a) else 100 * a for a in accuracies]
     diverged = sum(a is None or math.isnan(a) for a in accuracies)
     return Summary(statistics.mean(percent), statistics.pstdev(percent), diverged, len(runs))
+
+
+if __name__ == '__main__':
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    print(__doc__)
