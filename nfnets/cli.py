@@ -1,22 +1,27 @@
 """Runs a script so that a mistake in what was given costs one line, not a traceback."""
 
+import argparse
+import ast
+import contextlib
 import difflib
 import functools
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import ml_collections
 from absl import app, flags, logging
+from etils import epath
 
 from nfnets import host
-from nfnets.config import flatten, get
+from nfnets.config import allowed, flatten, get
 from nfnets.errors import InputError, Interrupted, Preempted, TrainingStopped
-from nfnets.files import bucket_errors, failure, why
+from nfnets.files import as_path, bucket_errors, failure, why
 from nfnets.interrupts import EXIT_CODES, SignalWatch, end_now
 
 
@@ -63,20 +68,40 @@ def guard(main: Callable[[], None]) -> None:
         watch.close()
 
 
+def path_argument(text: str) -> epath.Path:
+    """A path as `as_path` takes it, for `type` of argparse."""
+    try:
+        return as_path(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def is_given(flag: str) -> bool:
     """Whether a flag such as 'config' stands on the command line; --config.NAME=VALUE is another flag."""
     return any(re.match(rf'--?{flag}(?:=|$)', argument) for argument in sys.argv[1:])
 
 
 def _parse(argv: list[str], settings: ml_collections.ConfigDict) -> list[str]:
+    arguments = argv[1:]
     try:
-        _check_file(argv[1:])
-        _check_overrides(argv[1:], settings)
-        program, *words = flags.FLAGS(argv)
-        _refuse(words, argv[1:])
+        _check_empty(arguments)
+        file = _check_file(arguments)
+        _check_overrides(arguments, settings)
+        with _telling_where(file):
+            program, *words = flags.FLAGS(argv)
+        _refuse(words, arguments)
+        if file is not None:
+            _check_config(file, flags.FLAGS['config'].value, settings)
     except (InputError, flags.Error, OSError, TypeError, KeyError, AttributeError, ValueError) as error:
         _exit(2, error)
     return [program]
+
+
+def _check_empty(arguments: list[str]) -> None:
+    """An empty path would be the folder that the script is started in."""
+    for argument in arguments:
+        if re.fullmatch(r'--?(?!-|config=)[\w-]+=', argument):
+            raise InputError(f'{argument} has no value after the =')
 
 
 def _refuse(words: list[str], arguments: list[str]) -> None:
@@ -84,37 +109,87 @@ def _refuse(words: list[str], arguments: list[str]) -> None:
         return
     before = ('', *arguments)[arguments.index(words[0])]
     could_be_its_value = before.startswith('-') and '=' not in before
-    meant = (
-        f'did you mean {before}={words[0]}?'
-        if could_be_its_value
-        else 'settings are --config.GROUP.NAME=VALUE'
-    )
+    several = _taking_several(arguments[: arguments.index(words[0])])
+    if could_be_its_value:
+        meant = f'did you mean {before}={words[0]}?'
+    elif several:
+        meant = f'did you mean --{several}={words[0]}?'
+    else:
+        meant = 'settings are --config.GROUP.NAME=VALUE'
     raise InputError(f'{words[0]!r} belongs to no flag; {meant}')
 
 
-def _check_file(arguments: list[str]) -> None:
-    joined = '\0'.join(arguments)
-    found = re.search(r'(?:^|\0)--?config[=\0]([^\0:]+)', joined)
+def _taking_several(arguments: list[str]) -> str | None:
+    """The flag whose value the last of some arguments is, if it may be given several times."""
+    before, last = ['', '', *arguments][-2:]
+    name = (last if '=' in last else before).lstrip('-').partition('=')[0]
+    return name if name in flags.FLAGS and isinstance(flags.FLAGS[name], flags.MultiFlag) else None
+
+
+def _check_file(arguments: list[str]) -> str | None:
+    """The config file that was given, if one was, which is there and seems to be one."""
+    found = re.search(r'(?:^|\0)--?config[=\0]([^\0:]*)(:?)', '\0'.join(arguments))
     if not found:
-        return
+        return None
+    file, colon = found.groups()
     there = ', '.join(sorted(str(path) for path in Path('configs').glob('*.py'))) or 'none here'
-    if not Path(found[1]).is_file():
-        raise InputError(f'--config={found[1]}: there is no such file; there are {there}')
-    if not found[1].endswith('.py'):
-        raise InputError(f'--config={found[1]} is no config file, which ends in .py; there are {there}')
+    if not Path(file).is_file():
+        raise InputError(f'--config={file}: there is no such file; there are {there}')
+    if not file.endswith('.py'):
+        raise InputError(f'--config={file} is no config file, which ends in .py; there are {there}')
+    try:
+        tree = ast.parse(Path(file).read_text(encoding='utf-8'))
+    except (SyntaxError, ValueError) as error:
+        line = f', line {error.lineno}' if isinstance(error, SyntaxError) else ''
+        raise InputError(f'--config={file}{line}: it is not Python: {error.args[0]}') from error
+    functions = [f for f in tree.body if isinstance(f, ast.FunctionDef) and f.name == 'get_config']
+    if colon and any(not (f.args.args or f.args.vararg) for f in functions):
+        raise InputError(f'--config={file}:...: {file} has no variants; give --config={file}')
+    return file
+
+
+@contextlib.contextmanager
+def _telling_where(file: str | None) -> Iterator[None]:
+    """Names the line of a config file that fails."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if file and Path(frame.filename) == Path(file)]
+        if lines:
+            raise InputError(f'--config={file}, line {lines[-1]}: {_told(error)}') from error
+        if "no attribute 'get_config'" in str(error):
+            raise InputError(f'--config={file} has no function get_config; {_BEGIN}') from error
+        raise
+
+
+def _check_config(file: str, config: Any, settings: ml_collections.ConfigDict) -> None:
+    """Refuses the config of a file that is not made from the default one."""
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise InputError(f'--config={file}: get_config() gives no ConfigDict; {_BEGIN}')
+    lacking = flatten(settings.to_dict()).keys() - flatten(config.to_dict()).keys()
+    if lacking:
+        raise InputError(f'--config={file} lacks {len(lacking)} settings, as {min(lacking)}; {_BEGIN}')
+
+
+_BEGIN = 'it must change and return what get_config() of configs/default.py gives'
 
 
 def _check_overrides(arguments: list[str], settings: ml_collections.ConfigDict) -> None:
     known = flatten(settings.to_dict())
-    for argument in arguments:
-        found = re.match(r'--?(?:no)?config\.([^=]+)(?:=(.*))?$', argument)
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+        found = re.match(r'--?(no)?config\.([^=]+)(?:=(.*))?$', argument)
         if not found:
             continue
-        key, value = found[1], found[2]
+        key, value = found[2], found[3]
         if key in known:
+            if value is None and get_type(settings, key) is not bool:  # Then Absl takes the next argument.
+                value = following
             _check_value(key, value, known[key], settings)
             continue
-        given = f'--config.{key}' + ('' if value is None else f'={value}')
+        given = argument if value is None else f'--config.{key}={value}'
         if any(name.startswith(key + '.') for name in known):
             names = ', '.join(get(settings, key).keys())
             raise InputError(f'{given}: {key} is a group of settings: {names}')
@@ -129,11 +204,15 @@ def _check_overrides(arguments: list[str], settings: ml_collections.ConfigDict) 
 def _check_value(key: str, value: str | None, default: Any, settings: ml_collections.ConfigDict) -> None:
     """Names the setting where config_flags would tell only of the value."""
     kind = get_type(settings, key)
-    if value is None or kind not in _PARSERS or (default is None and value in ('None', 'none')):
+    if kind not in _PARSERS or (default is None and value in ('None', 'none')):
         return
-    is_right, allowed = _PARSERS[kind]
-    if not is_right(value):
-        raise InputError(f'--config.{key}={value}: {key} must be {allowed}')
+    is_right, must_be = _PARSERS[kind]
+    if value is None:
+        if kind is not bool:
+            raise InputError(f'--config.{key} has no value: {key} must be {must_be}')
+    elif not is_right(value):
+        must_be = allowed(key) if kind is tuple else must_be
+        raise InputError(f'--config.{key}={value}: {key} must be {must_be}')
 
 
 def get_type(settings: ml_collections.ConfigDict, key: str) -> type:
@@ -154,17 +233,33 @@ def _reads(parse: Callable[[str], Any]) -> Callable[[str], bool]:
     return reads
 
 
+def _is_of_numbers(text: str) -> bool:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return False
+    return all(type(x) in (int, float) for x in (value if isinstance(value, tuple | list) else [value]))
+
+
 _PARSERS: dict[type, tuple[Callable[[str], bool], str]] = {
     int: (_reads(int), 'a whole number'),
     float: (_reads(float), 'a number'),
     bool: (lambda text: text.lower() in ('true', 'false', 't', 'f', '1', '0'), 'True or False'),
+    tuple: (_is_of_numbers, 'numbers, as in (1,2)'),
 }
 
 
-def _exit(status: int, error: BaseException) -> NoReturn:
+def _told(error: BaseException) -> str:
+    """What an error says, in one line."""
     text = str(error)
     if 'Traceback' in text:  # config_flags tells of an error in a config file this way.
         text = text.strip().splitlines()[-1].partition(': ')[2]
-    line = ' '.join(text.split())
-    print(f'error: {line}', file=sys.stderr)
+    with contextlib.suppress(ValueError, SyntaxError):
+        text = str(ast.literal_eval(text))  # Of a missing key: in quotation marks, with \\n for line breaks.
+    text = re.sub(r'invalid literal for int\(\).*', 'it must be a whole number', text)
+    return ' '.join(text.split())
+
+
+def _exit(status: int, error: BaseException) -> NoReturn:
+    print(f'error: {_told(error)}', file=sys.stderr)
     host.leave(status)

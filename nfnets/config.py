@@ -85,6 +85,11 @@ _RULES: dict[str, _Rule] = {
 }
 
 
+def allowed(key: str) -> str:
+    """What a setting that has a rule must be, for people."""
+    return _RULES[key][1]
+
+
 def check(config: ml_collections.ConfigDict) -> None:
     """Checks each setting that has a value, and those that must fit each other.
 
@@ -180,6 +185,7 @@ def complete(
 
 def _derive_lengths(config: ml_collections.ConfigDict, num_examples: int) -> None:
     steps_per_epoch = num_examples / config.train.batch_size
+    warmup = 'warmup_epochs' if config.optimizer.warmup_steps is None else 'warmup_steps'
     if config.train.steps is None:
         config.train.steps = max(1, int(config.train.epochs * steps_per_epoch))
     else:
@@ -190,7 +196,7 @@ def _derive_lengths(config: ml_collections.ConfigDict, num_examples: int) -> Non
         config.optimizer.warmup_epochs = config.optimizer.warmup_steps / steps_per_epoch
     if config.optimizer.warmup_steps >= config.train.steps:
         raise InputError(
-            f'optimizer.warmup_epochs={config.optimizer.warmup_epochs:g} is '
+            f'optimizer.{warmup}={config.optimizer[warmup]:g} is '
             f'{config.optimizer.warmup_steps:g} steps here, and the run has train.steps='
             f'{config.train.steps}: the warm-up must be shorter than the run'
         )

@@ -13,8 +13,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from etils import epath
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clone, not installed.
 
 from configs import default
@@ -32,8 +30,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('source', type=epath.Path)
-    parser.add_argument('target', type=epath.Path, help='must not exist')
+    parser.add_argument('source', type=cli.path_argument)
+    parser.add_argument('target', type=cli.path_argument, help='must not exist')
     parser.add_argument(
         '--to', choices=(*FORMS, 'workdir'), help="form of the target, whatever its name's end"
     )

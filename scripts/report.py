@@ -12,8 +12,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from etils import epath
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Runs from a clone, not installed.
 
 from nfnets import cli, host
@@ -23,9 +21,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('workdir', nargs='+', type=epath.Path, help='of a run of scripts/train.py')
-    parser.add_argument('--output', type=epath.Path, help='default: report.html in the first workdir')
-    parser.add_argument('--points', nargs='+', type=epath.Path, default=[], metavar='FILE')
+    parser.add_argument('workdir', nargs='+', type=cli.path_argument, help='of a run of scripts/train.py')
+    parser.add_argument('--output', type=cli.path_argument, help='default: report.html in the first workdir')
+    parser.add_argument('--points', nargs='+', type=cli.path_argument, default=[], metavar='FILE')
     parser.add_argument(
         '--images', type=int, default=2000, help='held-out images that each network is tried on, at most'
     )

@@ -23,7 +23,7 @@ def _train(*arguments: str) -> subprocess.CompletedProcess:
             ['config.batch_size', 'did you mean eval.batch_size or train.batch_size?'],
         ),
         (['--config.train=3'], ['train is a group of settings', 'batch_size']),
-        (['--config.train.batch_size=many'], ['train.batch_size=many', 'int']),
+        (['--config.train.batch_size=many'], ['train.batch_size=many', 'a whole number']),
         (['--config.train.batch_size=0'], ['train.batch_size=0', 'more than 0']),
         (['--config.model.variant=F9'], ["'F9'", 'F0, F1', 'F7+']),
         (['--config.data.source=digitz'], ["'digitz'", 'digits', 'folder', 'tfds']),
