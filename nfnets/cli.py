@@ -19,6 +19,7 @@ from absl import app, flags, logging
 from etils import epath
 
 from nfnets import host
+from nfnets.cli_help import help_text
 from nfnets.config import allowed, flatten, get
 from nfnets.errors import InputError, Interrupted, Preempted, TrainingStopped
 from nfnets.files import as_path, bucket_errors, failure, why
@@ -41,6 +42,9 @@ def run(main: Callable[[Sequence[str]], None], settings: ml_collections.ConfigDi
         guard(functools.partial(main, argv))
         host.leave(0)
 
+    if any(re.fullmatch('-h|--?help|--?helpshort', argument) for argument in sys.argv[1:]):
+        print(help_text(settings))  # Absl would tell of the flags alone.
+        host.leave(0)
     host.tune()
     app.run(
         run_and_leave,

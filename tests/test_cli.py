@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from configs import default
+from nfnets.config import flatten
+from nfnets.models.networks import NETWORKS
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -53,3 +57,17 @@ def test_a_missing_config_file_is_named():
     assert result.returncode == 2
     assert 'configs/nothing.py' in result.stderr
     assert 'Traceback' not in result.stderr
+
+
+def test_help_lists_every_setting_network_and_config_file():
+    result = _train('--config=configs/digits.py', '--help')
+    assert (result.returncode, result.stderr) == (0, '')
+    for key, value in flatten(default.get_config().to_dict()).items():
+        assert f'  {key}={str(value).replace(", ", ",")}' in result.stdout
+    in_one_line = ' '.join(result.stdout.split())
+    for name, kind in NETWORKS.items():
+        assert f' {name} {", ".join(kind.variants)}' in in_one_line
+    for path in (ROOT / 'configs').glob('*.py'):
+        assert f'  configs/{path.name}\n' in result.stdout
+    for told in ('--workdir: ', 'baseline, widths', 'Peak rate for each 256 images', 'Variants: B0, B1, B2'):
+        assert told in in_one_line

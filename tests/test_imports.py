@@ -25,6 +25,7 @@ ORDER = [
     'data',
     'config',
     'saved_config',
+    'cli_help',
     'cli',
     'parallel',
     'train_state',
