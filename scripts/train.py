@@ -2,8 +2,8 @@
 
     python scripts/train.py --config=configs/imagenet.py:F3 --workdir=DIR --config.train.batch_size=1024
 
-Any setting of configs/default.py can be given as --config.GROUP.NAME=VALUE. The same command resumes a run that
-was stopped.
+Any setting of configs/default.py can be given as --config.GROUP.NAME=VALUE. The same command resumes a run
+that was stopped.
 
 On a TPU slice the same command runs on every host. Elsewhere each of several processes is told which it is:
 
