@@ -140,9 +140,11 @@ def make_variant(config: ml_collections.ConfigDict) -> Variant:
         'randaugment_magnitude': config.augment.randaugment_magnitude,
     }
     given = {name: value for name, value in explicit.items() if value is not None}
-    return dataclasses.replace(
-        get_variant(config.model.variant, NETWORKS[config.model.name].variants), **given
-    )
+    try:
+        variant = get_variant(config.model.variant, NETWORKS[config.model.name].variants)
+    except InputError as error:
+        raise InputError(f'model.variant={config.model.variant}: {error}') from error
+    return dataclasses.replace(variant, **given)
 
 
 def network_name(config: ml_collections.ConfigDict) -> str:

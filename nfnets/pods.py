@@ -44,8 +44,10 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     assert num_processes is not None
     assert process_id is not None
     address, _, port = coordinator.rpartition(':')
-    if not address or not port.isdigit():
-        raise InputError(f'--coordinator={coordinator} must be HOST:PORT of process 0')
+    if not address or not port.isdigit() or not 0 < int(port) < 2**16:
+        raise InputError(
+            f'--coordinator={coordinator} must be HOST:PORT of process 0, with a port below 65536'
+        )
     if not 0 <= process_id < num_processes:
         raise InputError(f'--process-id={process_id} must be from 0 to below --num-processes={num_processes}')
     _initialize(coordinator, num_processes, process_id)

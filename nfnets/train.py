@@ -214,7 +214,10 @@ def with_start(
         return config, None
     if not is_new:
         return with_preprocessing(config, read_config(workdir)['data']), None
-    weights = load_checkpoint(config.init_from)
+    try:
+        weights = load_checkpoint(config.init_from)
+    except InputError as error:
+        raise InputError(f'init_from={config.init_from}: {error}') from error
     return with_preprocessing(config, preprocessing_settings(weights.about, weights.params)), weights
 
 
