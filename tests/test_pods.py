@@ -6,6 +6,7 @@ import signal
 import time
 
 import jax
+import numpy as np
 import pytest
 import training_runs
 
@@ -51,6 +52,36 @@ def test_two_processes_of_four_devices_train_as_one_of_eight(one_process, two_pr
     assert str(workdir) in outputs[0]
     assert str(workdir) not in outputs[1]  # Process 0 alone reports and writes.
     assert len(list(workdir.glob('events.out.tfevents.*'))) == 1
+
+
+def test_two_processes_of_two_devices_normalise_batches_as_one_of_four(tmp_path):
+    settings = {
+        **SETTINGS,
+        'model.widths': '(16,)',
+        'model.depths': '(1,)',
+        'train.steps': 4,
+        'eval.every_steps': 4,
+    }
+    network = 'configs/digits.py:BNNet'
+    for process in [
+        *training_runs.start_several(2, 2, tmp_path / 'two', settings, network),
+        training_runs.start(tmp_path / 'one', settings, devices=4, config=network),
+        training_runs.start(tmp_path / 'one device', settings, devices=1, config=network),
+    ]:
+        training_runs.finish(process)
+    training_runs.assert_close(tmp_path / 'two', tmp_path / 'one')
+    two, whole = (training_runs.state(tmp_path / name)[0] for name in ('two', 'one device'))
+    statistics = [name for name in two if 'network_state' in name and name.endswith("['average']")]
+    # Of mean and variance before the 8 activations, 3 in the stem and 4 in the block; and averages of them.
+    assert len(statistics) == 2 * 2 * 8
+    assert sum("'ema_network_state'" in name for name in statistics) == 2 * 8
+    for name in statistics:
+        if 'var_ema' in name:  # Of a quarter of the batch, on each device: another than of the whole.
+            assert np.abs(two[name] - whole[name]).max() > 1e-3 * np.abs(whole[name]).max(), name
+    results, expected = (
+        training_runs.metrics(tmp_path / name)[-1]['eval_ema/loss'] for name in ('two', 'one')
+    )
+    assert results == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize('processes', [1, 3])
@@ -169,6 +200,7 @@ def test_a_step_that_fails_for_a_lost_process_waits_for_jax_to_name_it(monkeypat
     [
         (('host:1', None, 0), '--num-processes'),
         (('host', 2, 0), 'HOST:PORT'),
+        (('host:99999', 2, 0), 'coordinator=host:99999 .* below 65536'),
         (('host:1', 2, 2), '--process-id=2'),
     ],
 )

@@ -60,7 +60,7 @@ def start(workdir, settings, devices=8, config='configs/digits.py', arguments=()
     )
 
 
-def start_several(processes, devices, workdir, settings):
+def start_several(processes, devices, workdir, settings, config='configs/digits.py'):
     """One run in several processes of so many devices each; lists give each its own workdir or settings."""
     workdirs = workdir if isinstance(workdir, list) else [workdir] * processes
     every = settings if isinstance(settings, list) else [settings] * processes
@@ -69,7 +69,7 @@ def start_several(processes, devices, workdir, settings):
         port = free.getsockname()[1]
     joined = (f'--coordinator=localhost:{port}', f'--num-processes={processes}')
     return [
-        start(workdirs[index], every[index], devices, arguments=(*joined, f'--process-id={index}'))
+        start(workdirs[index], every[index], devices, config, (*joined, f'--process-id={index}'))
         for index in range(processes)
     ]
 
