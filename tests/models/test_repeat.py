@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import programs
 import pytest
 
 from nfnets import Variant
@@ -48,6 +49,48 @@ def plain():
 @pytest.mark.parametrize('way', WAYS)
 def test_logits_gradients_and_what_is_drawn_are_the_same(way, plain):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), _values(**way), plain)
+
+
+def _loss_in(dtype, *, scan=False, remat=False):
+    """(loss, gradients, dtypes of what is convolved or multiplied), the network's numbers in a precision."""
+    variant = Variant((8,), (3,), 16, 16, 0.0, 0, group_width=2)  # Soon compiled.
+    network = make_network(5, variant, stochastic_depth_rate=0.5, remat=remat)
+    params = jax.tree.map(np.float32, _params(network))
+    stacks = stacks_of_alike(params, variant.depths) if scan else NO_STACKS
+    params = jax.tree.map(jnp.asarray, stack(params, stacks))
+
+    def loss(params):
+        images = jnp.asarray(np.random.default_rng(1).normal(size=(4, 16, 16, 3)), dtype)
+        cast = jax.tree.map(lambda p: p.astype(dtype), params)
+        logits = network.apply(cast, jax.random.key(3), images, True)['logits']
+        return jnp.sum(jnp.sin(logits.astype(jnp.float32)))
+
+    traced = jax.jit(jax.value_and_grad(loss)).trace(params)
+    names = ('conv_general_dilated', 'dot_general')
+    factors = {
+        (e.primitive.name, str(v.aval.dtype))
+        for e in programs.equations(traced.jaxpr.jaxpr)
+        if e.primitive.name in names
+        for v in e.invars
+    }
+    value, grads = traced.lower().compile()(params)
+    return value, unstack(grads, stacks), factors
+
+
+def test_in_bfloat16_they_differ_less_than_its_rounding_does_from_float32():
+    exact, exact_grads, _ = _loss_in('float32')
+    plain, plain_grads, _ = _loss_in('bfloat16')
+    repeated, grads, factors = _loss_in('bfloat16', scan=True, remat=True)
+    assert factors == {('conv_general_dilated', 'bfloat16'), ('dot_general', 'bfloat16')}
+    assert abs(repeated - plain) <= 0.1 * abs(plain - exact)
+    distances, roundings = (
+        jax.tree.map(lambda a, b: float(np.linalg.norm(a - b)), plain_grads, others)
+        for others in (grads, exact_grads)
+    )
+    for module, names in distances.items():
+        for name, distance in names.items():
+            assert distance <= roundings[module][name], (module, name)
+    assert sum(jax.tree.leaves(distances)) <= 0.1 * sum(jax.tree.leaves(roundings))
 
 
 def test_the_drop_rate_is_of_consequence(plain):
