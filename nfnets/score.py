@@ -1,6 +1,7 @@
 """Evaluates a checkpoint on a data set: accuracy, loss and speed, with what they are of."""
 
 import dataclasses
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -47,6 +48,9 @@ def score(config: ml_collections.ConfigDict, weights: Weights, ema: bool = False
     params, about = weights.choose(ema)
     source = build.source(config, config.data.eval_split)
     check_class_names(weights, source)
+    if jax.process_index() == 0:
+        for line in source.warnings:
+            print(f'warning: {line}', file=sys.stderr, flush=True)
     config = config_lib.complete(
         config,
         num_examples=None,

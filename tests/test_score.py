@@ -136,6 +136,12 @@ def test_a_checkpoint_is_evaluated_as_it_was_trained_unless_told_otherwise(tmp_p
     assert otherwise['loss'] != results[0]['loss']
 
 
+def test_what_the_data_is_warned_of_is_told_once(monkeypatch, capsys):
+    monkeypatch.setattr(DigitsSource, 'warnings', ('3 files skipped',))
+    score(_config(), _weights())
+    assert capsys.readouterr().err.count('warning: 3 files skipped\n') == 1
+
+
 @pytest.mark.parametrize('network', ['ResNet', 'NFResNet'])
 def test_a_checkpoint_of_another_kind_of_network_is_named_as_such(network):
     config = digits.get_config(network)
