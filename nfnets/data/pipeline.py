@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import errno
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ from nfnets.files import failure, file_errors, is_passing
 
 _READERS = 16  # Threads that wait for files.
 _DECODED_AT_ONCE = 2 * (os.cpu_count() or 1)  # tf.data's own choice leaves a tenth of the cores idle.
+
+# Out of memory or of open files: says nothing of the file, which is not broken.
+_OF_THE_HOST = frozenset((errno.ENOMEM, errno.EMFILE, errno.ENFILE))
 
 _Decode = Callable[..., Any]  # Of TensorFlow's graph functions.
 
@@ -88,13 +92,15 @@ class Pipeline:
     def _read(self, index: int) -> tuple[bytes, int]:
         try:
             encoded, label = self._source.read(index)
-        except file_errors() as error:
+        except file_errors(MemoryError) as error:
+            told = f'{self._source.describe(index)} cannot be read'
+            if isinstance(error, MemoryError):
+                raise TrainingStopped(f'{told}: out of memory of the host') from error
+            if getattr(error, 'errno', None) in _OF_THE_HOST:
+                raise TrainingStopped(f'{told}: {error}') from error
             if is_passing(error) or not self._skip_broken:
-                raise failure(f'{self._source.describe(index)} cannot be read: {error}', error) from error
+                raise failure(f'{told}: {error}', error) from error
             return b'', 0
-        except MemoryError as error:  # Says nothing of the file, nor of the device's memory.
-            told = f'{self._source.describe(index)} cannot be read: out of memory of the host'
-            raise TrainingStopped(told) from error
         num_classes = len(self._source.class_names)
         if not 0 <= label < num_classes:
             raise InputError(

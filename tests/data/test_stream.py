@@ -1,12 +1,14 @@
 """The order of examples, resuming, sharding by process, and what is broken."""
 
+import errno
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from nfnets.data import stream
 from nfnets.data.preprocessing import Preprocessing
-from nfnets.errors import InputError
+from nfnets.errors import InputError, TrainingStopped
 
 
 class Numbered:
@@ -188,4 +190,25 @@ def test_a_file_that_cannot_be_read_is_named():
     batches = _train(Gone(12))
     with pytest.raises(InputError, match=r'^example \d+ cannot be read: .*No such file'):
         next(batches)
+    batches.close()
+
+
+@pytest.mark.parametrize('skip_broken', [False, True])
+@pytest.mark.parametrize(
+    ('error', 'told'),
+    [
+        (MemoryError(), 'out of memory of the host'),
+        (OSError(errno.ENOMEM, 'Cannot allocate memory'), 'Cannot allocate memory'),
+        (OSError(errno.EMFILE, 'Too many open files'), 'Too many open files'),
+    ],
+)
+def test_what_the_host_lacks_is_no_broken_image(error, told, skip_broken, monkeypatch):
+    def read(self, index):
+        raise error
+
+    monkeypatch.setattr(Numbered, 'read', read)
+    batches = _train(Numbered(12), skip_broken=skip_broken)
+    with pytest.raises(TrainingStopped, match=rf'^example \d+ cannot be read: .*{told}'):
+        next(batches)
+    assert batches.skipped == 0
     batches.close()
