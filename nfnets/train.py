@@ -65,7 +65,7 @@ def train_and_evaluate(
         train_source = build.source(config, config.data.train_split)
         eval_source = build.source(config, config.data.eval_split)
         class_names = train_source.class_names
-        steps_there = whole_steps(workdir / CHECKPOINTS)
+        steps_there = checkpoints_in(workdir)
         config, weights = with_start(config, workdir, is_new=not steps_there)
         config = config_lib.complete(
             config,
@@ -88,7 +88,7 @@ def train_and_evaluate(
         state = init_train_state(params, build.optimizer(config), network_state)
         position = 0
         closing.callback(WorkdirLock(workdir).close)
-        if whole_steps(workdir / CHECKPOINTS) != steps_there:
+        if checkpoints_in(workdir) != steps_there:
             raise InputError(f'another run used workdir {workdir} meanwhile; start again to resume it')
         require_shared(workdir)
         claim(workdir, config, class_names)
@@ -190,6 +190,18 @@ def name_last_checkpoint(directory: epath.Path) -> str:
     """The step of the newest checkpoint, for people."""
     kept = whole_steps(directory)
     return str(kept[-1]) if kept else 'none'
+
+
+def checkpoints_in(workdir: epath.Path) -> list[int]:
+    """The steps of a working directory's checkpoints, in order; it need not exist.
+
+    Raises:
+      InputError: it cannot be read.
+    """
+    try:
+        return whole_steps(workdir / CHECKPOINTS)
+    except file_errors() as error:
+        raise failure(f'workdir {workdir} cannot be used: {error}', error) from error
 
 
 def evaluated(state: TrainState) -> dict[str, Variables]:
