@@ -34,7 +34,7 @@ _MAY_BE_INFINITE = ('optimizer.agc_clipping', 'optimizer.max_grad_norm')
 
 # Settings that say how a run is watched, where its data lies and how its blocks are compiled, not what it
 # computes: they may change when a run is resumed.
-_MAY_CHANGE = (
+MAY_CHANGE = (
     'data.dir',
     'data.skip_broken',
     'model.scan',
@@ -107,7 +107,7 @@ def check_same_run(config: ml_collections.FrozenConfigDict, written: str, path: 
         for key in sorted(now.keys() | before.keys())
         if now.get(key) != before.get(key)
     }
-    wrong = [told for key, told in changed.items() if not key.startswith(_MAY_CHANGE)]
+    wrong = [told for key, told in changed.items() if not key.startswith(MAY_CHANGE)]
     if not wrong:
         return list(changed.values())
     longer = ''

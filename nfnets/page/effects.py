@@ -5,19 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nfnets.models.networks import NETWORKS
+from nfnets.saved_config import MAY_CHANGE
 
 Settings = Mapping[str, Any]  # By dotted key, as 'train.steps'.
 
-# How a run is watched, where its data lies and how it is compiled. These may change when a run goes on.
-_NOT_COMPUTED = (
-    'data.dir',
-    'data.skip_broken',
-    'model.scan',
-    'model.remat',
-    'train.log_every_steps',
-    'eval.',
-    'checkpoint.',
-)
 _MIX = 'augment.mixup_alpha', 'augment.cutmix'
 _ARCHITECTURE = 'widths', 'depths', 'group_width', 'second_conv'
 
@@ -60,4 +51,4 @@ def is_computed(key: str, settings: Settings) -> bool:
     """Whether a setting says what a run computes, not only how it is watched, compiled, or finds its data."""
     if key == 'data.dir':
         return settings.get('data.source') == 'folder'  # Which may hold other images.
-    return not key.startswith(_NOT_COMPUTED)
+    return not key.startswith(MAY_CHANGE)
