@@ -20,17 +20,13 @@ def get_config() -> ml_collections.ConfigDict:
     model.variant = 'F0'  # F0 .. F7+, B0 .. B8 of NFRegNet, ResNet50 .. ResNet600: sets what is None here.
     model.widths = placeholder(tuple)  # Channels of each stage.
     model.depths = placeholder(tuple)  # Blocks of each stage.
-    model.group_width = placeholder(
-        int
-    )  # Channels of a group in the 3x3 convolutions; ResNets have one group.
+    model.group_width = placeholder(int)  # Channels of a group in the 3x3 convolutions, but of ResNets.
     model.second_conv = True  # Two 3x3 convolutions in each block of NFNet and BNNet.
     model.activation = placeholder(str)  # gelu, relu or silu; None: the paper's.
-    model.scan = (
-        False  # Compile the blocks of a stage that are alike once; on a CPU 5% slower, in bfloat16 15%.
-    )
-    model.remat = False  # Keep only each block's input for the backward pass; on a CPU needs model.scan.
+    model.scan = False  # Scan over the blocks of a stage that are alike: compiles once, runs slower on a CPU.
+    model.remat = False  # Rematerialize blocks in the backward pass; on a CPU needs model.scan.
     model.dropout_rate = placeholder(float)  # Of the pooled features, 0..1.
-    model.stochastic_depth_rate = 0.25  # Share of branches dropped at the far end, 0..1.
+    model.stochastic_depth_rate = 0.25  # Fraction of branches dropped at the far end, 0..1.
     model.num_classes = placeholder(int)  # None: as many as the data has.
 
     config.data = data = ml_collections.ConfigDict()
@@ -40,14 +36,14 @@ def get_config() -> ml_collections.ConfigDict:
     data.train_split = 'train'  # In TFDS's syntax; a folder's name under `dir` for `folder`.
     data.eval_split = 'validation'
     # Sizes, margin and style that are None are those of the checkpoint that is evaluated or started from, if
-    # it tells them; else they follow from the variant.
+    # it knows them; else they follow from the variant.
     data.train_size = placeholder(int)  # Side of training images, px.
     data.eval_size = placeholder(int)  # Side of evaluation images, px.
     data.eval_margin = placeholder(int)  # Evaluation resizes to so much more, then crops, px; else 32.
     data.eval_style = placeholder(str)  # Of that resizing: 'paper', or 'timm' as for its published figures.
     data.crop_area = (0.08, 1.0)  # Least and most of an image that a training crop covers.
     data.flip = True  # Mirror half of the training images.
-    data.skip_broken = False  # Count images that cannot be decoded and go on, instead of stopping.
+    data.skip_broken = False  # Skip and count images that cannot be decoded, instead of stopping.
 
     config.augment = augment = ml_collections.ConfigDict()
     augment.mixup_alpha = 0.2  # Of Beta(alpha, alpha); 0: no MixUp.
@@ -58,11 +54,11 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.train = train = ml_collections.ConfigDict()
     train.batch_size = 4096  # Images a step, over all devices of all hosts.
-    train.accumulate_steps = 1  # Parts that each device's batch is computed in, one by one, to save memory.
+    train.accumulate_steps = 1  # Parts that each device's batch is computed in, to save memory.
     train.epochs = 360.0  # Length of the run, in passes over the training split.
     train.steps = placeholder(int)  # Length of the run in steps, instead of epochs.
     train.precision = 'bfloat16'  # Of activations and gradients in training; or 'float32'.
-    train.label_smoothing = 0.1  # Share of the target spread over all classes, 0..1.
+    train.label_smoothing = 0.1  # Fraction of the target spread over all classes, 0..1.
     train.log_every_steps = 100  # Between lines of metrics.
 
     config.optimizer = optimizer = ml_collections.ConfigDict()
@@ -72,19 +68,17 @@ def get_config() -> ml_collections.ConfigDict:
     optimizer.warmup_steps = placeholder(float)  # The same in steps, instead.
     optimizer.momentum = 0.9  # Nesterov's.
     optimizer.weight_decay = 2e-5  # Not on gains, biases and skip gains.
-    optimizer.agc_clipping = 0.01  # Gradient norm to parameter norm of a unit, at most; inf: any.
+    optimizer.agc_clipping = 0.01  # Largest gradient norm to parameter norm of a unit; inf: no clipping.
     optimizer.agc_eps = 1e-3  # Least parameter norm that a unit counts with.
     optimizer.agc_skip = '^[^/]+/~/linear/w$'  # Regular expression of what AGC leaves alone: 'module/name'.
     optimizer.max_grad_norm = float('inf')  # Norm of all gradients together, at most; before AGC.
     optimizer.lars_trust = 0.0  # Above 0: LARS, updates in so much of the parameters' norm.
-    optimizer.ema_decay = 0.99999  # What the decay of the parameters' average grows to.
-    optimizer.freeze = (
-        ''  # Regular expression: parameters 'module/name' that it is found in stay as they are.
-    )
+    optimizer.ema_decay = 0.99999  # What the decay of the EMA of the parameters grows to.
+    optimizer.freeze = ''  # Regular expression of parameters 'module/name' that stay as they are.
 
     config.sam = sam = ml_collections.ConfigDict()
     sam.rho = 0.0  # Length of the step up to a sharper point, in the parameters' unit; 0: no SAM.
-    sam.ascent_fraction = 0.2  # Share of each device's batch, or of each of its parts, that says which is up.
+    sam.ascent_fraction = 0.2  # Fraction of each device's batch, or of each of its parts, for the ascent.
 
     config.eval = evaluation = ml_collections.ConfigDict()
     evaluation.batch_size = placeholder(int)  # Over all devices; None: 32 on each.

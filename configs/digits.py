@@ -6,11 +6,11 @@ ResNets have the same widths and depths.
 
 import ml_collections
 
-from configs import default
+from nfnets.configs import default
 
 
 def get_config(network: str = 'NFNet') -> ml_collections.ConfigDict:
-    """Widths, sizes and augmentation for 8 x 8 px digits; the blocks and the optimiser are the paper's."""
+    """Widths, sizes and augmentation for 8 x 8 px digits; the blocks and the optimizer are the paper's."""
     config = default.get_config()
     config.model.name = network
     if network in ('NFNet', 'BNNet'):

@@ -7,7 +7,7 @@ of augmentation, ImageNet's recipe stays.
 
 import ml_collections
 
-from configs import imagenet
+from nfnets.configs import imagenet
 
 
 def get_config(variant: str = 'F0') -> ml_collections.ConfigDict:

@@ -1,12 +1,12 @@
 """Fine-tuning on some hundred to some thousand images: `--config=configs/finetune_small.py:F0`.
 
 Give `--config.init_from=CHECKPOINT` and the data. What differs from the paper's recipe, and why, is beside
-each setting; `scripts/finetune_demo.py` measured it beside training from scratch.
+each setting; `scripts/experiments/finetune_demo.py` measured it beside training from scratch.
 """
 
 import ml_collections
 
-from configs import finetune
+from nfnets.configs import finetune
 
 
 def get_config(variant: str = 'F0') -> ml_collections.ConfigDict:

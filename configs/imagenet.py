@@ -2,14 +2,14 @@
 
 import ml_collections
 
-from configs import default
-from nfnets.variants import get_variant
+from nfnets.configs import default
+from nfnets.models.variants import get_variant
 
 
 def get_config(variant: str = 'F0') -> ml_collections.ConfigDict:
     """The paper's recipe for one variant; what depends on the variant follows from its name."""
     name = variant.removesuffix('-SAM')
-    get_variant(name)  # A mistake shows at once, not after the data is found.
+    get_variant(name)  # An unknown one fails at once, not after the data is found.
     config = default.get_config()
     config.model.variant = name
     if name != variant:

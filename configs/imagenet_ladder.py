@@ -2,17 +2,17 @@
 
 `--config=configs/imagenet_ladder.py:F0-mixup` is F0 with all up to MixUp. From the bottom: baseline, with the
 default widths, then widths, second_conv, mixup, randaugment and cutmix, which is configs/imagenet.py. Then
-there is batch_norm, the top with batch normalisation instead (table 6). The paper has F0 to F3.
+there is batch_norm, the top with batch normalization instead (table 6). The paper has F0 to F3.
 """
 
 from typing import Any
 
 import ml_collections
 
-from configs import imagenet
+from nfnets.configs import imagenet
 from nfnets.errors import InputError
 
-# What a rung adds is told by how it is without.
+# What a rung adds, by the settings without it.
 LACKING: dict[str, dict[str, Any]] = {
     'widths': {'model.widths': (256, 512, 1024, 2048)},
     'second_conv': {'model.second_conv': False},

@@ -5,13 +5,13 @@ The recipe is that of the code released with arXiv 2102.06171, which is for B0 t
 
 import ml_collections
 
-from configs import default
-from nfnets.variants import REGNETS, get_variant
+from nfnets.configs import default
+from nfnets.models.variants import REGNETS, get_variant
 
 
 def get_config(variant: str = 'B0') -> ml_collections.ConfigDict:
     """The recipe for one variant."""
-    get_variant(variant, REGNETS)  # A mistake shows at once, not after the data is found.
+    get_variant(variant, REGNETS)  # An unknown one fails at once, not after the data is found.
     config = default.get_config()
     config.model.name = 'NFRegNet'
     config.model.variant = variant

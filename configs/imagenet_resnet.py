@@ -7,7 +7,7 @@ depth.
 
 import ml_collections
 
-from configs import default
+from nfnets.configs import default
 
 
 def get_config(network: str = 'NFResNet') -> ml_collections.ConfigDict:

@@ -8,7 +8,7 @@ DATA/val/CLASS/*: give `--config.data.dir=DATA`; or for a TFDS set `--config.dat
 
 import ml_collections
 
-from configs import default
+from nfnets.configs import default
 from nfnets.errors import InputError
 
 WIDTHS = (64, 128, 256, 512)

@@ -1,15 +1,16 @@
-"""Normaliser-free networks: models, optimiser, input pipeline and training loop."""
+"""Normalizer-free networks: models, optimizer, input pipeline and training loop."""
 
+import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
-from nfnets.models.nf_resnet import NFResNet
-from nfnets.models.nfnet import NFNet
-from nfnets.optim.agc import adaptive_grad_clip
-from nfnets.variants import VARIANTS, Variant
-from nfnets.weights.load import Weights, load_checkpoint
-
 if TYPE_CHECKING:
-    from nfnets.predict import Prediction, Predictor
+    from nfnets.inference.predict import Prediction, Predictor
+    from nfnets.models.nf_resnet import NFResNet
+    from nfnets.models.nfnet import NFNet
+    from nfnets.models.variants import VARIANTS, Variant
+    from nfnets.optim.agc import adaptive_grad_clip
+    from nfnets.weights.load import Weights, load_checkpoint
 
 __all__ = [
     'VARIANTS',
@@ -22,16 +23,27 @@ __all__ = [
     'adaptive_grad_clip',
     'load_checkpoint',
 ]
-_LATER = ('Prediction', 'Predictor')  # Imported where used: their TensorFlow takes seconds.
+_MODULES = {
+    'VARIANTS': 'models.variants',
+    'NFNet': 'models.nfnet',
+    'NFResNet': 'models.nf_resnet',
+    'Prediction': 'inference.predict',
+    'Predictor': 'inference.predict',
+    'Variant': 'models.variants',
+    'Weights': 'weights.load',
+    'adaptive_grad_clip': 'optim.agc',
+    'load_checkpoint': 'weights.load',
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    # Imported where used: the library needs no TensorFlow, which `Predictor` reads images with.
+    if name == '__version__':
+        return importlib.metadata.version(__name__)
+    if name not in _MODULES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    from nfnets import predict
-
-    return getattr(predict, name)
+    return getattr(importlib.import_module(f'{__name__}.{_MODULES[name]}'), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_MODULES, '__version__'})

@@ -1,8 +1,9 @@
 """What a config describes, built. With `nfnets/train.py` the only code that reads settings."""
 
-import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import haiku as hk
 import jax
@@ -14,18 +15,26 @@ from ml_collections import FrozenConfigDict as Config
 from nfnets import config as config_lib
 from nfnets import parallel
 from nfnets.data import stream
-from nfnets.data.augment import augment
+from nfnets.data.augment import Augmentation, augment
+from nfnets.data.decode import TrainCrop
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source, load_source
 from nfnets.evaluate import Results, Variables, evaluate, make_eval_step
-from nfnets.models.convolution import only_xla
-from nfnets.models.groups import layer_groups
 from nfnets.models.networks import NETWORKS, init_variables, make_network, variable_shapes
-from nfnets.models.stacks import NO_STACKS, Stacks, is_stacked, stack, stacks_of_alike
-from nfnets.optim.freeze import all_but, frozen_by
-from nfnets.optim.optimizer import make_optimizer, warmup_cosine
+from nfnets.models.param_layout import UNSTACKED, ParamLayout, stack_alike
+from nfnets.models.param_names import all_but, found_by, layer_group
+from nfnets.optim.accumulate import accumulated_value_and_grad
+from nfnets.optim.optimizer import OptimizerSettings, make_optimizer, warmup_cosine
+from nfnets.optim.sam import sam_value_and_grad
 from nfnets.train_state import TrainState, init_train_state
-from nfnets.train_step import Augment, TrainStep, make_train_step
+from nfnets.train_step import TrainStep, ValueAndGrad, make_loss_fn, make_train_step
+
+_Settings = TypeVar('_Settings')
+
+
+def _from_config(kind: Callable[..., _Settings], settings: Any) -> _Settings:
+    """A dataclass whose fields are called as the settings of a group."""
+    return kind(**{field.name: settings[field.name] for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
 
 
 def source(config: ml_collections.ConfigDict, split: str) -> Source:
@@ -33,31 +42,36 @@ def source(config: ml_collections.ConfigDict, split: str) -> Source:
     return load_source(config.data.source, name=config.data.name, directory=config.data.dir, split=split)
 
 
-def network(config: Config) -> hk.TransformedWithState:
+def network(config: Config, layout: ParamLayout | None = None) -> hk.TransformedWithState:
     """The network: apply takes (params, network_state, key, images [N, H, W, 3], is_training).
 
-    What init gives is never stacked; apply takes parameters stacked or not.
+    Args:
+      config: a complete one.
+      layout: of the parameters that apply takes; None: as in training. Those of init are unstacked.
     """
     model = config.model
-    repeat = {'remat': model.remat} if NETWORKS[model.name].can_repeat else {}
+    execution: dict[str, Any] = {}
+    if NETWORKS[model.name].can_scan:
+        execution = {'layout': param_layout(config) if layout is None else layout, 'remat': model.remat}
     return make_network(
         model.name,
         model.num_classes,
         config_lib.make_variant(config),
+        dropout_rate=model.dropout_rate,
         stochastic_depth_rate=model.stochastic_depth_rate,
         activation=model.activation,
-        **repeat,
+        **execution,
     )
 
 
 @functools.cache
-def stacks(config: Config) -> Stacks:
-    """The blocks whose parameters are stacked in training: those that are alike, and treated alike."""
+def param_layout(config: Config) -> ParamLayout:
+    """The layout of the parameters in training: blocks that are alike, and treated alike, are stacked."""
     if not config.model.scan:
-        return NO_STACKS
-    shapes, _ = variable_shapes(network(config))
-    treatments = frozen_by(config.optimizer.freeze), all_but(config.optimizer.agc_skip)
-    return stacks_of_alike(shapes, config.model.depths, treatments)
+        return UNSTACKED
+    shapes, _ = variable_shapes(network(config, UNSTACKED))
+    treatments = found_by(config.optimizer.freeze), all_but(config.optimizer.agc_skip)
+    return stack_alike(shapes, config.model.depths, treatments)
 
 
 def schedule(config: Config) -> optax.Schedule:
@@ -67,50 +81,48 @@ def schedule(config: Config) -> optax.Schedule:
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:
-    """The paper's chain, for parameters stacked as `stacks` says."""
+    """The paper's chain, for parameters in the layout of training."""
     return make_optimizer(
         schedule(config),
-        momentum=config.optimizer.momentum,
-        weight_decay=config.optimizer.weight_decay,
-        agc_clipping=config.optimizer.agc_clipping,
-        agc_eps=config.optimizer.agc_eps,
-        is_frozen=frozen_by(config.optimizer.freeze),
-        group_of=functools.partial(layer_groups, depths=config.model.depths),
-        is_stacked=functools.partial(is_stacked, stacks=stacks(config)),
+        _from_config(OptimizerSettings, config.optimizer),
         is_clipped=all_but(config.optimizer.agc_skip),
-        max_grad_norm=config.optimizer.max_grad_norm,
-        lars_trust=config.optimizer.lars_trust,
+        is_frozen=found_by(config.optimizer.freeze),
+        group_of=functools.partial(layer_group, depths=config.model.depths),
+        is_stacked=param_layout(config).is_stacked,
     )
 
 
-def augmentation(config: Config) -> Augment:
+def value_and_grad(config: Config) -> ValueAndGrad:
+    """How the loss is differentiated: with SAM, and in parts, if the config says so."""
+
+    def differentiate(loss_fn: Callable[..., Any]) -> Callable[..., Any]:
+        gradient = sam_value_and_grad(loss_fn, **config.sam)
+        return accumulated_value_and_grad(gradient, config.train.accumulate_steps)
+
+    return differentiate
+
+
+def augmentation(config: Config) -> Augmentation:
     """What a device does to images before the network sees them."""
-    settings = config.augment
-    return functools.partial(
-        augment,
-        partners=settings.partners,
-        mixup_alpha=settings.mixup_alpha,
-        cutmix=settings.cutmix,
-        randaugment_layers=settings.randaugment_layers,
-        randaugment_magnitude=settings.randaugment_magnitude,
-    )
+    return _from_config(Augmentation, config.augment)
 
 
 def train_step(config: Config, devices: Sequence[jax.Device] | None = None) -> TrainStep:
-    """The parallel training step, on all devices there are or on, or for, those given."""
-    return make_train_step(
+    """The data-parallel training step, on all devices there are or on, or for, those given."""
+    loss_fn = make_loss_fn(
         network(config),
-        optimizer(config),
-        augmentation(config),
         num_classes=config.model.num_classes,
         label_smoothing=config.train.label_smoothing,
         precision=config.train.precision,
+        is_frozen=found_by(config.optimizer.freeze),
+    )
+    return make_train_step(
+        loss_fn,
+        value_and_grad(config),
+        optimizer(config),
+        functools.partial(augment, augmentation(config)),
         ema_decay=config.optimizer.ema_decay,
-        sam_rho=config.sam.rho,
-        sam_ascent_fraction=config.sam.ascent_fraction,
-        accumulate_steps=config.train.accumulate_steps,
-        is_frozen=frozen_by(config.optimizer.freeze),
-        stacks=stacks(config),
+        layout=param_layout(config),
         devices=devices,
     )
 
@@ -118,7 +130,7 @@ def train_step(config: Config, devices: Sequence[jax.Device] | None = None) -> T
 def new_state(config: Config) -> TrainState:
     """The state before the first step, of one key, whichever it is: to trace, or to time a step with."""
     params, network_state = init_variables(network(config), jax.random.key(0))
-    return init_train_state(stack(params, stacks(config)), optimizer(config), network_state)
+    return init_train_state(param_layout(config).stack(params), optimizer(config), network_state)
 
 
 def lower_train_step(config: Config, devices: Sequence[jax.Device] | None = None) -> jax.stages.Lowered:
@@ -130,66 +142,59 @@ def lower_train_step(config: Config, devices: Sequence[jax.Device] | None = None
     """
     devices = jax.devices() if devices is None else devices
     size = config.data.train_size
-    shares = len(devices), config.train.batch_size // len(devices) * images_per_example(config)
+    per_device = config.train.batch_size // len(devices) * augmentation(config).images_per_example
     batch = {
-        'images': jax.ShapeDtypeStruct((*shares, size, size, 3), jnp.uint8),
-        'labels': jax.ShapeDtypeStruct(shares, jnp.int32),
+        'images': jax.ShapeDtypeStruct((len(devices), per_device, size, size, 3), jnp.uint8),
+        'labels': jax.ShapeDtypeStruct((len(devices), per_device), jnp.int32),
     }
     state = jax.eval_shape(functools.partial(new_state, config))
     key = jax.eval_shape(lambda: jax.random.key(0))
-    is_here = devices[0].platform == jax.default_backend()
-    with contextlib.nullcontext() if is_here else only_xla():
-        return train_step(config, devices).lower(state, batch, key)  # type: ignore[attr-defined]
-
-
-def images_per_example(config: Config) -> int:
-    """Images that are read for each that is trained on."""
-    mixes = config.augment.mixup_alpha > 0 or config.augment.cutmix
-    return 2 if mixes and config.augment.partners == 'fresh' else 1
+    return train_step(config, devices).lower(state, batch, key)  # type: ignore[attr-defined]
 
 
 def train_batches(config: Config, examples: Source, position: int) -> stream.TrainBatches:
-    """This process's part of the training stream, from a position on."""
+    """This process's part of the training stream.
+
+    Args:
+      config: a complete one.
+      examples: the training split.
+      position: data position of the whole run to start from, images.
+    """
+    data = config.data
     return stream.train_batches(
         examples,
+        TrainCrop(data.train_size, data.eval_margin, data.crop_area, data.flip),
         seed=config.seed,
         position=position,
-        batch_size=config.train.batch_size * images_per_example(config),
-        image_size=config.data.train_size,
-        margin=config.data.eval_margin,
-        crop_area=config.data.crop_area,
-        flip=config.data.flip,
-        skip_broken=config.data.skip_broken,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        batch_size=config.train.batch_size * augmentation(config).images_per_example,
+        skip_broken=data.skip_broken,
     )
 
 
 def preprocessing(config: Config) -> Preprocessing:
-    """Of images in evaluation."""
+    """How images are resized and cropped in evaluation."""
     return Preprocessing(config.data.eval_size, config.data.eval_margin, config.data.eval_style)
-
-
-def eval_batches(config: Config, examples: Source) -> stream.EvalBatches:
-    """This process's part of one pass over the examples."""
-    return stream.eval_batches(
-        examples,
-        batch_size=config.eval.batch_size,
-        preprocessing=preprocessing(config),
-        skip_broken=config.data.skip_broken,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
 
 
 def evaluation(
     config: Config, examples: Source, watch: Callable[[stream.EvalBatches], Iterable[stream.Batch]] = iter
 ) -> Callable[[Mapping[str, Variables]], Results]:
-    """Evaluates sets of variables by name over all of the examples; `watch` hands the batches through."""
+    """Evaluates sets of variables by name, in the layout of training, over all of the examples.
+
+    Args:
+      config: a complete one.
+      examples: the split.
+      watch: hands the batches through.
+    """
     eval_step = make_eval_step(network(config))
 
     def run(variables_by_name: Mapping[str, Variables]) -> Results:
-        batches = eval_batches(config, examples)
+        batches = stream.eval_batches(
+            examples,
+            preprocessing(config),
+            batch_size=config.eval.batch_size,
+            skip_broken=config.data.skip_broken,
+        )
 
         def expected_examples() -> int:
             return len(examples) - parallel.sum_over_processes(batches.skipped)

@@ -5,25 +5,28 @@ config.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import ml_collections
 
+from nfnets.data.augment import PARTNERS, Augmentation
 from nfnets.data.preprocessing import STYLES, default_margin
 from nfnets.errors import InputError
 from nfnets.models.activations import ACTIVATIONS
 from nfnets.models.networks import NETWORKS
-from nfnets.variants import Variant, get_variant
+from nfnets.models.variants import RECIPES, Recipe, Variant, get_variant
 
 _EVAL_BATCH_PER_DEVICE = 32
+_T = TypeVar('_T')
 
 _Rule = tuple[Callable[[Any], bool], str]
 _POSITIVE: _Rule = (lambda v: 0 < v < math.inf, 'more than 0 and finite')
 _LIMIT: _Rule = (lambda v: v > 0, 'more than 0; inf is no limit')
 _NOT_NEGATIVE: _Rule = (lambda v: 0 <= v < math.inf, '0 or more and finite')
-_SHARE: _Rule = (lambda v: 0 <= v <= 1, 'from 0 to 1')
+_FRACTION: _Rule = (lambda v: 0 <= v <= 1, 'from 0 to 1')
 _RATE: _Rule = (lambda v: 0 <= v < 1, 'from 0 to below 1')
 _WHOLE_NUMBERS: _Rule = (
     lambda v: len(v) > 0 and all(isinstance(x, int) and x > 0 for x in v),
@@ -43,7 +46,7 @@ _RULES: dict[str, _Rule] = {
     'model.group_width': _POSITIVE,
     'model.activation': _one_of(*ACTIVATIONS),
     'model.dropout_rate': _RATE,
-    'model.stochastic_depth_rate': _SHARE,
+    'model.stochastic_depth_rate': _FRACTION,
     'model.num_classes': _POSITIVE,
     'data.train_size': _POSITIVE,
     'data.eval_size': _POSITIVE,
@@ -51,10 +54,10 @@ _RULES: dict[str, _Rule] = {
     'data.eval_style': _one_of(*STYLES),
     'data.crop_area': (
         lambda v: len(v) == 2 and 0 < v[0] <= v[1] <= 1,
-        'two shares above 0 and up to 1, the smaller first',
+        'two fractions above 0 and up to 1, the smaller first',
     ),
     'augment.mixup_alpha': _NOT_NEGATIVE,
-    'augment.partners': _one_of('fresh', 'batch'),
+    'augment.partners': _one_of(*PARTNERS),
     'augment.randaugment_layers': _NOT_NEGATIVE,
     'augment.randaugment_magnitude': (lambda v: 0 <= v <= 30, 'from 0 to 30'),
     'train.batch_size': _POSITIVE,
@@ -74,7 +77,7 @@ _RULES: dict[str, _Rule] = {
     'optimizer.agc_eps': _POSITIVE,
     'optimizer.max_grad_norm': _LIMIT,
     'optimizer.lars_trust': _NOT_NEGATIVE,
-    'optimizer.ema_decay': _SHARE,
+    'optimizer.ema_decay': _FRACTION,
     'sam.rho': _NOT_NEGATIVE,
     'sam.ascent_fraction': (lambda v: 0 < v <= 1, 'above 0 and up to 1'),
     'eval.batch_size': _POSITIVE,
@@ -86,7 +89,7 @@ _RULES: dict[str, _Rule] = {
 
 
 def allowed(key: str) -> str:
-    """What a setting that has a rule must be, for people."""
+    """What a setting that has a rule must be, for messages."""
     return _RULES[key][1]
 
 
@@ -100,20 +103,19 @@ def check(config: ml_collections.ConfigDict) -> None:
         value = get(config, key)
         if value is not None and not is_allowed(value):
             raise InputError(f'{key}={value} is not allowed: it must be {allowed}')
-    variant = make_variant(config)
+    variant, kind = make_variant(config), NETWORKS[config.model.name]
     if len(variant.widths) != len(variant.depths):
         raise InputError(
             f'model.widths={variant.widths} and model.depths={variant.depths} must name the same '
             'number of stages'
         )
-    kind = NETWORKS[config.model.name]
     least = math.ceil((variant.group_width or 1) / kind.bottleneck_ratio)
     if min(variant.widths) < least:
         raise InputError(
             f'model.widths={variant.widths} must be {least} or more each, with model.group_width='
             f'{variant.group_width}'
         )
-    if (config.model.scan or config.model.remat) and not kind.can_repeat:
+    if (config.model.scan or config.model.remat) and not kind.can_scan:
         key = 'scan' if config.model.scan else 'remat'
         raise InputError(f'model.{key}=True is not allowed with model.name={config.model.name}')
     if config.model.scan and config.optimizer.lars_trust > 0:
@@ -124,36 +126,45 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def make_variant(config: ml_collections.ConfigDict) -> Variant:
-    """The variant that the config names, with what the config gives explicitly in its place.
+    """The architecture: the variant that the config names, but for what the config gives explicitly.
 
     Raises:
       InputError: there is no such variant.
     """
-    explicit = {
-        'widths': config.model.widths,
-        'depths': config.model.depths,
-        'group_width': config.model.group_width,
-        'second_conv': config.model.second_conv,
-        'dropout_rate': config.model.dropout_rate,
-        'train_size': config.data.train_size,
-        'eval_size': config.data.eval_size,
-        'randaugment_magnitude': config.augment.randaugment_magnitude,
-    }
-    given = {name: value for name, value in explicit.items() if value is not None}
+    return _replace_given(_named_variant(config), config.model)
+
+
+def make_recipe(config: ml_collections.ConfigDict) -> Recipe:
+    """The recipe of the variant that the config names, but for what the config gives explicitly."""
+    groups = (config.model, config.data, config.augment)
+    return functools.reduce(_replace_given, groups, RECIPES[config.model.variant])
+
+
+def _named_variant(config: ml_collections.ConfigDict) -> Variant:
     try:
-        variant = get_variant(config.model.variant, NETWORKS[config.model.name].variants)
+        return get_variant(config.model.variant, NETWORKS[config.model.name].variants)
     except InputError as error:
         raise InputError(f'model.variant={config.model.variant}: {error}') from error
-    return dataclasses.replace(variant, **given)
+
+
+def _replace_given(kind: _T, settings: ml_collections.ConfigDict) -> _T:
+    """A dataclass with those fields replaced that settings of the same name give."""
+    names = [field.name for field in dataclasses.fields(kind) if settings.get(field.name) is not None]  # type: ignore[arg-type]
+    return dataclasses.replace(kind, **{name: settings[name] for name in names})  # type: ignore[type-var]
 
 
 def network_name(config: ml_collections.ConfigDict) -> str:
-    """What to call a network: by its variant only if it is that one."""
-    model = config.model
-    variant, own = get_variant(model.variant, NETWORKS[model.name].variants), make_variant(config)
-    if (own.widths, own.depths, own.group_width) == (variant.widths, variant.depths, variant.group_width):
-        return f'{model.name} {model.variant}'
-    return f'{model.name} of widths {own.widths} and depths {own.depths}'
+    """What to call a network: by its variant only if it has the variant's stages and blocks."""
+    own = make_variant(config)
+    if is_its_variant(config):
+        return f'{config.model.name} {config.model.variant}'
+    stages = ', '.join(f'{depth} x {width}' for depth, width in zip(own.depths, own.widths, strict=True))
+    return f'{config.model.name} of {stages}'
+
+
+def is_its_variant(config: ml_collections.ConfigDict) -> bool:
+    """Whether a network has the stages and blocks of the variant that the config names."""
+    return make_variant(config) == _named_variant(config)
 
 
 def complete(
@@ -210,20 +221,16 @@ def _derive_lengths(config: ml_collections.ConfigDict, num_examples: int) -> Non
 
 
 def _derive_model(config: ml_collections.ConfigDict, num_classes: int) -> None:
-    variant = make_variant(config)
-    config.model.widths = variant.widths
-    config.model.depths = variant.depths
-    config.model.group_width = variant.group_width
-    config.model.dropout_rate = variant.dropout_rate
+    derived = {**dataclasses.asdict(make_variant(config)), **dataclasses.asdict(make_recipe(config))}
+    for name, value in derived.items():
+        group = next(group for group in (config.model, config.data, config.augment) if name in group)
+        group[name] = value
     if config.model.activation is None:
         config.model.activation = NETWORKS[config.model.name].activation
-    config.data.train_size = variant.train_size
-    config.data.eval_size = variant.eval_size
     if config.data.eval_style is None:
         config.data.eval_style = STYLES[0]
     if config.data.eval_margin is None:
-        config.data.eval_margin = default_margin(variant.eval_size, config.data.eval_style)
-    config.augment.randaugment_magnitude = variant.randaugment_magnitude
+        config.data.eval_margin = default_margin(config.data.eval_size, config.data.eval_style)
     if config.model.num_classes is None:
         config.model.num_classes = num_classes
     if config.model.num_classes < num_classes:
@@ -243,9 +250,9 @@ def _check_divides(config: ml_collections.ConfigDict, key: str, num_devices: int
 
 def _check_training_batch(config: ml_collections.ConfigDict, num_devices: int) -> None:
     _check_divides(config, 'train.batch_size', num_devices)
-    mixes = config.augment.mixup_alpha > 0 or config.augment.cutmix
     per_device = config.train.batch_size // num_devices
-    if mixes and config.augment.partners == 'batch' and per_device < 2:
+    augmentation = Augmentation(**config.augment)
+    if augmentation.mixes and augmentation.images_per_example == 1 and per_device < 2:
         raise InputError(
             f"augment.partners='batch' needs 2 images a device to mix, and train.batch_size="
             f"{config.train.batch_size} on {num_devices} devices is 1: take more, or 'fresh'"

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from nfnets import losses, parallel
-from nfnets.data.augment import normalise
-from nfnets.precision import float32_products
+from nfnets.data.augment import normalize
+from nfnets.models.precision import float32_products
 
 EvalStep = Callable[[dict, dict], dict]
 Results = dict[str, dict[str, float]]
 Sums = dict[str, dict[str, jax.Array]]  # By name, then by metric; float32 [] each.
-Variables = tuple[hk.Params, hk.State]  # Parameters, and statistics of batch normalisation or {}.
+Variables = tuple[hk.Params, hk.State]  # Parameters, and statistics of batch normalization or {}.
 
 
 def make_eval_step(network: hk.TransformedWithState) -> EvalStep:
@@ -36,7 +36,7 @@ def make_eval_step(network: hk.TransformedWithState) -> EvalStep:
     def eval_step(
         variables_by_name: dict[str, Variables], batch: dict[str, jax.Array]
     ) -> dict[str, dict[str, jax.Array]]:
-        images = normalise(batch['images'])
+        images = normalize(batch['images'])
         sums = {}
         for name, (params, network_state) in variables_by_name.items():
             with float32_products():
@@ -47,11 +47,11 @@ def make_eval_step(network: hk.TransformedWithState) -> EvalStep:
             }
         return parallel.total(sums)
 
-    return parallel.parallelize(eval_step, batch_argument=1)
+    return parallel.parallelize(eval_step, num_arguments=2, batch_argument=1)
 
 
 def example_metrics(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
-    """What an evaluation adds up for each example.
+    """The metrics that an evaluation sums, for each example.
 
     Args:
       logits: [N, K].
@@ -82,7 +82,7 @@ def evaluate(
 
     Args:
       eval_step: from `make_eval_step`.
-      variables_by_name: such as {'eval': (params, network_state), 'eval_ema': their averages}.
+      variables_by_name: such as {'eval': (params, network_state), 'eval_ema': their EMAs}.
       batches: this process's part; every process must have as many.
       expected_examples: how many examples all processes together must have counted, asked at the end.
 

@@ -23,7 +23,7 @@ _ERRORS = {
     'google.api_core.exceptions': 'GoogleAPIError',
     'google.auth.exceptions': 'GoogleAuthError',
 }
-# Of those, what may be otherwise when asked again; tensorstore tells it in its text alone.
+# Of those, what may succeed when asked again; of tensorstore only the message differs.
 _PASSING_TYPES = frozenset(
     (
         'UnavailableError',
@@ -75,22 +75,22 @@ def is_passing(error: Exception) -> bool:
 
 
 def failure(message: str, error: Exception) -> InputError | TrainingStopped:
-    """What to raise, with a message, for one of `file_errors`: is it a mistake, or only bad luck?"""
+    """What to raise, with a message, for one of `file_errors`: depending on whether asking again may help."""
     return TrainingStopped(message) if is_passing(error) else InputError(message)
 
 
 def why(error: Exception) -> str:
-    """What a system or a library tells of an error, in one line."""
+    """The message of a system or a library, in one line."""
     return getattr(error, 'strerror', None) or ' '.join(str(error).split())
 
 
 def is_folder(path: epath.Path) -> bool:
     """Whether a directory is there; raises one of `file_errors` if its bucket may not be read."""
-    return path.exists() and path.is_dir()  # The second alone says no of such a bucket.
+    return path.exists() and path.is_dir()  # The second alone is False for such a bucket.
 
 
 def size(path: epath.PathLike) -> int:
-    """Of a file, bytes."""
+    """The size of a file, bytes."""
     return os.stat(path).st_size if is_local(path) else epath.Path(path).stat().length
 
 

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from nfnets.optim.optimizer import is_classifier
+from nfnets.models.param_names import is_classifier
+from nfnets.models.variants import RECIPES
 from nfnets.weights.about import About
 from nfnets.weights.fit import architecture, check_params
 from nfnets.weights.load import Weights
 from nfnets.weights.released import Params
 
-# Settings of `config.data` that a checkpoint tells.
+# Settings of `config.data` that a checkpoint knows.
 PREPROCESSING = ('train_size', 'eval_size', 'eval_margin', 'eval_style')
 
 
@@ -35,21 +36,21 @@ def with_preprocessing(
 
 
 def preprocessing_settings(about: About, params: Params) -> dict[str, Any]:
-    """What a checkpoint tells of its images, as settings of `config.data`; {} if it tells nothing.
+    """The preprocessing that a checkpoint knows, as settings of `config.data`; {} if none.
 
     Args:
-      about: what is told of the parameters.
-      params: the parameters; those of a family's member need not tell what it was trained on.
+      about: what the checkpoint says of its parameters.
+      params: the parameters; those of a named variant imply the size it was trained on.
     """
     if about.preprocessing is None:
         return {}
-    told, network = about.preprocessing, architecture(params)
-    of_variant = network.variant.train_size if network and network.name else told.size
+    preprocessing, network = about.preprocessing, architecture(params)
+    of_variant = RECIPES[network.name].train_size if network and network.name else preprocessing.size
     return {
         'train_size': about.train_size or of_variant,
-        'eval_size': told.size,
-        'eval_margin': told.margin,
-        'eval_style': told.style,
+        'eval_size': preprocessing.size,
+        'eval_margin': preprocessing.margin,
+        'eval_style': preprocessing.style,
     }
 
 
@@ -59,11 +60,11 @@ def start_from(
     """Puts a checkpoint's parameters into a network's.
 
     The classifier is kept only for the same classes: as many, and of the same names where the checkpoint
-    tells them. Of a working directory the averaged parameters are taken.
+    knows them. Of a working directory the EMA is taken.
 
     Args:
       weights: the checkpoint.
-      fresh: the network's parameters as initialised.
+      fresh: the network's parameters as initialized.
       class_names: of the data to train on.
       network: its kind, as in `model.name`.
       activation: of the network.
@@ -76,15 +77,15 @@ def start_from(
     """
     params, _ = weights.choose(ema=weights.ema_params is not None)
     weights.check_network(network, activation)
-    told = f'starting from {weights.path} ({weights.kind})'
+    message = f'starting from {weights.path} ({weights.kind})'
     classifier = next(filter(is_classifier, fresh))
     if _is_of_other_classes(weights, fresh[classifier], classifier, class_names):
         check_params(params, fresh, str(weights.path), but=classifier)
         params = {**params, classifier: {n: np.asarray(x) for n, x in fresh[classifier].items()}}
-        told += f', with a new classifier for {len(class_names)} classes'
+        message += f', with a new classifier for {len(class_names)} classes'
     else:
         check_params(params, fresh, str(weights.path))
-    return {m: {n: jnp.asarray(params[m][n]) for n in names} for m, names in fresh.items()}, told
+    return {m: {n: jnp.asarray(params[m][n]) for n in names} for m, names in fresh.items()}, message
 
 
 def _is_of_other_classes(

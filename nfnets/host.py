@@ -3,25 +3,24 @@
 `docs/performance.md` has what each setting was measured to bring.
 """
 
+import ctypes
 import hashlib
 import importlib.metadata
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
 import jax
 from jaxlib import version as jaxlib_version
 
-_TUNED = 'NFNETS_HOST'  # 'tuned' once this was done; 'as-is' by the user, to leave everything alone.
+_SWITCH = 'NFNETS_HOST'  # 'as-is' by the user, to leave everything alone.
 # XLA's newer convolutions (YNNPACK) are slower than its older ones (Eigen), above all for the gradients of
 # kernels; everything else of YNNPACK is faster.
 _XLA_FLAG = '--xla_cpu_experimental_ynn_fusion_type'
 _XLA_VALUE = '-individual_convolution'
 _XLA_KNOWN = ((0, 10), (0, 13))  # A flag that XLA does not know ends the process: from, and before.
-# XLA takes and gives back all memory of a step: glibc keeps it, in huge pages, instead of asking for it anew.
 _DEV, _PCI = Path('/dev'), Path('/sys/bus/pci/devices')
 # Vendor and device of v3, v4 (two), v5p, v5e, v6e and v7x, as JAX knows them.
 _TPU_DEVICES = frozenset(
@@ -29,29 +28,46 @@ _TPU_DEVICES = frozenset(
 )
 # Of NVIDIA, of NVIDIA under Windows, and of AMD.
 _GPU_DRIVERS = ('nvidiactl', 'nvidia0', 'dxg', 'kfd')
-_MEMORY = {
-    'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1',
-    'MALLOC_MMAP_MAX_': '0',
-    'MALLOC_TRIM_THRESHOLD_': '-1',
-}
+# Of glibc's mallopt, and of madvise.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _MADV_HUGEPAGE = -1, -4, 14
+_HEAP = 4 << 30  # Bytes of addresses, not of memory: about what a step of F0 with 32 images takes.
 
 
 def tune() -> None:
-    """Starts this process anew, once, with the settings; call it first.
+    """Sets what makes a CPU fast; call it before JAX computes anything.
 
-    It does nothing on other systems than Linux, beside an accelerator, or with NFNETS_HOST=as-is; a setting
-    that the environment has already stays.
+    It does nothing on other systems than Linux, beside an accelerator, or with NFNETS_HOST=as-is.
     """
-    if os.environ.get(_TUNED) == 'tuned':
-        # glibc can keep memory of that size for the main thread alone: a step must not run in another.
-        jax.config.update('jax_cpu_enable_async_dispatch', False)
-    if sys.platform != 'linux' or _TUNED in os.environ or _has_accelerator():
+    if sys.platform != 'linux' or os.environ.get(_SWITCH) == 'as-is' or _has_accelerator():
         return
-    environment = settings(os.environ)
-    told = ' '.join(f'{name}={value}' for name, value in environment.items())
-    print(f'CPU settings: {told} ({_TUNED}=as-is for none)', file=sys.stderr, flush=True)
-    environment = {**os.environ, **environment, _TUNED: 'tuned'}
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+    if flags := xla_flags(os.environ.get('XLA_FLAGS', '')):
+        os.environ['XLA_FLAGS'] = flags
+    _keep_memory()
+    # glibc can keep memory of that size for the main thread alone: a step must not run in another.
+    jax.config.update('jax_cpu_enable_async_dispatch', False)
+
+
+def xla_flags(given: str) -> str:
+    """XLA's flags with what they lack of ours; as they are where this XLA may not know it."""
+    if _XLA_FLAG in given or not _XLA_KNOWN[0] <= jaxlib_version.__version_info__[:2] < _XLA_KNOWN[1]:
+        return given
+    return f'{given} {_XLA_FLAG}={_XLA_VALUE}'.strip()
+
+
+def _keep_memory() -> None:
+    """Makes glibc keep freed memory, in huge pages: XLA takes and returns all memory of a step each time."""
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, 'mallopt'):
+        return
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, -1)
+    libc.malloc.restype = ctypes.c_void_p
+    address = libc.malloc(ctypes.c_size_t(_HEAP))
+    if address:
+        page = os.sysconf('SC_PAGE_SIZE')
+        first = -(-address // page) * page
+        libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(_HEAP - page), _MADV_HUGEPAGE)
+        libc.free(ctypes.c_void_p(address))
 
 
 def cache_directory() -> Path:
@@ -67,15 +83,6 @@ def keep_compiled() -> None:
     """
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update('jax_compilation_cache_dir', str(cache_directory()))
-
-
-def settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """What the environment lacks of the settings."""
-    lacking = {name: value for name, value in _MEMORY.items() if name not in environment}
-    flags = environment.get('XLA_FLAGS', '')
-    if _XLA_FLAG not in flags and _XLA_KNOWN[0] <= jaxlib_version.__version_info__[:2] < _XLA_KNOWN[1]:
-        lacking['XLA_FLAGS'] = f'{flags} {_XLA_FLAG}={_XLA_VALUE}'.strip()
-    return lacking
 
 
 def has_tpu() -> bool:

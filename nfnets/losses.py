@@ -19,7 +19,7 @@ def soft_targets(
       mix_labels: [N], int, of the second.
       ratio: [N], weight of the first, 0..1.
       num_classes: K.
-      label_smoothing: share of each target that is spread over all classes, 0..1.
+      label_smoothing: fraction of each target that is spread over all classes, 0..1.
 
     Returns:
       [N, K] float32; rows sum to 1.

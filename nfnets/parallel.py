@@ -1,4 +1,4 @@
-"""What runs on all devices of all hosts: the only file that names the axis of `jax.pmap`."""
+"""Data parallelism over all devices of all hosts: the only file that names the axis of `jax.pmap`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -17,14 +17,16 @@ Tree = TypeVar('Tree')
 def parallelize(
     fn: Callable[..., Any],
     *,
+    num_arguments: int,
     batch_argument: int,
     donate_argument: int | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable[..., Any]:
-    """Compiles a function of positional arguments to run on every device, each with its share of a batch.
+    """Compiles a function of positional arguments to run on every device, each with its part of a batch.
 
     Args:
       fn: must return what is the same on all devices: reduce with `mean` or `total`.
+      num_arguments: how many it takes.
       batch_argument: index of the argument that differs by device, with leaves [D, N / D, ...] for the D
         devices of this process; all others are given once.
       donate_argument: index of an argument whose memory the result may take.
@@ -33,7 +35,6 @@ def parallelize(
     Returns:
       The function; its results are given once.
     """
-    num_arguments = fn.__code__.co_argcount
     in_axes = tuple(0 if i == batch_argument else None for i in range(num_arguments))
     donate = () if donate_argument is None else (donate_argument,)
     return jax.pmap(fn, _AXIS, in_axes=in_axes, out_axes=None, donate_argnums=donate, devices=devices)
@@ -52,16 +53,16 @@ def total(tree: Tree) -> Tree:
     return jax.lax.psum(tree, _AXIS)
 
 
-def device_key(key: jax.Array) -> jax.Array:
-    """A random key of this device's own, from one that all share; inside a parallel function."""
-    return jax.random.fold_in(key, jax.lax.axis_index(_AXIS))
+def device_index() -> jax.Array:
+    """The number of this device among all, int32 []; inside a parallel function."""
+    return jax.lax.axis_index(_AXIS)
 
 
 def shard_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """[N, ...] -> [D, N / D, ...] for the D devices of this process, each with its share."""
+    """[N, ...] -> [D, N / D, ...] for the D devices of this process, each with its part."""
     devices = jax.local_device_count()
-    shares = {name: x.reshape(devices, -1, *x.shape[1:]) for name, x in batch.items()}
-    sharded = jax.device_put(shares, _on_local_devices(_AXIS))
+    parts = {name: x.reshape(devices, -1, *x.shape[1:]) for name, x in batch.items()}
+    sharded = jax.device_put(parts, _on_local_devices(_AXIS))
     if jax.default_backend() == 'cpu':
         # A step is run in the main thread, which `nfnets/host.py` wants, only if it need not wait for this.
         jax.block_until_ready(sharded)

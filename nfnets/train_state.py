@@ -17,10 +17,10 @@ class TrainState(NamedTuple):
     Attributes:
       step: updates done, int32 [].
       params: {module: {name: array}}, float32; those of blocks that are alike may be stacked.
-      network_state: statistics of batch normalisation, alike; {} for networks without it.
-      ema_params: moving average of the parameters, alike.
+      network_state: statistics of batch normalization, alike; {} for networks without it.
+      ema_params: EMA of the parameters, alike.
       ema_network_state: of the network's state.
-      opt_state: of the optimiser.
+      opt_state: of the optimizer.
     """
 
     step: jax.Array
@@ -34,7 +34,13 @@ class TrainState(NamedTuple):
 def init_train_state(
     params: hk.Params, optimizer: optax.GradientTransformation, network_state: hk.State | None = None
 ) -> TrainState:
-    """The state before the first step: the averages start at the parameters and at the network's state."""
+    """The state before the first step: the EMAs start at the parameters and at the network's state.
+
+    Args:
+      params: {module: {name: array}}, float32, stacked or not.
+      optimizer: whose state is initialized.
+      network_state: statistics of batch normalization, alike; None for networks without it.
+    """
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -47,7 +53,7 @@ def init_train_state(
 
 
 def map_params(fn: Callable[[hk.Params], hk.Params], state: TrainState) -> TrainState:
-    """Applies a function to the parameters, to their average, and to what the optimiser keeps for each.
+    """Applies a function to the parameters, to their EMA, and to what the optimizer keeps for each.
 
     What a masked transformation keeps for some of the parameters is not expected.
     """

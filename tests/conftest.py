@@ -1,5 +1,6 @@
 """What every test runs under: eight CPU devices, and settings that turn silent mistakes into errors."""
 
+import fcntl
 import os
 import tempfile
 
@@ -9,6 +10,7 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 # Small networks that run a few steps compile longer than they compute. For programs that tests start, too.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = 'true'
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'  # Equal programs are compiled once.
 os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
 
 import jax
@@ -16,8 +18,10 @@ import pytest
 
 from nfnets import host
 
-# As the scripts run, and faster.
-os.environ['XLA_FLAGS'] = host.settings(os.environ).get('XLA_FLAGS', os.environ['XLA_FLAGS'])
+# As the commands run.
+os.environ['XLA_FLAGS'] = host.xla_flags(os.environ['XLA_FLAGS'])
+if host.xla_flags(''):  # XLA's newer code for the CPU takes twice as long to make; it knows the flag.
+    os.environ['XLA_FLAGS'] += ' --xla_cpu_use_fusion_emitters=false'
 if 'PYTEST_XDIST_WORKER' not in os.environ:  # Its processes share what the first one makes.
     # Compiled programs are kept here until the tests end, those of the scripts that tests start, too.
     _cache = tempfile.TemporaryDirectory()
@@ -33,14 +37,46 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(items):
     # What takes minutes begins first, so that no process is left with it at the end.
-    longest = ('test_pods.py', 'test_train.py', 'test_gcs.py', 'test_golden_f0.py')
+    longest = ('test_processes.py', 'test_train.py', 'test_gcs.py', 'test_golden_f0.py')
     items.sort(key=lambda item: item.path.name not in longest)
 
 
 @pytest.fixture(scope='session')
-def undisturbed(tmp_path_factory):
-    """(workdir, output) of a whole run of `training_runs.TINY`."""
+def made_once(tmp_path_factory):
+    """Makes a directory by a function of it, once for all processes of the tests; to be read only."""
+    shared = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        shared = shared.parent
+
+    def make(name, function):
+        with (shared / f'{name}.lock').open('w') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (shared / name).exists():
+                draft = shared / f'{name}.draft'
+                draft.mkdir()
+                function(draft)
+                draft.rename(shared / name)
+        return shared / name
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def undisturbed(made_once):
+    """(workdir, output) of a whole run of `training_runs.TINY`, as a user starts it; to be read only."""
     import training_runs  # After the settings above.
 
-    workdir = tmp_path_factory.mktemp('undisturbed') / 'run'
-    return workdir, training_runs.finish(training_runs.start(workdir, training_runs.TINY))
+    def run(directory):
+        output = training_runs.finish(training_runs.start_anew(directory / 'run', training_runs.TINY))
+        (directory / 'output').write_text(output.replace(str(directory), str(directory.with_suffix(''))))
+
+    directory = made_once('undisturbed', run)
+    return directory / 'run', (directory / 'output').read_text()
+
+
+@pytest.fixture(scope='session')
+def tiny_imagenet_tfrecords(made_once):
+    """A data directory of TFDS with `tiny_imagenet`; to be read only."""
+    import tiny_imagenet
+
+    return made_once('tiny_imagenet_tfrecords', tiny_imagenet.prepare)

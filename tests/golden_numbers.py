@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nfnets import NFNet, losses
+from nfnets.models.param_layout import UNSTACKED
 
 DIRECTORY = Path(__file__).parent / 'golden'
 
@@ -36,11 +37,11 @@ def f0_params():
     return fill.to_haiku(fill.fill_flat(f0_shapes()))
 
 
-def f0_gradients(dtype='float32'):
-    """(loss, logits, gradients) as in grads_F0_96_f64.npz, by our network."""
+def f0_gradients(dtype='float32', layout=UNSTACKED, compiler_options=None):
+    """(loss, logits, gradients) as in grads_F0_96_f64.npz, by our network; unstacked whatever it ran in."""
 
     def forward(images):
-        net = NFNet(1000, 'F0', dropout_rate=0.0, stochastic_depth_rate=0.0)
+        net = NFNet(1000, 'F0', dropout_rate=0.0, stochastic_depth_rate=0.0, layout=layout)
         return net(images, is_training=True)
 
     network = hk.without_apply_rng(hk.transform(forward))
@@ -51,10 +52,10 @@ def f0_gradients(dtype='float32'):
         logits = network.apply(params, fill.inputs(96, 96).astype(dtype))['logits']
         return jnp.mean(losses.cross_entropy(logits, targets)), logits
 
-    (loss, logits), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(
-        jax.tree.map(lambda p: p.astype(dtype), f0_params())
-    )
-    return jax.device_get((loss, logits, grads))
+    value_and_grad = jax.jit(jax.value_and_grad(loss_fn, has_aux=True), compiler_options=compiler_options)
+    params = layout.stack(jax.tree.map(lambda p: p.astype(dtype), f0_params()))
+    (loss, logits), grads = jax.device_get(value_and_grad(params))
+    return loss, logits, layout.unstack(grads)
 
 
 def stored_entries(arrays, prefix):

@@ -7,7 +7,7 @@ from nfnets.models.networks import variable_shapes
 
 
 def standardized(w, gain, eps=1e-4):
-    """Scaled weight standardisation of [H, W, I, O]."""
+    """Scaled weight standardization of [H, W, I, O]."""
     w = np.float64(w)
     fan_in = np.prod(w.shape[:3])
     mean, variance = w.mean((0, 1, 2)), w.var((0, 1, 2))

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator
 
+# Convolutions, their two gradients, and products of matrices.
+PRODUCTS = ('convolve', 'convolve_to_input', 'convolve_to_kernel', 'dot_general')
+
 
 def equations(jaxpr) -> Iterator:
     """Every equation of a jaxpr and of those within it."""

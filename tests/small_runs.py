@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 import tiny_network
 
-from configs import digits
 from nfnets import build
-from nfnets.checkpoint import Checkpoints
 from nfnets.config import complete
-from nfnets.train import claim
+from nfnets.configs import digits
+from nfnets.run.checkpoint import Checkpoints
+from nfnets.run.workdir import CHECKPOINTS, claim
 from nfnets.train_state import init_train_state
-from nfnets.weights.workdir import CHECKPOINTS
 
 STEP = 40  # Of the checkpoint.
 

@@ -3,8 +3,8 @@
 import ml_collections
 import pytest
 
-from configs import default, digits, imagenet, imagenet_ladder, imagenet_regnet, imagenet_resnet, small
 from nfnets import config as config_lib
+from nfnets.configs import default, digits, imagenet, imagenet_ladder, imagenet_regnet, imagenet_resnet, small
 from nfnets.errors import InputError
 from nfnets.models.networks import NETWORKS
 
@@ -116,7 +116,7 @@ def test_a_variant_is_one_of_the_network_that_is_named():
 
 
 @pytest.mark.parametrize('key', ['scan', 'remat'])
-def test_batch_normalisation_is_not_repeated(key):
+def test_batch_normalization_is_not_repeated(key):
     changed = {'model__variant': 'ResNet50', f'model__{key}': True}
     config_lib.check(_changed(model__name='NFResNet', **changed))
     with pytest.raises(InputError, match=rf'model\.{key}=True is not allowed with model\.name=ResNet'):
@@ -129,7 +129,7 @@ def test_lars_wants_blocks_apart():
 
 
 @pytest.mark.parametrize('key', ['train.batch_size', 'eval.batch_size'])
-def test_a_batch_that_does_not_divide_by_the_devices_names_its_neighbours(key):
+def test_a_batch_that_does_not_divide_by_the_devices_names_its_neighbors(key):
     config = default.get_config()
     config.update_from_flattened_dict({key: 20})
     with pytest.raises(InputError, match=f'{key}=20 .* 8 devices; nearest: 16 or 24'):
@@ -218,7 +218,7 @@ def test_a_size_that_no_network_takes_is_named(size):
 
 def test_a_network_has_the_name_of_its_variant_only_if_it_is_that_one():
     assert config_lib.network_name(imagenet.get_config('F1')) == 'NFNet F1'
-    assert config_lib.network_name(digits.get_config()) == 'NFNet of widths (64, 128) and depths (1, 2)'
+    assert config_lib.network_name(digits.get_config()) == 'NFNet of 1 x 64, 2 x 128'
     assert config_lib.network_name(imagenet_resnet.get_config('ResNet')) == 'ResNet ResNet50'
 
 

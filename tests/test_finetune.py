@@ -40,7 +40,7 @@ def test_on_other_classes_the_classifier_is_new(about, class_names):
 
 
 def test_the_classifier_is_found_in_any_network():
-    variant = Variant((8,), (1,), 32, 32, 0.0, 0, group_width=None)
+    variant = Variant((8,), (1,), group_width=None)
     networks = [make_network('NFResNet', num_classes, variant) for num_classes in (3, 2)]
     held, fresh = (jax.device_get(init_variables(n, jax.random.key(i))[0]) for i, n in enumerate(networks))
     weights = Weights('x', 'workdir', held, About(network='NFResNet'), held)

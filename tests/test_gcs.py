@@ -19,18 +19,18 @@ import training_runs
 from etils import epath
 from fake_gcs import FakeGcs
 
-from nfnets import cli, load_checkpoint
-from nfnets.checkpoint import Checkpoints, whole_steps
+from nfnets import load_checkpoint
+from nfnets.commands.command_line import run
 from nfnets.data.source import load_source
 from nfnets.errors import InputError, TrainingStopped
-from nfnets.metrics import MetricsWriter
-from nfnets.page.published import read_points
-from nfnets.profile import Profile
-from nfnets.train import train_and_evaluate
+from nfnets.html_report.published import read_points
+from nfnets.run.checkpoint import Checkpoints, whole_steps
+from nfnets.run.metrics import MetricsWriter
+from nfnets.run.profile import Profile
+from nfnets.run.workdir import read_config
 from nfnets.train_state import init_train_state
 from nfnets.weights.about import About
 from nfnets.weights.save import save_checkpoint
-from nfnets.weights.workdir import read_config
 
 BUCKET = epath.Path('gs://bucket')
 
@@ -123,9 +123,8 @@ def test_a_data_set_of_array_records_is_read_from_a_bucket(gcs, tmp_path):
         assert 'of gs://bucket/tfds/imagenet2012/' in source.describe(0)
 
 
-def test_a_data_set_of_tfrecords_in_a_bucket_is_refused(gcs, tmp_path):
-    tiny_imagenet.prepare(tmp_path, train_images=6)
-    gcs.upload(tmp_path / 'imagenet2012', 'tfrecords/imagenet2012')
+def test_a_data_set_of_tfrecords_in_a_bucket_is_refused(gcs, tiny_imagenet_tfrecords):
+    gcs.upload(tiny_imagenet_tfrecords / 'imagenet2012', 'tfrecords/imagenet2012')
     with pytest.raises(InputError, match=r'gs://bucket/tfrecords/.* prepare the data set as array_record'):
         load_source('tfds', name='imagenet2012', directory='gs://bucket/tfrecords', split='train')
 
@@ -173,7 +172,7 @@ def test_data_that_cannot_be_read_is_named(kind, directory, told):
 @pytest.mark.usefixtures('gcs')
 def test_a_workdir_that_cannot_be_used_is_named():
     with pytest.raises(InputError, match=r'workdir gs://forbidden/run cannot be used: .*403'):
-        train_and_evaluate(training_runs.config(training_runs.TINY), epath.Path('gs://forbidden/run'))
+        training_runs.train(epath.Path('gs://forbidden/run'), training_runs.TINY)
     with pytest.raises(InputError, match=r'gs://forbidden/run cannot be used: .*403'):
         Checkpoints(epath.Path('gs://forbidden/run'), keep=1)
 
@@ -229,7 +228,7 @@ def test_what_cannot_be_written_is_named():
 )
 def test_a_bucket_that_may_not_be_read_costs_one_line(look, capsys):
     with pytest.raises(SystemExit) as stopped:
-        cli.guard(lambda: look(epath.Path('gs://forbidden/run')))
+        run(lambda argv: look(epath.Path('gs://forbidden/run')), [])
     assert stopped.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert '403' in line
@@ -254,11 +253,11 @@ def test_what_may_pass_ends_a_run_to_be_started_again_and_is_no_damage(gcs, monk
         tf.errors.PermissionDeniedError(None, None, 'no answer'): 2,
     }.items():
 
-        def fail(error=error):
+        def fail(argv, error=error):
             raise error
 
         with pytest.raises(SystemExit) as stopped:
-            cli.guard(fail)
+            run(fail, [])
         assert stopped.value.code == status
         assert capsys.readouterr().err.splitlines() == ['error: no answer']
 

@@ -1,61 +1,44 @@
-"""Imports go downward only, so that the code can be read in one direction."""
+"""Imports go downward only, so that the code can be read in one direction; and the house stays in order."""
 
 import ast
+import re
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[1] / 'nfnets'
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / 'nfnets'
+FOLDERS = sorted(path.parent for path in PACKAGE.rglob('__init__.py') if path.parent != PACKAGE)
 
 # From the bottom up; a module may import what stands above it here, and modules of its own folder.
 ORDER = [
     'errors',
     'files',
     'host',
-    'pods',
-    'interrupts',
-    'variants',
-    'devices',
-    'plan',
     'models',
-    'cost',
-    'signal_propagation',
     'losses',
-    'memory',
-    'precision',
+    'parallel',
     'optim',
     'data',
     'config',
-    'saved_config',
-    'cli_help',
-    'cli',
-    'parallel',
     'train_state',
     'train_step',
     'evaluate',
-    'checksum',
-    'checkpoint',
-    'lock',
-    'profile',
-    'time_use',
-    'metrics',
-    'ahead',
-    'report',
+    'run',
     'weights',
     'build',
-    'precheck',
+    'planning',
     'finetune',
-    'score',
-    'predict',
-    'page',
+    'inference',
+    'html_report',
     'train',
-    'convert',
+    'commands',
 ]
+# The configs are above what they are made of, and below what names one of them.
+CONFIGS, WITH_CONFIGS = 'configs', ('planning', 'inference', 'commands')
 
 
-def _part(module: str) -> str:
-    return module.split('.')[1]
-
-
-def _imports(path: Path) -> set[str]:
+def _imports(path):
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -64,17 +47,43 @@ def _imports(path: Path) -> set[str]:
             found |= {f'nfnets.{alias.name}' for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
-    return {name for name in found if name.startswith('nfnets.')}
+    return found
+
+
+def _part(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix('.py')
 
 
 def test_no_module_imports_one_that_stands_after_it():
-    files = [path for path in PACKAGE.rglob('*.py') if path != PACKAGE / '__init__.py']
-    for path in files:
-        part = path.relative_to(PACKAGE).parts[0].removesuffix('.py')
+    for path in [path for path in PACKAGE.rglob('*.py') if path != PACKAGE / '__init__.py']:
         for imported in _imports(path):
-            assert ORDER.index(_part(imported)) <= ORDER.index(part), f'{path.name} -> {imported}'
+            package, _, rest = imported.partition('.')
+            if package == 'nfnets' and rest:
+                part = rest.partition('.')[0]
+                allowed = WITH_CONFIGS if part == CONFIGS else ORDER[ORDER.index(part) :]
+                assert _part(path) in allowed, f'{path.relative_to(ROOT)} -> {imported}'
 
 
 def test_the_order_names_every_module():
     parts = {p.stem if p.suffix else p.name for p in PACKAGE.iterdir()} - {'__init__', '__pycache__'}
     assert parts == set(ORDER)
+
+
+def test_the_top_of_the_package_can_be_seen_at_a_glance():
+    assert len(list(PACKAGE.glob('*.py'))) <= 14
+
+
+@pytest.mark.parametrize('folder', FOLDERS, ids=lambda folder: folder.name)
+def test_each_folder_says_its_one_purpose(folder):
+    doc = ast.get_docstring(ast.parse((folder / '__init__.py').read_text()))
+    assert doc is not None
+    assert doc.count('\n') <= 3
+
+
+def test_scripts_are_imported_by_nobody_else_and_no_path_is_changed():
+    scripts = {path.stem for path in (ROOT / 'scripts').rglob('*.py')} | {'scripts'}
+    for path in [*PACKAGE.rglob('*.py'), *(ROOT / 'configs').glob('*.py')]:
+        assert not {name.partition('.')[0] for name in _imports(path)} & (scripts - {'nfnets'}), path
+    for folder in ('nfnets', 'configs', 'scripts'):
+        for path in (ROOT / folder).rglob('*.py'):
+            assert not re.search(r'sys\.path\b', path.read_text()), path

@@ -12,7 +12,6 @@ import training_runs
 from nfnets import load_checkpoint
 from nfnets.data.digits import DigitsSource
 from nfnets.errors import InputError, TrainingStopped
-from nfnets.train import train_and_evaluate
 
 
 def test_a_run_leaves_config_metrics_events_and_checkpoints(undisturbed):
@@ -23,15 +22,7 @@ def test_a_run_leaves_config_metrics_events_and_checkpoints(undisturbed):
     lines = training_runs.metrics(workdir)
     training = [line for line in lines if 'train/loss' in line]
     assert [line['step'] for line in training] == list(range(1, 13))
-    assert set(training[0]) >= {
-        'train/loss',
-        'train/top_1',
-        'train/grad_norm',
-        'train/agc_clipped_fraction',
-        *(f'train/agc_clipped_fraction/{group}' for group in ('stem', 'stage1', 'stage2', 'head')),
-        *(f'train/grad_norm/{group}' for group in ('stem', 'stage1', 'stage2', 'head')),
-        'learning_rate',
-    }
+    assert set(training[0]) >= _metrics_of_steps('stage1')
     evaluations = [line for line in lines if 'eval/top_1' in line]
     assert [line['step'] for line in evaluations] == [6, 12]
     for prefix in ('eval', 'eval_ema'):
@@ -42,21 +33,36 @@ def test_a_run_leaves_config_metrics_events_and_checkpoints(undisturbed):
     assert str(workdir) in output
 
 
+def _metrics_of_steps(*stages):
+    groups = ('stem', *stages, 'head')
+    return {
+        'train/loss',
+        'train/top_1',
+        'train/grad_norm',
+        'train/agc_clipped_fraction',
+        *(f'train/agc_clipped_fraction/{group}' for group in groups),
+        *(f'train/grad_norm/{group}' for group in groups),
+        'learning_rate',
+    }
+
+
 def test_a_run_learns(undisturbed):
     lines = [line for line in training_runs.metrics(undisturbed[0]) if 'train/loss' in line]
     assert np.mean([x['train/loss'] for x in lines[-3:]]) < np.mean([x['train/loss'] for x in lines[:3]])
 
 
-def test_a_complete_run_is_evaluated_again_and_left_as_it_is(undisturbed):
-    workdir, _ = undisturbed
+def test_a_complete_run_is_evaluated_again_and_left_as_it_is(undisturbed, tmp_path, capfd):
+    workdir = tmp_path / 'run'
+    shutil.copytree(undisturbed[0], workdir)
     before = (workdir / 'metrics.jsonl').read_text()
-    output = training_runs.finish(training_runs.start(workdir, training_runs.TINY))
-    assert 'already complete at step 12' in output
+    training_runs.train(workdir, training_runs.TINY)
+    assert 'already complete at step 12' in capfd.readouterr().out
     assert (workdir / 'metrics.jsonl').read_text() == before
 
 
 def test_one_device_and_eight_with_blocks_stacked_give_the_same_state(tmp_path):
-    settings = {**training_runs.TINY, **training_runs.NOT_RANDOM, 'model.depths': (1, 3)}
+    shape = {'model.widths': '(16,32)', 'model.depths': '(1,3)'}
+    settings = {**training_runs.TINY, **training_runs.NOT_RANDOM, **shape}
     processes = [
         training_runs.start(tmp_path / str(devices), {**settings, 'model.scan': devices == 8}, devices)
         for devices in (1, 8)
@@ -70,7 +76,9 @@ def test_one_device_and_eight_with_blocks_stacked_give_the_same_state(tmp_path):
             np.testing.assert_allclose([x[key] for x in eight], [x[key] for x in one], rtol=1e-3, atol=1e-6)
 
     # A run may go on in the other way.
-    again = train_and_evaluate(training_runs.config({**settings, 'model.scan': True}), tmp_path / '1')
+    again = training_runs.train(
+        tmp_path / '1', {**settings, 'model.widths': (16, 32), 'model.depths': (1, 3), 'model.scan': True}
+    )
     last = [x for x in training_runs.metrics(tmp_path / '1') if 'eval_ema/loss' in x][-1]
     assert again['eval_ema']['loss'] == pytest.approx(last['eval_ema/loss'], rel=1e-5)
 
@@ -79,32 +87,31 @@ def test_a_workdir_of_another_config_is_refused_and_untouched(undisturbed):
     workdir, _ = undisturbed
     before = {p: p.stat().st_mtime_ns for p in workdir.rglob('*')}
     with pytest.raises(InputError, match=r'optimizer\.momentum=0\.5'):
-        train_and_evaluate(training_runs.config({**training_runs.TINY, 'optimizer.momentum': 0.5}), workdir)
+        training_runs.train(workdir, {**training_runs.TINY, 'optimizer.momentum': 0.5})
     assert {p: p.stat().st_mtime_ns for p in workdir.rglob('*')} == before
 
 
 def test_a_workdir_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(InputError, match='file/run'):
-        train_and_evaluate(training_runs.config(training_runs.TINY), tmp_path / 'file' / 'run')
+        training_runs.train(tmp_path / 'file' / 'run', training_runs.TINY)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
     settings = {**training_runs.TINY, 'optimizer.learning_rate': 1e37, 'checkpoint.every_steps': 1}
     with pytest.raises(TrainingStopped, match=r'step \d+: the loss is .* last checkpoint: \d+'):
-        train_and_evaluate(training_runs.config(settings), tmp_path)
+        training_runs.train(tmp_path, settings)
     state, _ = training_runs.state(tmp_path)
     for name, value in state.items():
         assert np.isfinite(np.linalg.norm(value.astype(np.float32))), name
 
 
-def test_the_imagenet_config_trains_on_tfds_own_imagenet(tmp_path):
-    tiny_imagenet.prepare(tmp_path / 'data')
+def test_the_imagenet_config_trains_on_tfds_own_imagenet(tiny_imagenet_tfrecords, tmp_path):
     settings = {
-        'data.dir': tmp_path / 'data',
-        'model.widths': '(32,32,64,64)',
-        'model.depths': '(1,1,2,1)',
-        'model.group_width': 16,
+        'data.dir': tiny_imagenet_tfrecords,
+        'model.widths': '(16,16,32,32)',
+        'model.depths': '(1,1,1,1)',
+        'model.group_width': 8,
         'data.train_size': 32,
         'data.eval_size': 32,
         'train.batch_size': 16,
@@ -112,11 +119,10 @@ def test_the_imagenet_config_trains_on_tfds_own_imagenet(tmp_path):
         'train.log_every_steps': 1,
         'optimizer.warmup_steps': 1.0,
     }
-    output = training_runs.finish(
-        training_runs.start(tmp_path / 'run', settings, config='configs/imagenet.py:F0')
-    )
+    output = training_runs.finish(training_runs.start(tmp_path / 'run', settings, config='imagenet:F0'))
     assert '60 images to train on, 37 to evaluate on' in output
     lines = training_runs.metrics(tmp_path / 'run')
+    assert set(lines[0]) >= _metrics_of_steps('stage1', 'stage2', 'stage3', 'stage4')
     (evaluation,) = [line for line in lines if 'eval/top_1' in line]
     assert evaluation['eval/num_examples'] == evaluation['eval_ema/num_examples'] == 37
     config = json.loads((tmp_path / 'run' / 'config.json').read_text())
@@ -142,20 +148,16 @@ def test_broken_images_of_a_folder_are_named_or_counted(tmp_path):
         'data.source': 'folder',
         'data.dir': str(tmp_path / 'data'),
         'data.eval_split': 'val',
-        'train.batch_size': 24,
-        'train.steps': 2,
-        'optimizer.warmup_steps': 1.0,
-        'eval.batch_size': 8,
+        'model.num_classes': 10,  # As in TINY, which is compiled already.
     }
     with pytest.raises(InputError, match=r'train/cat/3\.jpg cannot be decoded'):
-        train_and_evaluate(training_runs.config(settings), tmp_path / 'run')
+        training_runs.train(tmp_path / 'run', settings)
     # The same run goes on with the other setting.
-    results = train_and_evaluate(
-        training_runs.config({**settings, 'data.skip_broken': True}), tmp_path / 'run'
-    )
+    results = training_runs.train(tmp_path / 'run', {**settings, 'data.skip_broken': True})
     assert results['eval']['num_examples'] == 9
-    (evaluation,) = [line for line in training_runs.metrics(tmp_path / 'run') if 'eval/top_1' in line]
-    assert evaluation['train/skipped_images'] == 2  # Two epochs of 24.
+    evaluations = [line for line in training_runs.metrics(tmp_path / 'run') if 'eval/top_1' in line]
+    # So many epochs of the 24 images in 6 and 12 batches of 64.
+    assert [line['train/skipped_images'] for line in evaluations] == [16, 32]
 
 
 def _digits_folder(folder, classes):
@@ -173,7 +175,7 @@ def _digits_folder(folder, classes):
         'data.source': 'folder',
         'data.dir': str(folder),
         'data.eval_split': 'val',
-        'train.steps': 4,
+        'model.num_classes': 10,  # As in TINY, which is compiled already.
     }
 
 
@@ -182,8 +184,9 @@ def test_a_run_on_other_classes_starts_from_another_runs_average_and_leaves_what
 ):
     before = load_checkpoint(undisturbed[0]).ema_params
     settings = _digits_folder(tmp_path / 'data', {7, 8, 9})
-    frozen = {**settings, 'init_from': str(undisturbed[0]), 'optimizer.freeze': '^(?!NFNet/~/linear/)'}
-    train_and_evaluate(training_runs.config(frozen), tmp_path / 'run')
+    changed = {'init_from': str(undisturbed[0]), 'optimizer.freeze': '^(?!NFNet/~/linear/)'}
+    frozen = {**settings, **changed, 'model.num_classes': 3}
+    training_runs.train(tmp_path / 'run', frozen)
     assert 'with a new classifier for 3 classes' in capfd.readouterr().out
     after = load_checkpoint(tmp_path / 'run')
     assert after.about.class_names == ('7', '8', '9')
@@ -197,10 +200,8 @@ def test_a_run_on_other_classes_starts_from_another_runs_average_and_leaves_what
     (tmp_path / 'run' / 'config.json').write_text(
         (tmp_path / 'run' / 'config.json').read_text().replace(str(undisturbed[0]), str(tmp_path / 'gone'))
     )
-    train_and_evaluate(
-        training_runs.config({**frozen, 'init_from': str(tmp_path / 'gone')}), tmp_path / 'run'
-    )
-    assert 'already complete at step 4' in capfd.readouterr().out
+    training_runs.train(tmp_path / 'run', {**frozen, 'init_from': str(tmp_path / 'gone')})
+    assert 'already complete at step 12' in capfd.readouterr().out
 
 
 def test_a_run_that_starts_from_another_has_its_images_unless_told_otherwise(undisturbed, tmp_path, capfd):
@@ -209,25 +210,22 @@ def test_a_run_that_starts_from_another_has_its_images_unless_told_otherwise(und
     settings = {**_digits_folder(tmp_path / 'data', {7, 8, 9}), **dict.fromkeys(sizes)}
     start = tmp_path / 'start'
     shutil.copytree(undisturbed[0], start)
-    settings.update({'init_from': str(start), 'data.eval_size': 20, 'train.steps': 1})
-    settings['optimizer.warmup_steps'] = 0.0
-    train_and_evaluate(training_runs.config(settings), tmp_path / 'run')
+    settings.update({'init_from': str(start), 'data.eval_size': 20})
+    training_runs.train(tmp_path / 'run', settings)
     assert 'on images of 16 px' in capfd.readouterr().out
     data = json.loads((tmp_path / 'run' / 'config.json').read_text())['data']
     assert (data['train_size'], data['eval_size'], data['eval_margin']) == (16, 20, 0)
     shutil.rmtree(start)  # What is resumed knows the sizes itself.
-    train_and_evaluate(training_runs.config(settings), tmp_path / 'run')
-    assert 'already complete at step 1' in capfd.readouterr().out
+    training_runs.train(tmp_path / 'run', settings)
+    assert 'already complete at step 12' in capfd.readouterr().out
 
 
 def test_resuming_on_data_elsewhere_is_told(tmp_path, capfd):
-    settings = {**_digits_folder(tmp_path / 'data', {7, 8}), 'train.steps': 1, 'optimizer.warmup_steps': 0.0}
-    train_and_evaluate(training_runs.config(settings), tmp_path / 'run')
+    settings = _digits_folder(tmp_path / 'data', {7, 8})
+    training_runs.train(tmp_path / 'run', settings)
     assert 'data.dir' not in capfd.readouterr().err
     (tmp_path / 'data').rename(tmp_path / 'moved')
-    train_and_evaluate(
-        training_runs.config({**settings, 'data.dir': str(tmp_path / 'moved')}), tmp_path / 'run'
-    )
+    training_runs.train(tmp_path / 'run', {**settings, 'data.dir': str(tmp_path / 'moved')})
     there = f'{tmp_path}/moved (there: {tmp_path}/data)'
     assert f'warning: resuming with data.dir={there}\n' in capfd.readouterr().err
 
@@ -241,38 +239,30 @@ def test_resuming_on_data_elsewhere_is_told(tmp_path, capfd):
 )
 def test_a_start_that_cannot_be_made_writes_nothing(changed, told, tmp_path):
     with pytest.raises(InputError, match=told):
-        train_and_evaluate(training_runs.config({**training_runs.TINY, **changed}), tmp_path / 'run')
+        training_runs.train(tmp_path / 'run', {**training_runs.TINY, **changed})
     assert not (tmp_path / 'run').exists()
 
 
 def test_a_checkpoint_of_another_network_writes_nothing(undisturbed, tmp_path):
-    with pytest.raises(InputError, match=r"does not fit the network.*--config\.model\.widths='\(16,32\)'"):
-        train_and_evaluate(
-            training_runs.config(
-                {**training_runs.TINY, 'model.widths': (32, 32), 'init_from': str(undisturbed[0])}
-            ),
-            tmp_path / 'run',
+    with pytest.raises(InputError, match=r"does not fit the network.*--config\.model\.widths='\(16,\)'"):
+        training_runs.train(
+            tmp_path / 'run', {**training_runs.TINY, 'model.widths': (32,), 'init_from': str(undisturbed[0])}
         )
     assert not (tmp_path / 'run').exists()
 
 
 def test_a_workdir_of_other_classes_is_refused(tmp_path):
     settings = _digits_folder(tmp_path / 'data', {7, 8})
-    train_and_evaluate(
-        training_runs.config({**settings, 'train.steps': 1, 'optimizer.warmup_steps': 0.0}), tmp_path / 'run'
-    )
+    training_runs.train(tmp_path / 'run', settings)
     for split in ('train', 'val'):
         (tmp_path / 'data' / split / '8').rename(tmp_path / 'data' / split / 'eight')
     with pytest.raises(InputError, match='on other classes than the data has now'):
-        train_and_evaluate(
-            training_runs.config({**settings, 'train.steps': 1, 'optimizer.warmup_steps': 0.0}),
-            tmp_path / 'run',
-        )
+        training_runs.train(tmp_path / 'run', settings)
 
 
 def test_sam_of_the_config_looks_at_a_higher_loss(undisturbed, tmp_path):
     settings = {'train.steps': 1, 'optimizer.warmup_steps': 0.0, 'sam.rho': 0.5, 'sam.ascent_fraction': 1.0}
-    train_and_evaluate(training_runs.config({**training_runs.TINY, **settings}), tmp_path / 'run')
+    training_runs.train(tmp_path / 'run', {**training_runs.TINY, **settings})
     climbed, ordinary = training_runs.metrics(tmp_path / 'run')[0], training_runs.metrics(undisturbed[0])[0]
     assert climbed['step'] == ordinary['step'] == 1
     assert climbed['train/loss'] > ordinary['train/loss'] * 1.01

@@ -10,13 +10,16 @@ import pytest
 from nfnets import Variant, parallel
 from nfnets.data.augment import AugmentedBatch
 from nfnets.models.networks import make_network, variable_shapes
-from nfnets.optim.freeze import frozen_by
-from nfnets.optim.optimizer import make_optimizer
+from nfnets.models.param_layout import UNSTACKED, ParamLayout
+from nfnets.models.param_names import found_by
+from nfnets.optim.accumulate import accumulated_value_and_grad
+from nfnets.optim.optimizer import OptimizerSettings, make_optimizer
+from nfnets.optim.sam import sam_value_and_grad
 from nfnets.train_state import init_train_state
-from nfnets.train_step import make_train_step, parameter_names, sum_squares
+from nfnets.train_step import make_loss_fn, make_train_step, run_keys, step_keys, sum_squares
 
 CLASSES = 5
-SEEN = {'momentum': 0.9, 'weight_decay': 1e-3, 'agc_clipping': 0.01, 'agc_eps': 1e-3}
+SEEN = OptimizerSettings(momentum=0.9, weight_decay=1e-3, agc_clipping=0.01, agc_eps=1e-3)
 
 
 def _network(dtypes=None):
@@ -50,22 +53,18 @@ def _step(
     accumulate_steps=1,
     freeze='',
 ):
-    is_frozen = frozen_by(freeze)
-    optimizer = make_optimizer(learning_rate, **SEEN, is_frozen=is_frozen)
-    step = make_train_step(
-        network,
-        optimizer,
-        augment,
-        num_classes=CLASSES,
-        label_smoothing=0.1,
-        precision=precision,
-        ema_decay=0.99999,
-        sam_rho=rho,
-        sam_ascent_fraction=0.5,
-        accumulate_steps=accumulate_steps,
-        is_frozen=is_frozen,
+    is_frozen = found_by(freeze)
+    optimizer = make_optimizer(learning_rate, SEEN, is_clipped=lambda name: True, is_frozen=is_frozen)
+    loss_fn = make_loss_fn(
+        network, num_classes=CLASSES, label_smoothing=0.1, precision=precision, is_frozen=is_frozen
     )
-    return optimizer, step
+
+    def value_and_grad(loss_fn):
+        return accumulated_value_and_grad(
+            sam_value_and_grad(loss_fn, rho=rho, ascent_fraction=0.5), accumulate_steps
+        )
+
+    return optimizer, make_train_step(loss_fn, value_and_grad, optimizer, augment, ema_decay=0.99999)
 
 
 def _run(precision='float32', steps=2, dtypes=None, **settings):
@@ -166,19 +165,20 @@ def test_what_is_frozen_stays_and_the_rest_moves_as_before():
 
 def test_metrics_hold_a_squared_gradient_norm_for_each_named_parameter():
     start, _, history = _run(steps=1)
-    assert parameter_names(start) == ['head/b', 'head/w']
+    assert UNSTACKED.names(start) == ['head/b', 'head/w']
     assert history[0]['grad_sum_squares'].shape == (2,)
     assert optax.tree.norm(start) == pytest.approx(history[0]['param_norm'], rel=0.05)
 
 
 def test_each_of_stacked_parameters_has_its_norm_and_its_name():
     grads = {
-        'a_1': {'w': np.arange(12.0).reshape(2, 3, 2), 'gain': np.float64([2, 3])},
-        'b': {'w': np.ones(3)},
+        'N/~/block_1': {'w': np.arange(12.0).reshape(2, 3, 2), 'gain': np.float64([2, 3])},
+        'N/~/head': {'w': np.ones(3)},
     }
-    stacks = {'a_1': ('a_1', 'a_2')}
-    assert parameter_names(grads, stacks) == ['a_1/gain', 'a_2/gain', 'a_1/w', 'a_2/w', 'b/w']
-    np.testing.assert_allclose(sum_squares(grads, stacks), [4, 9, 55, 451, 3])
+    layout = ParamLayout((('N/~/block_1', 'N/~/block_2'),))
+    names = ['block_1/gain', 'block_2/gain', 'block_1/w', 'block_2/w', 'head/w']
+    assert layout.names(grads) == [f'N/~/{name}' for name in names]
+    np.testing.assert_allclose(sum_squares(grads, layout), [4, 9, 55, 451, 3])
 
 
 def test_bfloat16_is_for_the_passes_alone():
@@ -202,12 +202,49 @@ def test_every_step_draws_anew():
     assert len({float(m['loss']) for m in history}) == 3
 
 
+def test_on_every_device_a_step_draws_by_keys_of_its_own_for_augmentation_and_network():
+    def augment(key, images, labels):
+        ratio = jnp.full(labels.shape, jax.random.uniform(key))
+        return AugmentedBatch(images.astype(jnp.float32), labels, labels, ratio)
+
+    def loss_fn(network_state, params, batch, key):
+        loss = jnp.mean(batch.ratio) + 10 * jax.random.uniform(key) + 0 * jnp.sum(params['head']['w'])
+        return loss, (loss, network_state)
+
+    optimizer = make_optimizer(0.1, SEEN, is_clipped=lambda name: True)
+    value_and_grad = lambda loss_fn: jax.value_and_grad(loss_fn, has_aux=True)  # noqa: E731
+    step = make_train_step(loss_fn, value_and_grad, optimizer, augment, ema_decay=0.9)
+    _, run_key = run_keys(5)
+    state = parallel.replicate(init_train_state({'head': {'w': jnp.ones(2)}}, optimizer))
+    batch = parallel.shard_batch(_batch())
+    for number in range(2):
+        state, metrics = step(state, batch, run_key)
+        # Spelled out: a run that goes on must draw as it did.
+        keys = [
+            jax.random.split(
+                jax.random.fold_in(jax.random.fold_in(jax.random.split(jax.random.key(5))[1], number), device)
+            )
+            for device in range(8)
+        ]
+        draws = np.float64([[jax.random.uniform(key) for key in pair] for pair in keys])
+        assert len(np.unique(draws)) == 16
+        assert float(metrics['loss']) == pytest.approx((draws @ [1, 10]).mean(), rel=1e-5)
+        for device, pair in enumerate(keys):
+            assert jnp.all(jnp.stack(step_keys(run_key, number, device)) == pair)
+
+
+def test_a_run_draws_its_initial_parameters_by_another_key_than_its_steps():
+    keys = [key for seed in (0, 1) for key in run_keys(seed)]
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == 4
+    assert jnp.all(jnp.stack(run_keys(0)) == jax.random.split(jax.random.key(0)))
+
+
 def test_in_parts_a_step_takes_less_memory():
-    variant = Variant((32, 32), (2, 1), 64, 64, 0.0, 0, group_width=16)
+    variant = Variant((16,), (1,), group_width=None, second_conv=False)
     network = make_network('NFNet', CLASSES, variant)
     params, _ = variable_shapes(network)
     batch = {
-        'images': jax.ShapeDtypeStruct((8, 16, 64, 64, 3), jnp.uint8),
+        'images': jax.ShapeDtypeStruct((8, 16, 32, 32, 3), jnp.uint8),
         'labels': jax.ShapeDtypeStruct((8, 16), jnp.int32),
     }
 

@@ -40,7 +40,7 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def jpeg(rng: np.random.Generator) -> bytes:
-    """A small picture of random colours and sides."""
+    """A small image of random colors and sides."""
     height, width = rng.integers(40, 90, 2)
     coarse = rng.integers(0, 256, (5, 5, 3)).astype(np.uint8)
     image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)

@@ -1,23 +1,29 @@
-"""Whole runs of `scripts/train.py`, and what they leave."""
+"""Whole runs of `nfnets-train`, and what they leave."""
 
+import ctypes
+import functools
 import json
 import os
 import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+import forge
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import pytest
+from forge import ROOT
 
-from configs import digits
+from nfnets import build
+from nfnets.configs import digits
+from nfnets.train import train_and_evaluate
 
-ROOT = Path(__file__).resolve().parents[1]
+# Runs compile the same programs if these differ in how often they log, evaluate and save, and in no more.
 TINY = {
-    'model.widths': (16, 32),
-    'model.depths': (1, 1),
+    'model.widths': (16,),
+    'model.depths': (1,),
     'model.group_width': 8,
     'data.train_size': 16,
     'data.eval_size': 16,
@@ -29,6 +35,7 @@ TINY = {
     'eval.every_steps': 6,
     'checkpoint.every_steps': 4,
 }
+LONG = {**TINY, 'train.steps': 100_000, 'eval.every_steps': 100_000}  # To be ended by something else.
 PATIENCE = 600  # Seconds; what takes longer hangs.
 # Nothing that depends on how the batch falls to devices.
 NOT_RANDOM = {
@@ -44,23 +51,63 @@ def config(settings):
     return result
 
 
-def start(workdir, settings, devices=8, config='configs/digits.py', arguments=(), before=()):
-    """A run in a process of its own; `before` stands before its command line."""
-    flags = [f'--config.{key}={value}' for key, value in settings.items()]
-    command = [*before, sys.executable, str(ROOT / 'scripts' / 'train.py'), f'--config={config}']
-    environment = dict(os.environ)
-    environment['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={devices}'
+def train(workdir, settings, config=digits.get_config):
+    """A run in this process, in which those of the same settings share what was traced."""
+    changed = config()
+    changed.update_from_flattened_dict(settings)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, cached in _TRACED_ONCE.items():
+            patch.setattr(build, name, cached)
+        return train_and_evaluate(changed, workdir)
+
+
+_TRACED_ONCE = {
+    name: functools.cache(getattr(build, name)) for name in ('network', 'train_step', 'make_eval_step')
+}
+
+
+def start(workdir, settings, devices=8, config='digits', arguments=(), **how):
+    """A run in a process of its own, a copy of one that has imported everything; `how` as `forge.start`."""
+    words = _words(workdir, settings, config, arguments)
+    return forge.start('train', words, changed=_environment(devices), **how)
+
+
+def obey_permissions():
+    """Gives up what root may do to files of any permissions; for `before` of `start`."""
+    header, sets = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.capget(header, sets) == 0
+    for index in range(3):  # Of the first 32: effective, permitted and inherited.
+        sets[index] &= ~(1 << _CAP_DAC_OVERRIDE)
+    assert libc.capset(header, sets) == 0
+
+
+_CAPABILITY_VERSION_3, _CAP_DAC_OVERRIDE = 0x20080522, 1
+
+
+def start_anew(workdir, settings, devices=8, config='configs/digits.py', arguments=()):
+    """A run as a user starts it, of `scripts/train.py`."""
     return subprocess.Popen(
-        [*command, f'--workdir={workdir}', *flags, *arguments],
+        [sys.executable, 'scripts/train.py', *_words(workdir, settings, config, arguments)],
         cwd=ROOT,
-        env=environment,
+        env={**os.environ, **_environment(devices)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
 
 
-def start_several(processes, devices, workdir, settings, config='configs/digits.py'):
+def _words(workdir, settings, config, arguments):
+    flags = [f'--config.{key}={value}' for key, value in settings.items()]
+    return [f'--config={config}', f'--workdir={workdir}', *flags, *arguments]
+
+
+def _environment(devices):
+    others = [flag for flag in os.environ['XLA_FLAGS'].split() if 'device_count' not in flag]
+    return {'XLA_FLAGS': ' '.join([*others, f'--xla_force_host_platform_device_count={devices}'])}
+
+
+def start_several(processes, devices, workdir, settings, config='digits'):
     """One run in several processes of so many devices each; lists give each its own workdir or settings."""
     workdirs = workdir if isinstance(workdir, list) else [workdir] * processes
     every = settings if isinstance(settings, list) else [settings] * processes

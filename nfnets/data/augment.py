@@ -1,5 +1,6 @@
 """From decoded images to what the network sees, on the accelerator (arXiv 2102.06171, appendix A.1)."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -10,13 +11,45 @@ from nfnets.data.randaugment import randaugment
 
 _MEAN = (0.485, 0.456, 0.406)  # Of ImageNet's channels, in the range 0..1.
 _STD = (0.229, 0.224, 0.225)
+# Where MixUp and CutMix take the second image of a pair, with the images that are read for each example: one
+# that is decoded for it, or another of the same batch.
+PARTNERS = {'fresh': 2, 'batch': 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What is done to a batch, as in `config.augment`.
+
+    Attributes:
+      partners: one of `PARTNERS`.
+      mixup_alpha: of MixUp's Beta distribution; 0 for no MixUp.
+      cutmix: whether there is CutMix.
+      randaugment_layers: operations on each image; 0 for none.
+      randaugment_magnitude: 0..30.
+    """
+
+    partners: str
+    mixup_alpha: float
+    cutmix: bool
+    randaugment_layers: int
+    randaugment_magnitude: int
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed in pairs."""
+        return self.mixup_alpha > 0 or self.cutmix
+
+    @property
+    def images_per_example(self) -> int:
+        """Images that are read for each that is trained on."""
+        return PARTNERS[self.partners] if self.mixes else 1
 
 
 class AugmentedBatch(NamedTuple):
     """A batch as the network and the loss take it, whatever the augmentation.
 
     Attributes:
-      images: float32 [N, H, W, 3], normalised.
+      images: float32 [N, H, W, 3], normalized.
       labels: int32 [N].
       mix_labels: int32 [N], of what each was mixed with.
       ratio: float32 [N], weight of `labels`; 1 if not mixed.
@@ -29,36 +62,24 @@ class AugmentedBatch(NamedTuple):
 
 
 def augment(
-    key: jax.Array,
-    images: jax.Array,
-    labels: jax.Array,
-    *,
-    partners: str,
-    mixup_alpha: float,
-    cutmix: bool,
-    randaugment_layers: int,
-    randaugment_magnitude: int,
+    augmentation: Augmentation, key: jax.Array, images: jax.Array, labels: jax.Array
 ) -> AugmentedBatch:
-    """Mixes pairs, applies RandAugment, normalises.
+    """Mixes pairs, applies RandAugment, normalizes.
 
     Args:
+      augmentation: what to do.
       key: random.
-      images: uint8 [M, H, W, 3], decoded, cropped and flipped.
+      images: uint8 [M, H, W, 3], decoded, cropped and flipped. With fresh partners M = 2 N, and the partner
+        of an image is the one N places on; else M = N, and it is the one before.
       labels: int32 [M].
-      partners: where MixUp and CutMix take the second image of a pair: 'fresh', M = 2 N and it is the
-        one N places on; 'batch', M = N and it is the one before. Without mixing, M = N.
-      mixup_alpha: of MixUp's Beta distribution; 0 for no MixUp.
-      cutmix: whether there is CutMix.
-      randaugment_layers: operations on each image; 0 for none.
-      randaugment_magnitude: 0..30.
 
     Returns:
       The batch of N.
     """
     mix_key, randaugment_key = jax.random.split(key)
-    if not (mixup_alpha or cutmix):
+    if not augmentation.mixes:
         partner_images, partner_labels = images, labels
-    elif partners == 'fresh':
+    elif augmentation.partners == 'fresh':
         images, partner_images = jnp.split(images, 2)
         labels, partner_labels = jnp.split(labels, 2)
     else:
@@ -69,27 +90,27 @@ def augment(
         labels,
         partner_images,
         partner_labels,
-        mixup_alpha=mixup_alpha,
-        cutmix=cutmix,
+        mixup_alpha=augmentation.mixup_alpha,
+        cutmix=augmentation.cutmix,
     )
     pixels = mixed.images
-    if randaugment_layers:
+    if augmentation.randaugment_layers:
         pixels = randaugment(
             randaugment_key,
             jnp.clip(pixels, 0.0, 255.0).astype(jnp.uint8),
-            layers=randaugment_layers,
-            magnitude=randaugment_magnitude,
+            layers=augmentation.randaugment_layers,
+            magnitude=augmentation.randaugment_magnitude,
         )
-    return AugmentedBatch(normalise(pixels), mixed.labels, mixed.mix_labels, mixed.ratio)
+    return AugmentedBatch(normalize(pixels), mixed.labels, mixed.mix_labels, mixed.ratio)
 
 
-def normalise(images: jax.Array) -> jax.Array:
+def normalize(images: jax.Array) -> jax.Array:
     """(images - mean) / std of ImageNet's channels: [N, H, W, 3], uint8 or float in 0..255, to float32."""
     return (images.astype(jnp.float32) - _of_channels(_MEAN)) / _of_channels(_STD)
 
 
-def denormalise(images: jax.Array) -> jax.Array:
-    """What `normalise` was given, as float32 [N, H, W, 3] in 0..255."""
+def denormalize(images: jax.Array) -> jax.Array:
+    """What `normalize` was given, as float32 [N, H, W, 3] in 0..255."""
     return images * _of_channels(_STD) + _of_channels(_MEAN)
 
 

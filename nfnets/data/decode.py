@@ -2,63 +2,72 @@
 
 The geometry is that of the code released with the paper (arXiv 2102.06171): distorted bounding boxes in
 training; in evaluation a bicubic resize of the whole image to a square, whatever its aspect, then the
-centre. Neither resize antialiases.
+center. Neither resize antialiases.
 """
+
+import dataclasses
 
 import tensorflow as tf
 
 from nfnets.data.preprocessing import Preprocessing
 
 _ASPECT = (3 / 4, 4 / 3)
-_MIN_OBJECT = 0.1  # Share of the whole image that a crop must cover at least.
+_MIN_OBJECT = 0.1  # Fraction of the whole image that a crop must cover at least.
 _ATTEMPTS = 10
 
 
-def decode_train(
-    encoded: tf.Tensor, seed: tf.Tensor, *, size: int, margin: int, crop_area: tuple[float, float], flip: bool
-) -> tf.Tensor:
+@dataclasses.dataclass(frozen=True)
+class TrainCrop:
+    """How a training image is cropped.
+
+    Attributes:
+      size: side of the result, px.
+      margin: where no crop is found, the center of size / (size + margin) of the shorter side is taken, px.
+      area: least and most fraction of the image that the crop covers.
+      flip: whether half of the images are mirrored.
+    """
+
+    size: int
+    margin: int
+    area: tuple[float, float]
+    flip: bool
+
+
+def decode_train(encoded: tf.Tensor, seed: tf.Tensor, crop: TrainCrop) -> tf.Tensor:
     """A random crop of an image, perhaps mirrored, resized.
 
     Args:
-      encoded: string [], JPEG, PNG, BMP or GIF (the first frame), of any colour space.
+      encoded: string [], JPEG, PNG, BMP or GIF (the first frame), of any color space.
       seed: int64 [2]; the crop is a function of it.
-      size: side of the result, px.
-      margin: where no crop is found, the centre of size / (size + margin) of the shorter side is taken, px.
-      crop_area: least and most share of the image that the crop covers.
-      flip: mirror half of the images.
+      crop: sizes.
 
     Returns:
       uint8 [size, size, 3], rounded to the nearest level.
     """
     crop_seed, flip_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-    image = random_crop(encoded, crop_seed, size=size, margin=margin, crop_area=crop_area)
-    if flip:
+    image = random_crop(encoded, crop_seed, crop)
+    if crop.flip:
         image = tf.image.stateless_random_flip_left_right(image, flip_seed)
-    image = _resize(image, size)
+    image = _resize(image, crop.size)
     return tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
 
 
-def random_crop(
-    encoded: tf.Tensor, seed: tf.Tensor, *, size: int, margin: int, crop_area: tuple[float, float]
-) -> tf.Tensor:
+def random_crop(encoded: tf.Tensor, seed: tf.Tensor, crop: TrainCrop) -> tf.Tensor:
     """The crop of `decode_train`, uint8 [H, W, 3] as it is in the image; of a JPEG no more is decoded."""
 
     def from_jpeg() -> tf.Tensor:
-        shape = tf.io.extract_jpeg_shape(encoded)
-        window = _random_window(shape, seed, size, margin, crop_area)
+        window = _random_window(tf.io.extract_jpeg_shape(encoded), seed, crop)
         return tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
 
     def from_other() -> tf.Tensor:
         image = _decode(encoded)
-        top, left, height, width = tf.unstack(_random_window(tf.shape(image), seed, size, margin, crop_area))
+        top, left, height, width = tf.unstack(_random_window(tf.shape(image), seed, crop))
         return image[top : top + height, left : left + width]
 
     return tf.cond(tf.io.is_jpeg(encoded), from_jpeg, from_other)
 
 
-def _random_window(
-    shape: tf.Tensor, seed: tf.Tensor, size: int, margin: int, crop_area: tuple[float, float]
-) -> tf.Tensor:
+def _random_window(shape: tf.Tensor, seed: tf.Tensor, crop: TrainCrop) -> tf.Tensor:
     """[top, left, height, width] of a distorted bounding box, int32."""
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         shape,
@@ -66,27 +75,28 @@ def _random_window(
         seed,
         min_object_covered=_MIN_OBJECT,
         aspect_ratio_range=_ASPECT,
-        area_range=crop_area,
+        area_range=crop.area,
         max_attempts=_ATTEMPTS,
         use_image_if_no_bounding_boxes=True,
     )
     window = tf.stack([begin[0], begin[1], extent[0], extent[1]])
     # No attempt succeeded, or the whole image was drawn: the released code cannot tell, nor do we.
     is_whole = tf.reduce_all(extent[:2] == shape[:2])
-    return tf.cond(is_whole, lambda: _centre_window(shape, size / (size + margin)), lambda: window)
+    fraction = crop.size / (crop.size + crop.margin)
+    return tf.cond(is_whole, lambda: _center_window(shape, fraction), lambda: window)
 
 
-def _centre_window(shape: tf.Tensor, share: float) -> tf.Tensor:
-    side = tf.cast(share * tf.cast(tf.minimum(shape[0], shape[1]), tf.float32), tf.int32)
+def _center_window(shape: tf.Tensor, fraction: float) -> tf.Tensor:
+    side = tf.cast(fraction * tf.cast(tf.minimum(shape[0], shape[1]), tf.float32), tf.int32)
     side = tf.maximum(side, 1)
     return tf.stack([(shape[0] - side + 1) // 2, (shape[1] - side + 1) // 2, side, side])
 
 
 def decode_eval(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """The whole image resized to a square, of which the centre.
+    """The whole image resized to a square, of which the center.
 
     Args:
-      encoded: string [], JPEG, PNG, BMP or GIF (the first frame), of any colour space.
+      encoded: string [], JPEG, PNG, BMP or GIF (the first frame), of any color space.
       preprocessing: sizes and style.
 
     Returns:

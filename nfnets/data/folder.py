@@ -20,7 +20,7 @@ _NAMED = 5  # Of what may be long, a message names so many.
 
 
 class FolderSource:
-    """The images below DIR/SPLIT, labelled by the sorted names of the folders in DIR/train.
+    """The images below DIR/SPLIT, labeled by the sorted names of the folders in DIR/train.
 
     Attributes:
       class_names: as of every source.
@@ -85,10 +85,10 @@ def _folders(directory: epath.Path, layout: str) -> list[str]:
 
 def _warnings(directory: epath.Path, skipped: Counter[str], empty: Sequence[str], classes: int) -> list[str]:
     """One line on files of other types by their endings, and one on classes without an image."""
-    told = [f'{directory}: {tell_skipped(skipped, EXTENSIONS)}'] if skipped else []
+    warnings = [f'{directory}: {tell_skipped(skipped, EXTENSIONS)}'] if skipped else []
     if empty:
-        told.append(f'{directory} has no image of {len(empty)} of the {classes} classes: {_some(empty)}')
-    return told
+        warnings.append(f'{directory} has no image of {len(empty)} of the {classes} classes: {_some(empty)}')
+    return warnings
 
 
 def tell_skipped(skipped: Counter[str], known: Iterable[str]) -> str:

@@ -80,7 +80,7 @@ def cutmix_images(images: jax.Array, partners: jax.Array, mask: jax.Array) -> ja
 
 
 def sample_cutmix_mask(key: jax.Array, count: int, height: int, width: int) -> jax.Array:
-    """Masks that are 1 in a box of random centre and area, cut off at the edges; float32 [N, H, W]."""
+    """Masks that are 1 in a box of random center and area, cut off at the edges; float32 [N, H, W]."""
     row_key, column_key, area_key = jax.random.split(key, 3)
     rows = jax.random.randint(row_key, (count,), 0, height)
     columns = jax.random.randint(column_key, (count,), 0, width)
@@ -93,9 +93,9 @@ def cutmix_mask(
     """Masks that are 1 in a box.
 
     Args:
-      rows: int [N], of the centre.
-      columns: int [N], of the centre.
-      outside: float [N], share of the image outside of the box, before the edges cut it off.
+      rows: int [N], of the center.
+      columns: int [N], of the center.
+      outside: float [N], fraction of the image outside of the box, before the edges cut it off.
       height: H, px.
       width: W, px.
 
@@ -103,10 +103,10 @@ def cutmix_mask(
       float32 [N, H, W]. A box of an odd side is one pixel smaller, as in the released code.
     """
 
-    def inside(centre: jax.Array, length: int) -> jax.Array:
+    def inside(center: jax.Array, length: int) -> jax.Array:
         half = (jnp.sqrt(1.0 - outside) * length).astype(jnp.int32) // 2
         place = jnp.arange(length)[None, :]
-        return (place >= (centre - half)[:, None]) & (place < (centre + half)[:, None])
+        return (place >= (center - half)[:, None]) & (place < (center + half)[:, None])
 
     box = inside(rows, height)[:, :, None] & inside(columns, width)[:, None, :]
     return box.astype(jnp.float32)

@@ -25,7 +25,7 @@ class Draws(NamedTuple):
 
     Attributes:
       sign: float32 [N], 1 or -1, for the operations that have two directions.
-      row: int32 [N], of Cutout's centre.
+      row: int32 [N], of Cutout's center.
       column: int32 [N], likewise.
     """
 
@@ -180,13 +180,13 @@ def _sharpness(magnitude: int) -> Operation:
             x[:, i : height - 2 + i, j : width - 2 + j] * weight[i, j] for i in range(3) for j in range(3)
         ]
         smooth = _to_uint8(sum(shifted))
-        # The border has no neighbours on one side and stays.
+        # The border has no neighbors on one side and stays.
         return _blend(images.at[:, 1:-1, 1:-1].set(smooth), images, _factor(magnitude))
 
     return apply
 
 
-# ---- Geometry: nearest neighbours, gray from outside.
+# ---- Geometry: nearest neighbors, gray from outside.
 
 
 def _warp(images: jax.Array, matrix: jax.Array) -> jax.Array:
@@ -260,8 +260,8 @@ def _cutout(magnitude: int) -> Operation:
     def apply(images: jax.Array, draws: Draws) -> jax.Array:
         half = int(4 * magnitude)
 
-        def near(centre: jax.Array, length: int) -> jax.Array:
-            offset = jnp.arange(length)[None, :] - centre[:, None]
+        def near(center: jax.Array, length: int) -> jax.Array:
+            offset = jnp.arange(length)[None, :] - center[:, None]
             return (offset >= -half) & (offset < half)
 
         rows, columns = near(draws.row, images.shape[1]), near(draws.column, images.shape[2])

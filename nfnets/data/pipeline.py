@@ -26,15 +26,25 @@ _Decode = Callable[..., Any]  # Of TensorFlow's graph functions.
 
 
 class Work(NamedTuple):
-    """One process's part of a batch: which examples, and what each is decoded with."""
+    """One process's part of a batch: which examples, and what each is decoded with.
 
-    indices: np.ndarray  # int64 [N]
-    seeds: np.ndarray  # int64 [N, 2], of the random crops.
-    mask: np.ndarray  # float32 [N], 0 for padding.
+    Attributes:
+      indices: of the examples in their source, int64 [N].
+      seeds: of the random crops, int64 [N, 2].
+      mask: float32 [N], 0 for padding.
+    """
+
+    indices: np.ndarray
+    seeds: np.ndarray
+    mask: np.ndarray
 
 
 class Pipeline:
-    """Reads encoded images in Python threads and decodes them in tf.data's."""
+    """Decoded images, in the order of the work that is given.
+
+    Attributes:
+      skipped: images that could not be decoded so far.
+    """
 
     def __init__(
         self,
@@ -45,6 +55,16 @@ class Pipeline:
         dtype: tf.DType,
         skip_broken: bool,
     ):
+        """Starts to read ahead.
+
+        Args:
+          source: of the examples, K classes.
+          work: parts of batches, all of the same size N.
+          decode_fn: TensorFlow's (encoded string [], seed int64 [2]) to an image [S, S, 3].
+          image_size: S, px.
+          dtype: of the images.
+          skip_broken: whether images that cannot be decoded are blank, and counted, instead of an error.
+        """
         tf.config.set_visible_devices([], 'GPU')  # The accelerator is the network's.
         self._source = source
         self._skip_broken = skip_broken
@@ -93,13 +113,13 @@ class Pipeline:
         try:
             encoded, label = self._source.read(index)
         except file_errors(MemoryError) as error:
-            told = f'{self._source.describe(index)} cannot be read'
+            message = f'{self._source.describe(index)} cannot be read'
             if isinstance(error, MemoryError):
-                raise TrainingStopped(f'{told}: out of memory of the host') from error
+                raise TrainingStopped(f'{message}: out of memory of the host') from error
             if getattr(error, 'errno', None) in _OF_THE_HOST:
-                raise TrainingStopped(f'{told}: {error}') from error
+                raise TrainingStopped(f'{message}: {error}') from error
             if is_passing(error) or not self._skip_broken:
-                raise failure(f'{told}: {error}', error) from error
+                raise failure(f'{message}: {error}', error) from error
             return b'', 0
         num_classes = len(self._source.class_names)
         if not 0 <= label < num_classes:
@@ -110,7 +130,13 @@ class Pipeline:
         return encoded, label
 
     def next(self) -> tuple[Work, np.ndarray, np.ndarray, np.ndarray]:
-        """The next part: its work, images, labels and which images are whole (bool [N])."""
+        """The next part: its work, images [N, S, S, 3], labels int32 [N], and which are whole, bool [N].
+
+        Raises:
+          InputError: an image cannot be decoded or a file read, or a label is not below K.
+          TrainingStopped: a file cannot be read now.
+          StopIteration: there is no more work.
+        """
         try:
             batch = next(self._batches, None)
         except tf.errors.InvalidArgumentError as error:
@@ -136,7 +162,7 @@ class Pipeline:
                 names.append(self._source.describe(index))
         return (
             f'{" and ".join(dict.fromkeys(names))} cannot be decoded as JPEG, PNG, BMP or GIF; mend or '
-            'remove it, or set data.skip_broken=True to count such images and go on'
+            'remove it, or set data.skip_broken=True to skip and count such images'
         )
 
     def close(self) -> None:

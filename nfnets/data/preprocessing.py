@@ -11,7 +11,7 @@ _TIMM_SHARE = 0.9  # Of other sizes.
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """The whole image is resized to a square of size + margin, whatever its aspect, and the centre cropped.
+    """The whole image is resized to a square of size + margin, whatever its aspect, and the center cropped.
 
     Attributes:
       size: side of the network's input, px.

@@ -1,4 +1,4 @@
-"""RandAugment on the accelerator (Cubuk et al. 2020, arXiv 1909.13719), each operation on its own share."""
+"""RandAugment on the accelerator (Cubuk et al. 2020, arXiv 1909.13719), each operation on its own part."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ def randaugment(key: jax.Array, images: jax.Array, *, layers: int, magnitude: in
     """Applies operations drawn at random, uniformly and with replacement, one after the other.
 
     Each layer deals the images out at random to slots, of which each operation has as many, so that every
-    operation runs on its own share alone. Every image's operation is uniform; within one layer those of
+    operation runs on its own part alone. Every image's operation is uniform; within one layer those of
     different images are as different as they can be.
 
     Args:

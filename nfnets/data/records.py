@@ -34,7 +34,7 @@ class Shard(NamedTuple):
 
 
 class Records(Protocol):
-    """Serialised records of several shards, in order."""
+    """Serialized records of several shards, in order."""
 
     def __len__(self) -> int: ...
 
@@ -170,7 +170,7 @@ def _allow_open_files(files: int) -> None:
 
 
 def _open_files() -> int:
-    """How many files this process has open; 0 where the system does not tell."""
+    """How many files this process has open; 0 if not known."""
     try:
         return len(os.listdir('/dev/fd'))
     except OSError:

@@ -13,7 +13,7 @@ class Source(Protocol):
 
     Attributes:
       class_names: name of each label, 0 first.
-      warnings: what people should know of the data before they use it, a line each.
+      warnings: what may be wrong with the data, one line each.
     """
 
     class_names: tuple[str, ...]

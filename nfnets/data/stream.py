@@ -1,14 +1,15 @@
 """The order of examples and the batches that one process feeds to its devices.
 
-Order is a function of seed and epoch alone, and the place in it is one number: the *position*, how many
+Order is a function of seed and epoch alone, and the place in it is one number: the data position, how many
 images all processes together have consumed. A batch of the run is the next so many positions, of which each
-process takes its part, so neither their number nor an interruption changes what is in a batch; going on from
+process takes its part, so neither their number nor an interruption changes what is in a batch; resuming from
 a position costs one permutation and reads nothing again (for ImageNet's 1,281,167 images: 10 MB and
 0.04 s).
 """
 
 from collections.abc import Iterator
 
+import jax
 import numpy as np
 import tensorflow as tf
 
@@ -24,11 +25,12 @@ class TrainBatches:
     """Endless training batches of one process: {'images': uint8 [N, S, S, 3], 'labels': int32 [N]}.
 
     Attributes:
-      position: of the whole stream after the batch yielded last.
-      skipped: broken images this process has left out so far.
+      position: data position of the whole run after the batch yielded last, images.
+      skipped: broken images that this process has skipped so far.
     """
 
     def __init__(self, pipeline: Pipeline, position: int, batch_size: int):
+        """Args: pipeline gives N images at a time; position and batch_size are of all processes, images."""
         self._pipeline = pipeline
         self._batch_size = batch_size
         self.position = position
@@ -61,10 +63,11 @@ class EvalBatches:
     'mask' is float32 [N], 0 for padding and for broken images; all processes have as many batches.
 
     Attributes:
-      skipped: broken images this process has left out so far.
+      skipped: broken images that this process has skipped so far.
     """
 
     def __init__(self, pipeline: Pipeline, num_batches: int):
+        """Args: pipeline gives N images at a time, num_batches times."""
         self._pipeline = pipeline
         self._num_batches = num_batches
 
@@ -87,43 +90,27 @@ class EvalBatches:
 
 
 def train_batches(
-    source: Source,
-    *,
-    seed: int,
-    position: int,
-    batch_size: int,
-    image_size: int,
-    margin: int,
-    crop_area: tuple[float, float],
-    flip: bool,
-    skip_broken: bool,
-    process_index: int = 0,
-    process_count: int = 1,
+    source: Source, crop: decode.TrainCrop, *, seed: int, position: int, batch_size: int, skip_broken: bool
 ) -> TrainBatches:
-    """Batches of the training stream from a position on.
+    """This process's part of the batches of the training stream, from a position on.
 
     Args:
       source: the training split.
+      crop: of the images.
       seed: of the run; order and crops are functions of it and of the position.
       position: see the module.
-      batch_size: source images a step over all processes.
-      image_size: px.
-      margin: as of `decode.decode_train`, px.
-      crop_area: least and most share of an image that a crop covers.
-      flip: mirror half of the images.
+      batch_size: source images a step over all processes, whose number must divide it.
       skip_broken: count images that cannot be decoded instead of stopping.
-      process_index: of this process.
-      process_count: must divide batch_size.
 
     Returns:
       An iterator that raises InputError at an image that cannot be decoded (if not skip_broken) or a
       label outside of the classes.
     """
+    process, size = jax.process_index(), batch_size // jax.process_count()
 
     def work() -> Iterator[Work]:
         order = _Order(len(source), seed)
-        size = batch_size // process_count
-        start = position + process_index * size
+        start = position + process * size
         while True:
             places = np.arange(start, start + size)
             seeds = np.stack([np.full(size, seed), places], axis=1)
@@ -131,29 +118,28 @@ def train_batches(
             start += batch_size
 
     def decode_fn(encoded: tf.Tensor, crop_seed: tf.Tensor) -> tf.Tensor:
-        return decode.decode_train(
-            encoded, crop_seed, size=image_size, margin=margin, crop_area=crop_area, flip=flip
-        )
+        return decode.decode_train(encoded, crop_seed, crop)
 
-    pipeline = Pipeline(source, work(), decode_fn, image_size, tf.uint8, skip_broken)
+    pipeline = Pipeline(source, work(), decode_fn, crop.size, tf.uint8, skip_broken)
     return TrainBatches(pipeline, position, batch_size)
 
 
 def eval_batches(
-    source: Source,
-    *,
-    batch_size: int,
-    preprocessing: Preprocessing,
-    skip_broken: bool,
-    process_index: int = 0,
-    process_count: int = 1,
+    source: Source, preprocessing: Preprocessing, *, batch_size: int, skip_broken: bool
 ) -> EvalBatches:
-    """Batches of an evaluation; arguments as of `train_batches`."""
+    """This process's part of one pass over a split.
+
+    Args:
+      source: the split.
+      preprocessing: of the images.
+      batch_size: images over all processes, whose number must divide it.
+      skip_broken: as of `train_batches`.
+    """
+    process, size = jax.process_index(), batch_size // jax.process_count()
 
     def work() -> Iterator[Work]:
-        size = batch_size // process_count
         for start in range(0, len(source), batch_size):
-            places = start + process_index * size + np.arange(size)
+            places = start + process * size + np.arange(size)
             mask = (places < len(source)).astype(np.float32)
             yield Work(np.minimum(places, len(source) - 1), np.zeros((size, 2), np.int64), mask)
 

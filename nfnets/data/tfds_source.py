@@ -28,7 +28,7 @@ class TfdsSource:
         """Reads the set's description and where its records lie.
 
         Args:
-          name: as in TFDS's catalogue, such as 'imagenet2012', perhaps with ':VERSION'.
+          name: as in TFDS's catalog, such as 'imagenet2012', perhaps with ':VERSION'.
           directory: TFDS's data_dir; None for TFDS's own default.
           split: in TFDS's syntax, such as 'train', 'train[10000:]', 'validation'.
 

@@ -1,1 +1,1 @@
-"""Haiku modules of the networks."""
+"""Haiku modules of the networks, their layers and families, and what is known of them without data."""

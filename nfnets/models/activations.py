@@ -1,7 +1,7 @@
 """Activations scaled to keep unit variance (Brock et al. 2021, arXiv 2101.08692, section 3).
 
 Each is gamma * f(x), with gamma = 1 / std(f(x)) for x ~ N(0, 1): the variance that a scaled
-weight-standardised convolution preserves is then preserved by the activation that follows it.
+weight-standardized convolution preserves is then preserved by the activation that follows it.
 """
 
 import functools
@@ -38,7 +38,7 @@ ACTIVATIONS: dict[str, Activation] = {
     'silu': scaled_silu,
 }
 
-# As they are, for networks whose normalisation or initialisation sees to the variance.
+# As they are, for networks whose normalization or initialization sees to the variance.
 PLAIN_ACTIVATIONS: dict[str, Activation] = {
     'gelu': functools.partial(jax.nn.gelu, approximate=True),
     'relu': jax.nn.relu,

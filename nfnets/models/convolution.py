@@ -1,29 +1,28 @@
-"""Convolutions in the form that the backend runs fastest; the sum is the same, its order is not.
+"""Convolutions in the form that each backend runs fastest; the sum is the same, its order is not.
 
-On a CPU, XLA's gradient of a grouped convolution with respect to its kernel takes 30 times what it should,
-and its other two passes 3 times (`docs/performance.md`). A convolution for each group is fast in all three. A
-1x1 convolution is a matrix product, of which only the products' library needs to be good. Shifted products
-and patches gathered into columns were slower than either for every shape of F0.
+A convolution and its two gradients are primitives of JAX: each is linear in both of its arguments, and the
+transposes of each are the other two, so every transformation of JAX applies. How one is computed is chosen
+when it is lowered, by the backend that it is lowered for.
 
-Within a loop, XLA's CPU backend is fast only at convolutions whose axes are in the usual order (NHWC, HWIO);
-elsewhere it brings them into it, there it falls back to nested loops, some ten times slower for the gradient
-of a kernel. So the gradients are written out in that order here.
-
-TPUs and GPUs keep XLA's own.
+On TPU and GPU that is XLA's own convolution. On a CPU, XLA's gradient of a grouped convolution with respect
+to its kernel takes 30 times what it should, and its other two passes 3 times (`docs/performance.md`): there a
+convolution for each group is fast in all three, and a 1x1 convolution is a matrix product. Within a loop,
+XLA's CPU backend is fast only at convolutions whose axes are in the usual order (NHWC, HWIO): the gradients
+are written out in it.
 """
 
-import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
-CONVOLVED = 'convolved'  # By which a policy of `jax.checkpoint` knows what convolutions give.
-
-_only_xla = False
+CONVOLVED = 'convolved'  # The name of what convolutions give, for policies of `jax.checkpoint`.
+_LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 
 
 def convolve(x: jax.Array, w: jax.Array, *, stride: int = 1, groups: int = 1) -> jax.Array:
@@ -38,74 +37,173 @@ def convolve(x: jax.Array, w: jax.Array, *, stride: int = 1, groups: int = 1) ->
     Returns:
       [N, ceil(H / stride), ceil(W / stride), O].
     """
-    return checkpoint_name(_convolved(x, w, stride, groups), CONVOLVED)
+    params = {
+        'stride': stride,
+        'groups': groups,
+        'x_shape': x.shape,
+        'w_shape': w.shape,
+        # As JAX's own operations: what holds here holds for the gradients.
+        'precision': jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
+    }
+    return checkpoint_name(convolve_p.bind(x, w, **params), CONVOLVED)
 
 
-def _convolved(x: jax.Array, w: jax.Array, stride: int, groups: int) -> jax.Array:
-    if _only_xla or jax.default_backend() != 'cpu':
-        return _xla(x, w, stride, groups)
-    if w.shape[:2] == (1, 1) and stride == 1 and groups == 1:
-        return x @ w[0, 0]
-    parts = zip(jnp.split(x, groups, axis=3), jnp.split(w, groups, axis=3), strict=True)
-    return jnp.concatenate([_one_group(x_part, w_part, stride) for x_part, w_part in parts], axis=3)
+# ---- XLA's own.
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _one_group(x: jax.Array, w: jax.Array, stride: int) -> jax.Array:
-    return _xla(x, w, stride, 1)
+def _xla(x: jax.Array, w: jax.Array, stride: int, groups: int, precision: str | None, **_: Any) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x,
+        w,
+        (stride, stride),
+        'SAME',
+        dimension_numbers=_LAYOUT,
+        feature_group_count=groups,
+        precision=precision,
+    )
 
 
-def _one_group_forward(
-    x: jax.Array, w: jax.Array, stride: int
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _xla(x, w, stride, 1), (x, w)
+def _xla_to_input(grad: jax.Array, w: jax.Array, **params: Any) -> jax.Array:
+    x = jax.ShapeDtypeStruct(params['x_shape'], grad.dtype)
+    return jax.linear_transpose(lambda x: _xla(x, w, **params), x)(grad)[0]
 
 
-def _one_group_backward(
-    stride: int, residuals: tuple[jax.Array, jax.Array], grad: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x, w = residuals
-    size = w.shape[:2]
-    before = [low for low, _ in jax.lax.padtype_to_pads(x.shape[1:3], size, (stride, stride), 'SAME')]
-    spread = [(length - 1) * stride + 1 for length in grad.shape[1:3]]  # Of the gradient, with gaps.
-    # The input's: the gradient with gaps, convolved with the kernel turned round.
+def _xla_to_kernel(x: jax.Array, grad: jax.Array, **params: Any) -> jax.Array:
+    w = jax.ShapeDtypeStruct(params['w_shape'], grad.dtype)
+    return jax.linear_transpose(lambda w: _xla(x, w, **params), w)(grad)[0]
+
+
+# ---- On a CPU.
+
+
+def _is_product(params: dict[str, Any]) -> bool:
+    return params['w_shape'][:2] == (1, 1) and params['stride'] == params['groups'] == 1
+
+
+def _cpu(x: jax.Array, w: jax.Array, **params: Any) -> jax.Array:
+    if _is_product(params):
+        return jnp.matmul(x, w[0, 0], precision=params['precision'])
+    one_group = functools.partial(_xla, **{**params, 'groups': 1})
+    return _by_group(one_group, x, w, params['groups'])
+
+
+def _cpu_to_input(grad: jax.Array, w: jax.Array, **params: Any) -> jax.Array:
+    if _is_product(params):
+        return jnp.matmul(grad, w[0, 0].T, precision=params['precision'])
+    return _by_group(functools.partial(_one_to_input, **params), grad, w, params['groups'])
+
+
+def _cpu_to_kernel(x: jax.Array, grad: jax.Array, **params: Any) -> jax.Array:
+    if _is_product(params):
+        w = jnp.tensordot(x, grad, ((0, 1, 2), (0, 1, 2)), precision=params['precision'])
+        return w[None, None]
+    return _by_group(functools.partial(_one_to_kernel, **params), x, grad, params['groups'])
+
+
+def _by_group(fn: Callable[..., jax.Array], a: jax.Array, b: jax.Array, groups: int) -> jax.Array:
+    parts = zip(jnp.split(a, groups, axis=3), jnp.split(b, groups, axis=3), strict=True)
+    return jnp.concatenate([fn(*part) for part in parts], axis=3)
+
+
+def _one_to_input(
+    grad: jax.Array, w: jax.Array, stride: int, precision: str | None, **params: Any
+) -> jax.Array:
+    # The gradient with gaps, convolved with the kernel turned round.
     turned = w[::-1, ::-1].transpose(0, 1, 3, 2)
     padding = [
-        (k - 1 - low, n + low - length)
-        for k, low, n, length in zip(size, before, x.shape[1:3], spread, strict=True)
+        (size - 1 - low, length + low - spread)
+        for size, length, low, spread in _geometry(grad, stride, **params)
     ]
-    grad_x = _convolve(grad, turned, padding, lhs_dilation=(stride, stride))
-    # The kernel's: the input, whose channels stand as examples, convolved with the gradient.
-    padding = [
-        (low, k - 1 + length - n - low)
-        for k, low, n, length in zip(size, before, x.shape[1:3], spread, strict=True)
-    ]
-    grad_w = _convolve(
-        x.transpose(3, 1, 2, 0), grad.transpose(1, 2, 0, 3), padding, rhs_dilation=(stride, stride)
+    return jax.lax.conv_general_dilated(
+        grad, turned, (1, 1), padding, (stride, stride), dimension_numbers=_LAYOUT, precision=precision
     )
-    return grad_x, grad_w.transpose(1, 2, 0, 3)
 
 
-_one_group.defvjp(_one_group_forward, _one_group_backward)
-
-
-@contextlib.contextmanager
-def only_xla() -> Iterator[None]:
-    """What is traced within has XLA's own convolutions on any backend: to measure against, or for another."""
-    global _only_xla
-    _only_xla = True
-    try:
-        yield
-    finally:
-        _only_xla = False
-
-
-def _xla(x: jax.Array, w: jax.Array, stride: int, groups: int) -> jax.Array:
-    return _convolve(x, w, 'SAME', window_strides=(stride, stride), feature_group_count=groups)
-
-
-def _convolve(
-    x: jax.Array, w: jax.Array, padding: str | Sequence[tuple[int, int]], **settings: Any
+def _one_to_kernel(
+    x: jax.Array, grad: jax.Array, stride: int, precision: str | None, **params: Any
 ) -> jax.Array:
-    settings = {'window_strides': (1, 1), 'dimension_numbers': ('NHWC', 'HWIO', 'NHWC')} | settings
-    return jax.lax.conv_general_dilated(x, w, padding=padding, **settings)
+    # The input, whose channels stand as examples, convolved with the gradient.
+    padding = [
+        (low, size - 1 + spread - length - low)
+        for size, length, low, spread in _geometry(grad, stride, **params)
+    ]
+    w = jax.lax.conv_general_dilated(
+        x.transpose(3, 1, 2, 0),
+        grad.transpose(1, 2, 0, 3),
+        (1, 1),
+        padding,
+        rhs_dilation=(stride, stride),
+        dimension_numbers=_LAYOUT,
+        precision=precision,
+    )
+    return w.transpose(1, 2, 0, 3)
+
+
+def _geometry(
+    grad: jax.Array, stride: int, x_shape: Sequence[int], w_shape: Sequence[int], **_: Any
+) -> list[tuple[int, int, int, int]]:
+    """For height and width: the kernel's size, the input's, its padding before, the gradient's with gaps."""
+    pads = jax.lax.padtype_to_pads(x_shape[1:3], w_shape[:2], (stride, stride), 'SAME')
+    return [
+        (w_shape[i], x_shape[1 + i], low, (grad.shape[1 + i] - 1) * stride + 1)
+        for i, (low, _) in enumerate(pads)
+    ]
+
+
+# ---- The primitives.
+
+
+def _output_shape(x: Any, w: Any, stride: int, **_: Any) -> tuple[int, ...]:
+    return (x.shape[0], -(-x.shape[1] // stride), -(-x.shape[2] // stride), w.shape[3])
+
+
+def _primitive(
+    name: str,
+    shape: Callable[..., tuple[int, ...]],
+    xla: Callable[..., jax.Array],
+    cpu: Callable[..., jax.Array],
+) -> Primitive:
+    primitive = Primitive(name)
+    primitive.def_abstract_eval(lambda a, b, **params: a.update(shape=shape(a, b, **params), weak_type=False))
+    primitive.def_impl(lambda *args, **params: _compiled(primitive, tuple(params.items()))(*args))
+    mlir.register_lowering(primitive, mlir.lower_fun(xla, multiple_results=False))
+    mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform='cpu')
+
+    def batched(args: Sequence[jax.Array], dims: Sequence[int | None], **params: Any) -> tuple[Any, int]:
+        size = next(a.shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+        each = [
+            jnp.broadcast_to(a, (size, *a.shape)) if d is None else jnp.moveaxis(a, d, 0)
+            for a, d in zip(args, dims, strict=True)
+        ]
+        return jax.lax.map(lambda pair: primitive.bind(*pair, **params), each), 0
+
+    batching.primitive_batchers[primitive] = batched
+    return primitive
+
+
+@functools.cache
+def _compiled(primitive: Primitive, params: tuple[tuple[str, Any], ...]) -> Callable[..., jax.Array]:
+    return jax.jit(functools.partial(primitive.bind, **dict(params)))
+
+
+convolve_p = _primitive('convolve', _output_shape, _xla, _cpu)
+to_input_p = _primitive('convolve_to_input', lambda g, w, x_shape, **_: x_shape, _xla_to_input, _cpu_to_input)
+to_kernel_p = _primitive(
+    'convolve_to_kernel', lambda x, g, w_shape, **_: w_shape, _xla_to_kernel, _cpu_to_kernel
+)
+
+ad.defbilinear(
+    convolve_p,
+    lambda grad, x, w, **params: to_input_p.bind(grad, w, **params),
+    lambda grad, x, w, **params: to_kernel_p.bind(x, grad, **params),
+)
+ad.defbilinear(
+    to_input_p,
+    lambda x, grad, w, **params: convolve_p.bind(x, w, **params),
+    lambda x, grad, w, **params: to_kernel_p.bind(x, grad, **params),
+)
+ad.defbilinear(
+    to_kernel_p,
+    lambda w, x, grad, **params: to_input_p.bind(grad, w, **params),
+    lambda w, x, grad, **params: convolve_p.bind(x, w, **params),
+)

@@ -1,9 +1,9 @@
 """The layers that NFNets have and ordinary networks don't, and what their baselines have in their place.
 
 References:
-  [C] Brock et al. 2021, arXiv 2101.08692 (scaled weight standardisation, section 4).
+  [C] Brock et al. 2021, arXiv 2101.08692 (scaled weight standardization, section 4).
   [P] Brock et al. 2021, arXiv 2102.06171 (the NFNet block, section 4.2 and appendix C).
-  [H] He et al. 2015, arXiv 1502.01852 (initialisation, section 2.2).
+  [H] He et al. 2015, arXiv 1502.01852 (initialization, section 2.2).
 """
 
 import haiku as hk
@@ -15,9 +15,9 @@ from nfnets.models.convolution import convolve
 _FLOOR = 1e-4  # Of fan-in times variance.
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def standardize_weight(w: jax.Array, gain: jax.Array) -> jax.Array:
-    """Scaled weight standardisation ([C] equation 5; [P] equation 1).
+    """Scaled weight standardization ([C] equation 5; [P] equation 1).
 
     Over the fan-in of each output channel: (w - mean) * gain / sqrt(max(N * variance, 1e-4)), so that
     an input of unit variance leaves the convolution with variance gain^2.
@@ -29,37 +29,41 @@ def standardize_weight(w: jax.Array, gain: jax.Array) -> jax.Array:
     Returns:
       [H, W, I, O], in w's dtype.
     """
-    return _standardize_forward(w, gain)[0]
+    centered, _, inverse = _standardize(w)
+    return centered * (inverse * gain[None, None, None, :])
 
 
-def _standardize_forward(w: jax.Array, gain: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    centred = w - _mean(w)
-    scatter = _mean(jnp.square(centred)) * (w.size // w.shape[3])
-    inverse = jax.lax.rsqrt(jnp.maximum(scatter, _FLOOR))
-    return centred * (inverse * gain[None, None, None, :]), (w, gain, scatter)
+def _standardize(w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """w - mean, N * variance, and 1 / sqrt of that or of its floor."""
+    centered = w - _mean(w)
+    scatter = _mean(jnp.square(centered)) * (w.size // w.shape[3])
+    return centered, scatter, jax.lax.rsqrt(jnp.maximum(scatter, _FLOOR))
 
 
-def _standardize_backward(residuals: tuple[jax.Array, ...], grad: jax.Array) -> tuple[jax.Array, jax.Array]:
-    # By hand, because of two sums over the kernel instead of the five that differentiation leaves, some in
-    # a form that XLA's CPU backend is 27 times slower at. Only w is kept from the forward pass.
-    w, gain, scatter = residuals
-    centred = w - _mean(w)
-    inverse = jax.lax.rsqrt(jnp.maximum(scatter, _FLOOR))
+@standardize_weight.defjvp
+def _standardize_weight_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    # By hand, because its transpose has two sums over the kernel instead of the five that differentiation
+    # leaves, some in a form that XLA's CPU backend is 27 times slower at. By the estimate of XLA's TPU
+    # compiler it takes 0.8 to 0.9 of the cycles there (`scripts/benchmarks/standardization.py`).
+    (w, gain), (w_dot, gain_dot) = primals, tangents
+    centered, scatter, inverse = _standardize(w)
     scale = inverse * gain[None, None, None, :]
-    dot = jnp.sum(grad * centred, axis=(0, 1, 2), keepdims=True)
-    along = jnp.where(scatter > _FLOOR, dot * scale * inverse**2, 0)
-    return (grad - _mean(grad)) * scale - centred * along, (dot * inverse)[0, 0, 0]
+    along = jnp.where(scatter > _FLOOR, inverse**2, 0)
+    dot = jnp.sum(centered * w_dot, axis=(0, 1, 2), keepdims=True)
+    out_dot = (w_dot - _mean(w_dot)) * scale + centered * (
+        inverse * gain_dot[None, None, None, :] - dot * along * scale
+    )
+    return centered * scale, out_dot
 
 
 def _mean(x: jax.Array) -> jax.Array:
     return jnp.mean(x, axis=(0, 1, 2), keepdims=True)
 
 
-standardize_weight.defvjp(_standardize_forward, _standardize_backward)
-
-
 class WSConv2D(hk.Module):
-    """Convolution with scaled weight standardisation, a learnt gain and a bias per output channel."""
+    """Convolution with scaled weight standardization, a learned gain and a bias per output channel."""
 
     def __init__(
         self,
@@ -88,7 +92,7 @@ class WSConv2D(hk.Module):
 
 
 class Conv2D(hk.Module):
-    """An ordinary convolution with SAME padding, by default initialised for a ReLU before it ([H])."""
+    """An ordinary convolution with SAME padding, by default initialized for a ReLU before it ([H])."""
 
     def __init__(
         self,
@@ -136,6 +140,7 @@ class SqueezeExcite(hk.Module):
     """
 
     def __init__(self, channels: int, ratio: float = 0.5, name: str | None = None):
+        """Args: channels of the input, and the hidden width as a fraction of them."""
         super().__init__(name=name)
         self.squeeze = hk.Linear(max(1, int(channels * ratio)))
         self.excite = hk.Linear(channels)
@@ -146,18 +151,21 @@ class SqueezeExcite(hk.Module):
         return jax.nn.sigmoid(self.excite(hidden))[:, None, None, :]
 
 
-def stochastic_depth(x: jax.Array, drop_rate: float | jax.Array) -> jax.Array:
+def stochastic_depth(x: jax.Array, drop_rate: float | jax.Array | None, is_training: bool) -> jax.Array:
     """Drops the whole branch of an example at random (Huang et al. 2016, arXiv 1603.09382), in training.
 
     As in the released code, what is kept is not divided by the keep probability.
 
     Args:
       x: [N, H, W, C].
-      drop_rate: probability of dropping an example, a scalar.
+      drop_rate: probability of dropping an example, a scalar; None for never.
+      is_training: whether to drop any.
 
     Returns:
       The same, examples dropped set to zero.
     """
+    if not is_training or drop_rate is None:
+        return x
     kept = jax.random.bernoulli(hk.next_rng_key(), 1.0 - drop_rate, (x.shape[0], 1, 1, 1))
     return x * kept.astype(x.dtype)
 
@@ -169,8 +177,36 @@ def average_pool(x: jax.Array, stride: int) -> jax.Array:
     return hk.avg_pool(x, (1, 2, 2, 1), (1, stride, stride, 1), padding='SAME')
 
 
-def dropout(pool: jax.Array, rate: float, is_training: bool) -> jax.Array:
-    """Dropout of pooled features [N, C] in training."""
-    if is_training and rate > 0.0:
-        return hk.dropout(hk.next_rng_key(), rate, pool)
-    return pool
+def stem_pool(x: jax.Array) -> jax.Array:
+    """Maxima over windows of 3 x 3 px with stride 2, after the first convolution of a ResNet."""
+    return hk.max_pool(x, (1, 3, 3, 1), (1, 2, 2, 1), padding='SAME')
+
+
+def scalar(name: str, x: jax.Array, init: hk.initializers.Initializer = jnp.zeros) -> jax.Array:
+    """A learned scalar of the module around it, in x's dtype; it starts at 0."""
+    return hk.get_parameter(name, (), x.dtype, init=init)
+
+
+def pooled_outputs(
+    linear: hk.Linear, x: jax.Array, dropout_rate: float, is_training: bool, bias: str | None = None
+) -> dict[str, jax.Array]:
+    """The head of a network.
+
+    Args:
+      linear: the classifier.
+      x: [N, H, W, C], after the last activation.
+      dropout_rate: of the pooled features in training.
+      is_training: whether to drop out, which needs a random key.
+      bias: name of a learned scalar to add to the features, if there is one.
+
+    Returns:
+      'logits' [N, num_classes] and 'pool' [N, C], the features that the classifier sees, before dropout; both
+      in the dtype of images and parameters.
+    """
+    pool = jnp.mean(x, axis=(1, 2))
+    features = pool
+    if is_training and dropout_rate > 0.0:
+        features = hk.dropout(hk.next_rng_key(), dropout_rate, pool)
+    if bias is not None:
+        features = features + scalar(bias, pool)
+    return {'logits': linear(features), 'pool': pool}

@@ -15,7 +15,7 @@ from nfnets.models.nf_resnet import NFResNet
 from nfnets.models.nfnet import NFNet
 from nfnets.models.resnet import ResNet
 from nfnets.models.skipinit_resnet import SkipInitResNet
-from nfnets.variants import REGNETS, RESNETS, VARIANTS, Variant
+from nfnets.models.variants import REGNETS, RESNETS, VARIANTS, Variant
 
 
 class Kind(NamedTuple):
@@ -26,14 +26,14 @@ class Kind(NamedTuple):
       variants: its members by name.
       activation: what it has if nothing else is asked for.
       bottleneck_ratio: width of the 3x3 convolutions to that of their block.
-      can_repeat: whether it takes `remat`, and stacked parameters.
+      can_scan: whether it takes `layout` and `remat`.
     """
 
     module: Any
     variants: Mapping[str, Variant]
     activation: str
     bottleneck_ratio: float
-    can_repeat: bool = True
+    can_scan: bool = True
 
 
 NETWORKS: dict[str, Kind] = {
@@ -42,16 +42,16 @@ NETWORKS: dict[str, Kind] = {
     'NFRegNet': Kind(NFRegNet, REGNETS, 'silu', bottleneck_ratio=1.0),  # Its first block, the narrowest.
     'SkipInitResNet': Kind(SkipInitResNet, RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO),
     'FixupResNet': Kind(FixupResNet, RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO),
-    # Neither stacked blocks nor those that are computed again hand on the statistics of batches.
-    'ResNet': Kind(ResNet, RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO, can_repeat=False),
-    'BNNet': Kind(BNNet, VARIANTS, 'gelu', nfnet.BOTTLENECK_RATIO, can_repeat=False),
+    # Neither stacked nor rematerialized blocks hand on the statistics of batches.
+    'ResNet': Kind(ResNet, RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO, can_scan=False),
+    'BNNet': Kind(BNNet, VARIANTS, 'gelu', nfnet.BOTTLENECK_RATIO, can_scan=False),
 }
 
 
 def make_network(
     name: str, num_classes: int, variant: str | Variant, **settings: Any
 ) -> hk.TransformedWithState:
-    """A network as a pair of functions.
+    """A network as a pair of functions, init and apply.
 
     Args:
       name: one of `NETWORKS`.
@@ -61,7 +61,7 @@ def make_network(
 
     Returns:
       init, and apply(params, network_state, key, images [N, H, W, 3], is_training) to outputs and state. The
-      state holds the statistics of batch normalisation, and is {} in networks without it.
+      state holds the statistics of batch normalization, and is {} in networks without it.
     """
 
     def forward(images: jax.Array, is_training: bool) -> dict[str, jax.Array]:

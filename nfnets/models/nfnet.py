@@ -5,16 +5,23 @@ the released code gives (tests/golden). Where paper and released code differ, th
 followed: plain ReLU inside squeeze-excite, no division by the keep probability in stochastic depth.
 """
 
-from typing import Any
-
 import haiku as hk
 import jax
 import jax.numpy as jnp
 
 from nfnets.models.activations import ACTIVATIONS, Activation
-from nfnets.models.layers import SqueezeExcite, WSConv2D, average_pool, dropout, grouped, stochastic_depth
-from nfnets.models.stages import ALPHA, BlockSetting, lay_out, make_stages, run_stages
-from nfnets.variants import Variant, get_variant
+from nfnets.models.layers import (
+    SqueezeExcite,
+    WSConv2D,
+    average_pool,
+    grouped,
+    pooled_outputs,
+    scalar,
+    stochastic_depth,
+)
+from nfnets.models.param_layout import UNSTACKED, ParamLayout
+from nfnets.models.stages import ALPHA, BlockSetting, Place, lay_out, make_stages, run_stages
+from nfnets.models.variants import VARIANTS, Variant, choose
 
 BOTTLENECK_RATIO = 0.5  # Width of the 3x3 convolutions to the block's.
 _STEM = ((16, 2), (32, 1), (64, 1))  # Channels and stride of all but the last convolution.
@@ -28,51 +35,36 @@ def lay_out_stem(width: int) -> list[tuple[int, int]]:
 class NFBlock(hk.Module):
     """Pre-activation bottleneck block with one or two grouped 3x3 convolutions and squeeze-excite."""
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        stride: int,
-        is_transition: bool,
-        group_width: int | None,
-        second_conv: bool,
-        activation: Activation,
-        name: str | None = None,
-    ):
+    def __init__(self, place: Place, variant: Variant, activation: Activation, name: str | None = None):
         """Creates the block.
 
         Args:
-          channels: of the output.
-          stride: of the first 3x3 convolution; more than 1 only in a transition.
-          is_transition: first block of a stage, whose shortcut is a convolution.
-          group_width: channels of one group of the 3x3 convolutions, see `grouped`.
-          second_conv: whether there are two 3x3 convolutions.
+          place: of the block in its network.
+          variant: whose group width and second convolution it has.
           activation: a variance-preserving one.
           name: of the module.
         """
         super().__init__(name=name)
-        self.stride = stride
-        self.is_transition = is_transition
+        self.place = place
         self.activation = activation
-        width, groups = grouped(int(channels * BOTTLENECK_RATIO), group_width)
+        width, groups = grouped(int(place.channels * BOTTLENECK_RATIO), variant.group_width)
         self.conv0 = WSConv2D(width, 1, name='conv0')
-        self.conv1 = WSConv2D(width, 3, stride, groups, name='conv1')
-        self.conv1b = WSConv2D(width, 3, 1, groups, name='conv1b') if second_conv else None
-        self.conv2 = WSConv2D(channels, 1, name='conv2')
-        if is_transition:
-            self.conv_shortcut = WSConv2D(channels, 1, name='conv_shortcut')
-        self.squeeze_excite = SqueezeExcite(channels, name='squeeze_excite')
+        self.conv1 = WSConv2D(width, 3, place.stride, groups, name='conv1')
+        self.conv1b = WSConv2D(width, 3, 1, groups, name='conv1b') if variant.second_conv else None
+        self.conv2 = WSConv2D(place.channels, 1, name='conv2')
+        if place.is_transition:
+            self.conv_shortcut = WSConv2D(place.channels, 1, name='conv_shortcut')
+        self.squeeze_excite = SqueezeExcite(place.channels, name='squeeze_excite')
 
     def __call__(self, x: jax.Array, setting: BlockSetting, is_training: bool) -> jax.Array:
         """[N, H, W, I] -> [N, ceil(H / stride), ceil(W / stride), channels]."""
         out = self.activation(x) * jnp.asarray(1 / setting.beta, x.dtype)
-        shortcut = self.conv_shortcut(average_pool(out, self.stride)) if self.is_transition else x
-        out = self.branch(out)
-        if is_training and setting.drop_rate is not None:
-            out = stochastic_depth(out, setting.drop_rate)
-        # Starts at zero: the network begins as its shortcuts (SkipInit, arXiv 2002.10444).
-        skip_gain = hk.get_parameter('skip_gain', (), out.dtype, init=jnp.zeros)
-        return out * skip_gain * ALPHA + shortcut
+        shortcut = x
+        if self.place.is_transition:
+            shortcut = self.conv_shortcut(average_pool(out, self.place.stride))
+        out = stochastic_depth(self.branch(out), setting.drop_rate, is_training)
+        # The gain starts at zero: the network begins as its shortcuts (SkipInit, arXiv 2002.10444).
+        return out * scalar('skip_gain', out) * ALPHA + shortcut
 
     def branch(self, out: jax.Array) -> jax.Array:
         """The residual branch, before it is scaled."""
@@ -85,7 +77,7 @@ class NFBlock(hk.Module):
 
 
 class NFNet(hk.Module):
-    """A normaliser-free network of the F-family, or of its blocks with other widths and depths."""
+    """A normalizer-free network of the F-family, or of its blocks with other widths and depths."""
 
     def __init__(
         self,
@@ -95,6 +87,7 @@ class NFNet(hk.Module):
         dropout_rate: float | None = None,
         stochastic_depth_rate: float = 0.25,
         activation: str = 'gelu',
+        layout: ParamLayout = UNSTACKED,
         remat: bool = False,
         name: str = 'NFNet',
     ):
@@ -104,36 +97,28 @@ class NFNet(hk.Module):
           num_classes: number of logits.
           variant: name of a member of the family ('F0' .. 'F7', 'F0+' .. 'F7+'), or a `Variant` with
             widths, depths and group width of one's own.
-          dropout_rate: of the pooled features in training; the variant's if None.
+          dropout_rate: of the pooled features in training; None: that of the named variant's recipe, else 0.
           stochastic_depth_rate: drop rate that would follow the last block; it grows linearly with
             depth, from 0 at the first.
           activation: 'gelu' (the paper's), 'relu' or 'silu'.
-          remat: compute each block again in the backward pass instead of keeping what is in it.
+          layout: of the parameters that it is applied to; initial ones are always unstacked.
+          remat: rematerialize each block in the backward pass instead of keeping what is in it.
           name: first part of every parameter's name; the released weights have 'NFNet'.
 
         Raises:
           InputError: the variant does not exist.
         """
         super().__init__(name=name)
-        variant = get_variant(variant) if isinstance(variant, str) else variant
-        self.dropout_rate = variant.dropout_rate if dropout_rate is None else dropout_rate
+        variant, self.dropout_rate = choose(variant, VARIANTS, dropout_rate)
         self.activation = ACTIVATIONS[activation]
+        self.layout, self.remat = layout, remat
         self.stem = [
             WSConv2D(channels, 3, stride, name=f'stem_conv{i}')
             for i, (channels, stride) in enumerate(lay_out_stem(variant.widths[0]))
         ]
-        self.remat = remat
+        places = lay_out(variant.widths, variant.depths, stochastic_depth_rate=stochastic_depth_rate)
         self.stages = make_stages(
-            lay_out(variant.widths, variant.depths, stochastic_depth_rate=stochastic_depth_rate),
-            lambda place: NFBlock(
-                place.channels,
-                stride=place.stride,
-                is_transition=place.is_transition,
-                group_width=variant.group_width,
-                second_conv=variant.second_conv,
-                activation=self.activation,
-                name='nf_block',
-            ),
+            places, lambda place: NFBlock(place, variant, self.activation, name='nf_block')
         )
         self.final_conv = WSConv2D(2 * variant.widths[-1], 1, name='final_conv')
         self.linear = hk.Linear(num_classes, w_init=hk.initializers.RandomNormal(stddev=0.01), name='linear')
@@ -142,41 +127,15 @@ class NFNet(hk.Module):
         """Classifies images.
 
         Args:
-          images: [N, H, W, 3], normalised.
+          images: [N, H, W, 3], normalized.
           is_training: with dropout and stochastic depth, which need a random key.
 
         Returns:
-          'logits' [N, num_classes] and 'pool' [N, C], the features that the classifier sees, before
-          dropout; both in the dtype of images and parameters.
+          'logits' [N, num_classes] and 'pool' [N, C], see `pooled_outputs`.
         """
         out = self.stem[0](images)
         for conv in self.stem[1:]:
             out = conv(self.activation(out))
-        out = run_stages(self.stages, out, is_training, remat=self.remat)
-        pool = jnp.mean(self.activation(self.final_conv(out)), axis=(1, 2))
-        return {'logits': self.linear(dropout(pool, self.dropout_rate, is_training)), 'pool': pool}
-
-
-def make_network(num_classes: int, variant: str | Variant = 'F0', **settings: Any) -> hk.Transformed:
-    """An `NFNet` as a pair of functions: init, and apply(params, key, images [N, H, W, 3], is_training).
-
-    Args:
-      num_classes: as of `NFNet`, and so are the others.
-      variant: name or `Variant`.
-      **settings: rates and activation.
-    """
-
-    def forward(images: jax.Array, is_training: bool) -> dict[str, jax.Array]:
-        return NFNet(num_classes, variant, **settings)(images, is_training)
-
-    return hk.transform(forward)
-
-
-def init_params(network: hk.Transformed, key: jax.Array) -> hk.Params:
-    """Initial parameters; those of an NFNet do not depend on the size of the images."""
-    return network.init(key, jnp.zeros((1, 32, 32, 3), jnp.float32), False)
-
-
-def parameter_shapes(network: hk.Transformed) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
-    """{module: {name: shape and dtype}} of a network; nothing is computed."""
-    return jax.eval_shape(lambda key: init_params(network, key), jax.random.key(0))
+        out = run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat)
+        out = self.activation(self.final_conv(out))
+        return pooled_outputs(self.linear, out, self.dropout_rate, is_training)

@@ -1,4 +1,4 @@
-"""SkipInit ResNet: without normalisation, each branch times a learnt scalar that starts at 0.
+"""SkipInit ResNet: without normalization, each branch times a learned scalar that starts at 0.
 
 De & Smith 2020, arXiv 2002.10444. A baseline of NF-ResNets, with their stem, widths and depths. Names and
 shapes of the parameters are those of the code released with arXiv 2102.06171. Convolutions start after He et
@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from nfnets.models.activations import PLAIN_ACTIVATIONS
-from nfnets.models.layers import Conv2D, dropout
-from nfnets.models.nf_resnet import NFResBlock
+from nfnets.models.layers import Conv2D, pooled_outputs, stem_pool
+from nfnets.models.nf_resnet import BlockStyle, NFResBlock
+from nfnets.models.param_layout import UNSTACKED, ParamLayout
 from nfnets.models.stages import lay_out, make_stages, run_stages
-from nfnets.variants import RESNETS, Variant, get_variant
+from nfnets.models.variants import RESNETS, Variant, choose
 
 
 class SkipInitResNet(hk.Module):
@@ -27,36 +28,26 @@ class SkipInitResNet(hk.Module):
         dropout_rate: float | None = None,
         stochastic_depth_rate: float = 0.1,
         activation: str = 'relu',
+        layout: ParamLayout = UNSTACKED,
         remat: bool = False,
         name: str = 'SkipInit_ResNet',
     ):
         """Creates the network: arguments as of `NFResNet`; activations are not scaled."""
         super().__init__(name=name)
-        variant = get_variant(variant, RESNETS) if isinstance(variant, str) else variant
-        self.dropout_rate = variant.dropout_rate if dropout_rate is None else dropout_rate
+        variant, self.dropout_rate = choose(variant, RESNETS, dropout_rate)
         self.activation = PLAIN_ACTIVATIONS[activation]
-        self.remat = remat
+        self.layout, self.remat = layout, remat
         self.initial_conv = Conv2D(variant.widths[0] // 4, 7, 2, with_bias=False, name='initial_conv')
-        self.stages = make_stages(
-            # No branch is thought to add variance: blocks divide their input by 1.
-            lay_out(variant.widths, variant.depths, stochastic_depth_rate=stochastic_depth_rate, alpha=0.0),
-            lambda place: NFResBlock(
-                place.channels,
-                stride=place.stride,
-                is_transition=place.is_transition,
-                group_width=variant.group_width,
-                activation=self.activation,
-                alpha=1.0,
-                squeeze_excite=False,
-                conv=Conv2D,
-            ),
+        # No branch is thought to add variance: blocks divide their input by 1.
+        places = lay_out(
+            variant.widths, variant.depths, stochastic_depth_rate=stochastic_depth_rate, alpha=0.0
         )
+        style = BlockStyle(self.activation, Conv2D, alpha=1.0)
+        self.stages = make_stages(places, lambda place: NFResBlock(place, variant, style))
         self.linear = hk.Linear(num_classes, w_init=jnp.zeros, name='linear')
 
     def __call__(self, images: jax.Array, is_training: bool) -> dict[str, jax.Array]:
-        """Classifies images; as of `NFResNet`."""
-        out = self.initial_conv(images)
-        out = hk.max_pool(out, (1, 3, 3, 1), (1, 2, 2, 1), padding='SAME')
-        out = run_stages(self.stages, out, is_training, remat=self.remat)
-        pool = jnp.mean(self.activation(out), axis=(1, 2))
-        return {'logits': self.linear(dropout(pool, self.dropout_rate, is_training)), 'pool': pool}
+        """Classifies images [N, H, W, 3] as `NFNet` does."""
+        out = stem_pool(self.initial_conv(images))
+        out = self.activation(run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat))
+        return pooled_outputs(self.linear, out, self.dropout_rate, is_training)

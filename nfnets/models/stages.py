@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import haiku as hk
 import jax
 
-from nfnets.models.repeat import run_blocks
+from nfnets.models.param_layout import UNSTACKED, ParamLayout
+from nfnets.models.scan import run_blocks
 
 ALPHA = 0.2  # Scale of each residual branch, so the growth of variance with depth.
 
@@ -34,12 +35,14 @@ class Place(NamedTuple):
 
     Attributes:
       channels: of the output.
+      inputs: channels of the input; None for the first block, whose input is the stem's output.
       stride: of the block.
       is_transition: first block of a stage, whose shortcut is a convolution.
       setting: what distinguishes it from the blocks that are alike.
     """
 
     channels: int
+    inputs: int | None
     stride: int
     is_transition: bool
     setting: BlockSetting
@@ -64,6 +67,7 @@ def lay_out(
       alpha: scale of each branch of variance 1.
     """
     stages: list[list[Place]] = []
+    inputs: int | None = None
     num_blocks, index, variance = sum(depths), 0, 1.0
     for width, depth in zip(widths, depths, strict=True):
         stage: list[Place] = []
@@ -71,9 +75,10 @@ def lay_out(
         for number in range(depth):
             drop_rate = stochastic_depth_rate * index / num_blocks
             setting = BlockSetting(variance**0.5, drop_rate or None)
-            stage.append(Place(width, stride if number == 0 else 1, number == 0, setting))
+            stage.append(Place(width, inputs, stride if number == 0 else 1, number == 0, setting))
+            inputs = width
             index += 1
-            # A transition's shortcut is itself a convolution of a normalised input, so the variance starts
+            # A transition's shortcut is itself a convolution of a normalized input, so the variance starts
             # from 1 again; each branch adds alpha^2.
             variance = (1.0 if number == 0 else variance) + alpha**2
         stages.append(stage)
@@ -90,15 +95,17 @@ def run_stages(
     x: jax.Array,
     is_training: bool,
     *,
-    remat: bool,
+    layout: ParamLayout = UNSTACKED,
+    remat: bool = False,
 ) -> jax.Array:
-    """Applies the blocks of all stages in turn; see `run_blocks`.
+    """Applies the blocks of all stages in turn.
 
     Args:
       stages: from `make_stages`; a block takes (x, setting, is_training).
       x: [N, H, W, C].
       is_training: as the blocks take it.
-      remat: compute each block again in the backward pass instead of keeping what is in it.
+      layout: of the network's parameters.
+      remat: rematerialize each block in the backward pass instead of keeping what is in it.
     """
     for stage in stages:
         x = run_blocks(
@@ -106,6 +113,7 @@ def run_stages(
             [setting for _, setting in stage],
             lambda block, x, setting: block(x, setting, is_training),
             x,
+            layout=layout,
             remat=remat,
         )
     return x

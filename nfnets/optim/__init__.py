@@ -1,1 +1,1 @@
-"""Adaptive gradient clipping, the paper's chain of transformations, and the average of parameters."""
+"""Adaptive gradient clipping, SAM, accumulation, the EMA, and the paper's chain of transformations."""

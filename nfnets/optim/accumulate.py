@@ -9,7 +9,7 @@ import optax
 
 
 def accumulated_value_and_grad(value_and_grad: Callable[..., Any], steps: int) -> Callable[..., Any]:
-    """Like `value_and_grad`, but over equal parts of the batch, one after another, and averaged.
+    """Like `value_and_grad`, but averaged over equal parts of the batch, computed one after another.
 
     Args:
       value_and_grad: (params, batch, key) to ((loss, aux), grads), each a mean over the examples; the leaves

@@ -1,19 +1,21 @@
 """Adaptive gradient clipping (Brock et al. 2021, arXiv 2102.06171, section 4.1, equation 3)."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from nfnets.models.param_names import Predicate, map_names
+
 
 class AdaptiveGradClipState(NamedTuple):
     """State of `adaptive_grad_clip`.
 
     Attributes:
-      clipped_fraction: share of the units whose gradient the last update clipped, float32 [].
+      clipped_fraction: fraction of the units whose gradient the last update clipped, float32 [].
       clipped_by_group: the same of each group of parameters, by name.
     """
 
@@ -21,21 +23,11 @@ class AdaptiveGradClipState(NamedTuple):
     clipped_by_group: dict[str, jax.Array]
 
 
-def one_group(params: optax.Params) -> Any:
-    """Names one group, 'all', for every parameter."""
-    return jax.tree.map(lambda _: 'all', params)
-
-
-def none_stacked(params: optax.Params) -> Any:
-    """False for every parameter."""
-    return jax.tree.map(lambda _: False, params)
-
-
 def adaptive_grad_clip(
     clipping: float,
     eps: float = 1e-3,
-    group_of: Callable[[optax.Params], Any] = one_group,
-    is_stacked: Callable[[optax.Params], Any] = none_stacked,
+    group_of: Callable[[str], str] = lambda name: 'all',
+    is_stacked: Predicate = lambda name: False,
 ) -> optax.GradientTransformation:
     r"""Clips the gradient of each unit to a multiple of the norm of the unit's parameters.
 
@@ -52,9 +44,8 @@ def adaptive_grad_clip(
       clipping: lambda, the largest ratio of the gradient's norm to the parameters'; 0.01 in the paper,
         where larger batches want smaller values.
       eps: least norm that parameters count with, so that those starting at zero can move.
-      group_of: params to a tree like them of the groups' names, for the state's `clipped_by_group`.
-      is_stacked: params to a tree like them of bools: whether the first axis counts parameters of several
-        blocks, each with units of its own.
+      group_of: the group of a parameter, by its name 'module/name', for the state's `clipped_by_group`.
+      is_stacked: whether the first axis of a parameter, by its name, counts blocks with units of their own.
 
     Returns:
       An `optax.GradientTransformation` with `AdaptiveGradClipState`; its update needs `params`.
@@ -62,53 +53,54 @@ def adaptive_grad_clip(
 
     def init(params: optax.Params) -> AdaptiveGradClipState:
         zero = jnp.zeros((), jnp.float32)
-        return AdaptiveGradClipState(zero, dict.fromkeys(jax.tree.leaves(group_of(params)), zero))
+        groups = jax.tree.leaves(map_names(group_of, params))
+        return AdaptiveGradClipState(zero, dict.fromkeys(groups, zero))
 
     def update(
         updates: optax.Updates, state: AdaptiveGradClipState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AdaptiveGradClipState]:
         if params is None:
             raise ValueError('adaptive_grad_clip compares with the params: update(updates, state, params)')
-        leaves, treedef = jax.tree.flatten(updates)
-        if not leaves:
+        grads, treedef = jax.tree.flatten(updates)
+        if not grads:
             return updates, state
+        stacked = jax.tree.leaves(map_names(is_stacked, params))
+        norms = _norms(grads, stacked)
         # All units of all parameters in one vector: a comparison for each parameter would be thousands of
-        # small operations, which XLA's CPU backend takes minutes to compile. Each group is a slice of it.
-        groups, stacked = jax.tree.leaves(group_of(params)), jax.tree.leaves(is_stacked(params))
-        order = np.argsort(groups, kind='stable')
-        grads = [leaves[i] for i in order]
-        norms = [_norms(leaves[i], stacked[i]) for i in order]
+        # small operations, which XLA's CPU backend takes minutes to compile.
         norm = _concatenate(norms)
-        weights = jax.tree.leaves(params)
-        limit = clipping * jnp.maximum(_concatenate(_norms(weights[i], stacked[i]) for i in order), eps)
+        limit = clipping * jnp.maximum(_concatenate(_norms(jax.tree.leaves(params), stacked)), eps)
         within = norm <= limit  # False for NaN, which then shows in the whole unit.
         factor = jnp.where(within, 1.0, limit / jnp.where(within, 1.0, norm))
-        factors = jnp.split(factor, np.cumsum([norm.size for norm in norms])[:-1])
+        factors = jnp.split(factor, np.cumsum([each.size for each in norms])[:-1])
         clipped = [
-            (grad.astype(jnp.float32) * factor.reshape(norm.shape)).astype(grad.dtype)
-            for grad, factor, norm in zip(grads, factors, norms, strict=True)
+            (grad.astype(jnp.float32) * each.reshape(norm.shape)).astype(grad.dtype)
+            for grad, norm, each in zip(grads, norms, factors, strict=True)
         ]
-        sizes = dict.fromkeys(sorted(groups), 0)
-        for i, unit_norms in zip(order, norms, strict=True):
-            sizes[groups[i]] += unit_norms.size
-        in_place = [clipped[i] for i in np.argsort(order)]
-        return jax.tree.unflatten(treedef, in_place), _shares(~within, sizes)
+        groups = np.repeat(jax.tree.leaves(map_names(group_of, params)), [each.size for each in norms])
+        return jax.tree.unflatten(treedef, clipped), _fractions(~within, groups)
 
     return optax.GradientTransformation(init, update)
 
 
-def _shares(is_clipped: jax.Array, sizes: dict[str, int]) -> AdaptiveGradClipState:
-    # Of bool [units], group after group.
-    parts = jnp.split(is_clipped, np.cumsum(list(sizes.values()))[:-1])
-    by_group = {name: jnp.mean(part, dtype=jnp.float32) for name, part in zip(sizes, parts, strict=True)}
+def _fractions(is_clipped: jax.Array, groups: np.ndarray) -> AdaptiveGradClipState:
+    """Of bool [units], and the name of each unit's group [units]."""
+    names, members = np.unique(groups, return_inverse=True)
+    members = members.astype(np.int8)  # A constant of the compiled program.
+    by_group = {
+        str(name): jnp.mean(is_clipped, where=members == k, dtype=jnp.float32) for k, name in enumerate(names)
+    }
     return AdaptiveGradClipState(jnp.mean(is_clipped, dtype=jnp.float32), by_group)
 
 
-def _norms(x: jax.Array, is_stacked: bool) -> jax.Array:
-    return jax.vmap(unitwise_norm)(x) if is_stacked else unitwise_norm(x)
+def _norms(arrays: Sequence[jax.Array], stacked: Sequence[bool]) -> list[jax.Array]:
+    return [
+        (jax.vmap(unitwise_norm) if several else unitwise_norm)(x)
+        for x, several in zip(arrays, stacked, strict=True)
+    ]
 
 
-def _concatenate(arrays: Iterable[jax.Array]) -> jax.Array:
+def _concatenate(arrays: Sequence[jax.Array]) -> jax.Array:
     return jnp.concatenate([x.ravel() for x in arrays])
 
 

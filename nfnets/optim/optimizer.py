@@ -1,17 +1,39 @@
-"""The optimiser of the paper, as one chain in written order (arXiv 2102.06171, section 4.1, appendix A)."""
+"""The optimizer of the paper, as one chain in written order (arXiv 2102.06171, section 4.1, appendix A)."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import optax
 
-from nfnets.optim.agc import adaptive_grad_clip, none_stacked, one_group
-from nfnets.optim.freeze import Predicate, nothing_frozen
+from nfnets.models.param_names import Predicate, map_names
+from nfnets.optim.agc import adaptive_grad_clip
 
-_NOT_DECAYED = re.compile(r'.*gain|bias.*|b|scale|offset')
+_NOT_DECAYED = re.compile(r'(?:.*/)?(?:[^/]*gain|bias[^/]*|b|scale|offset)')
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSettings:
+    """Numbers of the chain, as in `config.optimizer`.
+
+    Attributes:
+      momentum: of Nesterov's kind, 0..1.
+      weight_decay: factor of the parameters.
+      agc_clipping: largest ratio of a unit's gradient norm to its parameters' norm.
+      agc_eps: least parameter norm of a unit.
+      max_grad_norm: largest norm of all gradients together, to which they are scaled down before AGC.
+      lars_trust: above 0, the update of each decayed parameter is scaled to this fraction of its norm before
+        momentum (LARS, arXiv 1708.03888); not where parameters are stacked.
+    """
+
+    momentum: float
+    weight_decay: float
+    agc_clipping: float
+    agc_eps: float
+    max_grad_norm: float = math.inf
+    lars_trust: float = 0.0
 
 
 def warmup_cosine(learning_rate: float, warmup_steps: float, total_steps: int) -> optax.Schedule:
@@ -30,40 +52,19 @@ def warmup_cosine(learning_rate: float, warmup_steps: float, total_steps: int) -
     )
 
 
-def is_classifier(module_name: str) -> bool:
-    """Whether a module is the classifier, `NETWORK/~/linear`."""
-    return module_name.count('/') == 2 and module_name.endswith('/~/linear')
-
-
-def is_clipped(module_name: str, name: str) -> bool:
-    """Whether AGC applies: to all but the weight of the classifier."""
-    return not (is_classifier(module_name) and name == 'w')
-
-
-def is_decayed(module_name: str, name: str) -> bool:
-    """Whether weight decay applies: to all but gains, scales, biases, offsets and skip gains."""
-    del module_name
+def is_decayed(name: str) -> bool:
+    """Whether weight decay applies to a parameter: to all but gains, scales, biases and offsets."""
     return _NOT_DECAYED.fullmatch(name) is None
-
-
-def mask(params: optax.Params, predicate: Callable[[str, str], bool]) -> optax.Params:
-    """The predicate of every parameter's module and name, as a tree of bools like `params`."""
-    return {module: {name: predicate(module, name) for name in names} for module, names in params.items()}
 
 
 def make_optimizer(
     learning_rate: optax.ScalarOrSchedule,
+    settings: OptimizerSettings,
     *,
-    momentum: float,
-    weight_decay: float,
-    agc_clipping: float,
-    agc_eps: float,
-    is_frozen: Predicate = nothing_frozen,
-    group_of: Callable[[optax.Params], Any] = one_group,
-    is_stacked: Callable[[optax.Params], Any] = none_stacked,
-    is_clipped: Predicate = is_clipped,
-    max_grad_norm: float = math.inf,
-    lars_trust: float = 0.0,
+    is_clipped: Predicate,
+    is_frozen: Predicate = lambda name: False,
+    group_of: Callable[[str], str] = lambda name: 'all',
+    is_stacked: Predicate = lambda name: False,
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent as the NFNets are trained with.
 
@@ -71,46 +72,41 @@ def make_optimizer(
 
     Args:
       learning_rate: or its schedule.
-      momentum: of Nesterov's kind, 0..1.
-      weight_decay: factor of the parameters.
-      agc_clipping: largest ratio of a unit's gradient norm to its parameters' norm.
-      agc_eps: least parameter norm of a unit.
-      is_frozen: whether a parameter, by module and name, is never changed.
+      settings: numbers of the chain.
+      is_clipped: whether AGC applies to a parameter, by its name 'module/name'.
+      is_frozen: whether a parameter is never changed.
       group_of: as of `adaptive_grad_clip`, for `clipped_by_group`.
       is_stacked: as of `adaptive_grad_clip`.
-      is_clipped: whether AGC applies to a parameter, by module and name.
-      max_grad_norm: largest norm of all gradients together, to which they are scaled down before AGC.
-      lars_trust: above 0, the update of each decayed parameter is scaled to so much of its norm before
-        momentum (LARS, arXiv 1708.03888); not where parameters are stacked.
 
     Returns:
       An `optax.GradientTransformation`; its update needs `params`.
     """
 
-    def is_clipped_here(module_name: str, name: str) -> bool:
-        return is_clipped(module_name, name) and not is_frozen(module_name, name)
+    def masked(transform: optax.GradientTransformation, applies: Predicate) -> optax.GradientTransformation:
+        return optax.masked(transform, lambda params: map_names(applies, params))
 
-    global_clip = optax.clip_by_global_norm(max_grad_norm) if max_grad_norm < math.inf else optax.identity()
-    lars = optax.scale_by_trust_ratio(trust_coefficient=lars_trust) if lars_trust > 0 else optax.identity()
+    clip, trust = optax.identity(), optax.identity()
+    if settings.max_grad_norm < math.inf:
+        clip = optax.clip_by_global_norm(settings.max_grad_norm)
+    if settings.lars_trust > 0:
+        trust = optax.scale_by_trust_ratio(trust_coefficient=settings.lars_trust)
+    agc = adaptive_grad_clip(settings.agc_clipping, settings.agc_eps, group_of, is_stacked)
     return optax.chain(
-        global_clip,
-        optax.masked(
-            adaptive_grad_clip(agc_clipping, agc_eps, group_of, is_stacked),
-            lambda params: mask(params, is_clipped_here),
-        ),
-        optax.add_decayed_weights(weight_decay, lambda params: mask(params, is_decayed)),
-        optax.masked(lars, lambda params: mask(params, is_decayed)),
-        optax.trace(momentum, nesterov=True),
+        clip,
+        masked(agc, lambda name: is_clipped(name) and not is_frozen(name)),
+        masked(optax.add_decayed_weights(settings.weight_decay), is_decayed),
+        masked(trust, is_decayed),
+        optax.trace(settings.momentum, nesterov=True),
         optax.scale_by_learning_rate(learning_rate),
-        optax.masked(optax.set_to_zero(), lambda params: mask(params, is_frozen)),
+        masked(optax.set_to_zero(), is_frozen),
     )
 
 
 def clipped_fraction(opt_state: optax.OptState) -> jax.Array:
-    """Share of the units that AGC clipped in the last update, float32 []."""
+    """Fraction of the units that AGC clipped in the last update, float32 []."""
     return optax.tree_utils.tree_get(opt_state, 'clipped_fraction')
 
 
 def clipped_by_group(opt_state: optax.OptState) -> dict[str, jax.Array]:
-    """The same of each group's units, by name; a group of which nothing is clipped is left out."""
+    """The same of each group's units, by name; a group of which nothing is clipped is missing."""
     return optax.tree_utils.tree_get(opt_state, 'clipped_by_group')

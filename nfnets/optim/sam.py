@@ -1,8 +1,8 @@
-"""Sharpness-aware minimisation (Foret et al. 2021, arXiv 2010.01412) as the NFNets were trained with.
+"""Sharpness-aware minimization (Foret et al. 2021, arXiv 2010.01412) as the NFNets were trained with.
 
 Brock et al. 2021 (arXiv 2102.06171, section 5 and appendix A): the gradient that the parameters climb by is
 taken on a fifth of the same batch, and each device climbs by its own, without a sum over devices. A network's
-state, such as the statistics of batch normalisation, is that of this first pass, as in the code of Foret et
+state, such as the statistics of batch normalization, is that of this first pass, as in the code of Foret et
 al.: the second one is at parameters that nobody keeps.
 """
 
@@ -25,7 +25,7 @@ def sam_value_and_grad(loss_fn: LossFn, *, rho: float, ascent_fraction: float) -
     Args:
       loss_fn: (params, batch, ...) to (loss, (metrics, network_state)); the leaves of batch are [N, ...].
       rho: length of the step up, in the parameters' own unit; 0 for the ordinary gradient.
-      ascent_fraction: share of the batch that g is taken on, above 0 and up to 1; at least one example.
+      ascent_fraction: fraction of the batch that g is taken on, above 0 and up to 1; at least one example.
 
     Returns:
       A function of loss_fn's arguments that gives ((loss, (metrics, network_state)), grads): the state of the
@@ -48,7 +48,7 @@ def sam_value_and_grad(loss_fn: LossFn, *, rho: float, ascent_fraction: float) -
 
 
 def spread_part(batch: Any, fraction: float) -> Any:
-    """A share of the examples, evenly spread: halves of a batch may be mixed in different ways.
+    """A fraction of the examples, evenly spread: halves of a batch may be mixed in different ways.
 
     Args:
       batch: a tree with leaves [N, ...].

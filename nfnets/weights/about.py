@@ -1,4 +1,4 @@
-"""What a checkpoint tells of its parameters: classes, preprocessing and where they come from."""
+"""Metadata of a checkpoint: classes, preprocessing and where its parameters come from."""
 
 import dataclasses
 import json
@@ -11,13 +11,13 @@ from nfnets.weights.pickles import Refused
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """What cannot be read off the parameters themselves; None: the checkpoint does not say.
+    """What cannot be read off the parameters themselves; None: not known.
 
     Attributes:
       class_names: name of each class, 0 first.
       preprocessing: of images in evaluation.
       activation: of the network.
-      parameters: 'raw', as the optimiser left them, or 'ema', their average.
+      parameters: 'raw', as the optimizer left them, or 'ema', their EMA.
       step: updates that made them.
       train_size: side of the images in training, px.
       network: its kind, as in `model.name`.

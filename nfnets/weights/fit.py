@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nfnets.errors import InputError
-from nfnets.variants import VARIANTS, Variant
-from nfnets.weights.released import Params, block_module
+from nfnets.models.param_names import nfnet_block
+from nfnets.models.variants import VARIANTS, Variant
+from nfnets.weights.released import Params
 
 _MOST_NAMED = 4
-_UNKNOWN_SIZE = 224  # Of images, for a network that is none of the family, px.
 
 
 class Architecture(NamedTuple):
@@ -19,7 +19,7 @@ class Architecture(NamedTuple):
 
     Attributes:
       name: in the family, None for another network of its blocks.
-      variant: widths, depths, group width and second convolution; for one of the family also all else.
+      variant: widths, depths, group width and second convolution.
       num_classes: number of logits.
     """
 
@@ -40,7 +40,7 @@ def architecture(params: Mapping[str, Mapping[str, np.ndarray]]) -> Architecture
     depths: list[int] = []
     try:
         index = 0
-        while (block := block_module(index)) in params:
+        while (block := nfnet_block(index)) in params:
             if f'{block}/~/conv_shortcut' in params:
                 widths.append(params[f'{block}/~/conv2']['w'].shape[-1])
                 depths.append(0)
@@ -51,25 +51,22 @@ def architecture(params: Mapping[str, Mapping[str, np.ndarray]]) -> Architecture
         num_classes = params['NFNet/~/linear']['b'].shape[0]
     except (KeyError, IndexError):
         return None
+    own = Variant(tuple(widths), tuple(depths), group_width, second_conv)
     for name, variant in VARIANTS.items():
-        shape = variant.widths, variant.depths, variant.group_width, variant.second_conv
-        if shape == (tuple(widths), tuple(depths), group_width, second_conv):
+        if variant == own:
             return Architecture(name, variant, num_classes)
-    own = Variant(
-        tuple(widths), tuple(depths), _UNKNOWN_SIZE, _UNKNOWN_SIZE, 0.0, 0, group_width, second_conv
-    )
     return Architecture(None, own, num_classes)
 
 
-def require_architecture(params: Mapping[str, Mapping[str, np.ndarray]], told: str) -> Architecture:
-    """As `architecture`, of parameters that must be an NFNet's.
+def require_architecture(params: Mapping[str, Mapping[str, np.ndarray]], message: str) -> Architecture:
+    """The architecture of parameters that must be an NFNet's.
 
     Raises:
       InputError: with the text, if they are not.
     """
     found = architecture(params)
     if found is None:
-        raise InputError(told)
+        raise InputError(message)
     return found
 
 
@@ -85,7 +82,7 @@ def check_params(
       but: a module that need not fit.
 
     Raises:
-      InputError: lists what is missing, left over or of another shape or type, and what would fit.
+      InputError: lists what is missing, unexpected or of another shape or type, and what would fit.
     """
     given, wanted = (
         _flat({module: names for module, names in tree.items() if module != but})
@@ -99,10 +96,10 @@ def check_params(
         for name in common
         if _form(given[name]) != _form(wanted[name])
     ]
-    lists = {'Missing': missing, 'Left over': left_over, 'Of another shape or type': other}
+    lists = {'Missing': missing, 'Unexpected': left_over, 'Of another shape or type': other}
     if any(lists.values()):
-        told = '. '.join(f'{what}: {_listed(names)}' for what, names in lists.items() if names)
-        raise InputError(f'{path} does not fit the network: {_suggestion(params, expected, but)}. {told}')
+        message = '. '.join(f'{what}: {_listed(names)}' for what, names in lists.items() if names)
+        raise InputError(f'{path} does not fit the network: {_suggestion(params, expected, but)}. {message}')
 
 
 def _flat(tree: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from etils import epath
 
+from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
 from nfnets.files import as_path, failure, file_errors, local_copy, size, why
 from nfnets.weights import npz, torch_files
@@ -35,11 +36,11 @@ class Weights:
       path: of the file or directory.
       kind: 'released', 'npz', 'timm' or 'workdir'.
       params: {module: {name: array}}, by the names of the released weights.
-      ema_params: their moving average; of a working directory only.
-      about: what else the checkpoint tells.
+      ema_params: their EMA; of a working directory only.
+      about: their metadata.
       sha256: of the file, hexadecimal; None for a directory.
-      network_state: statistics of batch normalisation, alike; of a working directory only.
-      ema_network_state: their moving average.
+      network_state: statistics of batch normalization, alike; of a working directory only.
+      ema_network_state: their EMA.
     """
 
     path: epath.Path
@@ -51,23 +52,29 @@ class Weights:
     network_state: Params = dataclasses.field(default_factory=dict)
     ema_network_state: Params = dataclasses.field(default_factory=dict)
 
-    def choose(self, ema: bool) -> tuple[Params, About]:
-        """The parameters, or their average, and what is told of them.
+    def variables(self, ema: bool) -> tuple[Params, Params]:
+        """The parameters, or their EMA, with the network state that goes with them.
 
         Raises:
-          InputError: there is no average.
+          InputError: there is no EMA.
+        """
+        return self.choose(ema)[0], self.ema_network_state if ema else self.network_state
+
+    def choose(self, ema: bool) -> tuple[Params, About]:
+        """The parameters or their EMA, and their metadata.
+
+        Raises:
+          InputError: there is no EMA.
         """
         if ema and self.ema_params is None:
-            raise InputError(
-                f'{self.path} holds one set of parameters and no average beside it: leave out --ema'
-            )
+            raise InputError(f'{self.path} holds one set of parameters and no EMA beside it: give no --ema')
         if self.ema_params is None:
             return self.params, self.about
         which = 'ema' if ema else 'raw'
         return self.ema_params if ema else self.params, dataclasses.replace(self.about, parameters=which)
 
     def check_network(self, name: str, activation: str) -> None:
-        """Refuses to be used in a network of another kind or activation, where the checkpoint tells its own.
+        """Refuses to be used in a network of another kind or activation, where the checkpoint knows its own.
 
         Args:
           name: of the network, as in `model.name`.
@@ -95,7 +102,7 @@ def load_checkpoint(path: epath.PathLike) -> Weights:
       path: of the file or directory, on a disk or gs://BUCKET/PATH.
 
     Returns:
-      The parameters by the names of the released weights, and what is told of them.
+      The parameters by the names of the released weights, and their metadata.
 
     Raises:
       InputError: it does not exist, is none of these, is damaged, or asks for more than arrays.
@@ -108,17 +115,26 @@ def load_checkpoint(path: epath.PathLike) -> Weights:
 
 
 def _read_workdir(path: epath.Path) -> Weights:
-    from nfnets.weights.workdir import read_workdir  # Orbax takes a while to import.
+    from nfnets.run.workdir import read_run  # Orbax takes a while to import.
 
-    state, about = read_workdir(path)
+    run = read_run(path)
+    data, model = run.settings['data'], run.settings['model']
+    about = About(
+        class_names=run.class_names,
+        preprocessing=Preprocessing(data['eval_size'], data['eval_margin'], data['eval_style']),
+        train_size=data['train_size'],
+        network=model['name'],
+        activation=model['activation'],
+        step=run.step,
+    )
     return Weights(
         path,
         'workdir',
-        state['params'],
+        run.state['params'],
         about,
-        state['ema_params'],
-        network_state=state['network_state'],
-        ema_network_state=state['ema_network_state'],
+        run.state['ema_params'],
+        network_state=run.state['network_state'],
+        ema_network_state=run.state['ema_network_state'],
     )
 
 
@@ -149,7 +165,7 @@ def _reader(file: Path) -> Callable[[Path], tuple[str, Params, About]] | None:
         head = content.read(9)
     if head[:4] == b'PK\x03\x04':
         return _read_archive
-    # Before pickles: the length of the header may begin as they do. They do not go on like this.
+    # Before pickles: the length of the header may begin as they do. They do not continue like this.
     if len(head) == 9 and int.from_bytes(head[:8], 'little') < size(file) and head[8:] == b'{':
         return _read_safetensors
     return _read_pickle if head[:1] == b'\x80' else None

@@ -27,7 +27,7 @@ def is_npz(archive: zipfile.ZipFile) -> bool:
 
 
 def read_npz(archive: zipfile.ZipFile) -> tuple[Params, About]:
-    """Reads parameters and what is told of them; the archive's members must be stored as they are.
+    """Reads parameters and their metadata; the archive's members must be stored as they are.
 
     Raises:
       Refused: an array holds objects, something is damaged, or the metadata is that of something else.
@@ -37,8 +37,8 @@ def read_npz(archive: zipfile.ZipFile) -> tuple[Params, About]:
         if member != _METADATA:
             module, _, name = member.removesuffix('.npy').rpartition('/')
             params.setdefault(module, {})[name] = _read_array(archive.read(member), member)
-    told = _METADATA in archive.namelist()
-    return params, about_lib.from_json(archive.read(_METADATA)) if told else About()
+    has_metadata = _METADATA in archive.namelist()
+    return params, about_lib.from_json(archive.read(_METADATA)) if has_metadata else About()
 
 
 def _read_array(content: bytes, member: str) -> np.ndarray:
@@ -62,7 +62,7 @@ def _read_array(content: bytes, member: str) -> np.ndarray:
 
 
 def write_npz(path: Path, params: Mapping[str, Mapping[str, np.ndarray]], metadata: str) -> None:
-    """Writes parameters and a JSON text of what is told of them."""
+    """Writes parameters and their metadata, a JSON text."""
     arrays = {f'{module}/{name}': x for module, names in params.items() for name, x in names.items()}
     with path.open('wb') as file:
         np.savez(file, allow_pickle=False, **arrays)

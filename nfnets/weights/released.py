@@ -16,11 +16,6 @@ from nfnets.weights.pickles import Name, Refused, Stream
 Params = dict[str, dict[str, np.ndarray]]
 
 
-def block_module(index: int) -> str:
-    """What Haiku calls a block of the network, by its place among all of them."""
-    return 'NFNet/~/nf_block' + (f'_{index}' if index else '')
-
-
 _CODES = frozenset({'f2', 'f4', 'f8', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'b1'})
 _MOST_AXES = 8
 

@@ -25,9 +25,9 @@ def save_checkpoint(path: epath.Path, form: str, params: Params, about: About) -
     Args:
       path: must not exist; it appears whole or not at all.
       form: 'npz' (this project's own, safe), 'timm' (safetensors) or 'released' (a pickle, which cannot hold
-        what is told of the parameters).
+        metadata).
       params: {module: {name: array}}.
-      about: what is told of them.
+      about: their metadata.
 
     Raises:
       InputError: the path exists or cannot be written, or the parameters are not an NFNet's.

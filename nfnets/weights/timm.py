@@ -10,8 +10,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from nfnets.errors import InputError
+from nfnets.models.param_names import nfnet_block, split_block
 from nfnets.weights.pickles import Refused
-from nfnets.weights.released import Params, block_module
+from nfnets.weights.released import Params
 from nfnets.weights.torch_files import StateDict
 
 _NETWORK = 'NFNet/~/'
@@ -33,11 +34,6 @@ _OUTER = {
 _OURS = {timm: ours for ours, timm in _LAYERS.items()}
 _OUR_OUTER = {timm: ours for ours, timm in _OUTER.items()}
 _VALUES = {'w': 'weight', 'gain': 'gain', 'bias': 'bias', 'b': 'bias'}
-
-
-def _block_index(module: str) -> int | None:
-    found = re.match(re.escape(_NETWORK) + r'nf_block(?:_(\d+))?(?:/|$)', module)
-    return int(found[1] or 0) if found else None
 
 
 def to_timm(params: Mapping[str, Mapping[str, np.ndarray]]) -> StateDict:
@@ -64,8 +60,8 @@ def _places(params: Mapping[str, Mapping[str, np.ndarray]]) -> dict[int, tuple[i
     """Stage and place in it of every block: a stage begins where a shortcut is a convolution."""
     places: dict[int, tuple[int, int]] = {}
     stage, place = -1, 0
-    for index in sorted({i for module in params if (i := _block_index(module)) is not None}):
-        if f'{block_module(index)}/~/conv_shortcut' in params:
+    for index in sorted({block[0] for module in params if (block := split_block(module))}):
+        if f'{nfnet_block(index)}/~/conv_shortcut' in params:
             stage, place = stage + 1, 0
         places[index] = stage, place
         place += 1
@@ -73,15 +69,17 @@ def _places(params: Mapping[str, Mapping[str, np.ndarray]]) -> dict[int, tuple[i
 
 
 def _timm_name(module: str, name: str, places: dict[int, tuple[int, int]]) -> str:
-    index = _block_index(module)
-    if index is None:
+    found = split_block(module)
+    if found is None:
         return f'{_OUTER[module.removeprefix(_NETWORK)]}.{_VALUES[name]}'
+    index, block_name, layer = found
+    if block_name != nfnet_block(index):
+        raise KeyError(module)
     stage, place = places[index]
     block = f'stages.{stage}.{place}'
     if name == 'skip_gain':
         return f'{block}.skipinit_gain'
-    layer = module.removeprefix(f'{block_module(index)}/~/')
-    return f'{block}.{_LAYERS[layer]}.{_VALUES[name]}'
+    return f'{block}.{_LAYERS[layer.removeprefix("~/")]}.{_VALUES[name]}'
 
 
 def _timm_layout(timm_name: str, value: np.ndarray) -> np.ndarray:
@@ -130,7 +128,7 @@ def _our_name(timm_name: str, indices: dict[str, int]) -> tuple[str, str]:
         layer, _, value = timm_name.rpartition('.')
         ours = _OUR_OUTER[layer]
         return _NETWORK + ours, _our_value(value, is_linear=ours == 'linear')
-    block = block_module(indices[found[0]])
+    block = nfnet_block(indices[found[0]])
     rest = timm_name.removeprefix(found[0])
     if rest == 'skipinit_gain':
         return block, 'skip_gain'

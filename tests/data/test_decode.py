@@ -1,5 +1,6 @@
 """Decoding against the released code's pixels, PIL, and the law of random crops."""
 
+import dataclasses
 import io
 
 import golden_numbers
@@ -10,12 +11,13 @@ from PIL import Image
 
 from nfnets.data import decode
 from nfnets.data.preprocessing import Preprocessing, default_margin
-from nfnets.variants import VARIANTS
+from nfnets.models.variants import RECIPES
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]) * 255, np.array([0.229, 0.224, 0.225]) * 255
+CROP = decode.TrainCrop(size=16, margin=32, area=(0.08, 1.0), flip=True)
 
 
-def _picture(mode='RGB', size=(40, 30)):
+def _image(mode='RGB', size=(40, 30)):
     coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).convert(mode)
 
@@ -26,11 +28,9 @@ def _encode(image, form, **settings):
     return file.getvalue()
 
 
-def _train(encoded, seed=0, size=16, margin=32, crop_area=(0.08, 1.0), flip=True):
-    seeds = tf.constant([0, seed], tf.int64)
-    return decode.decode_train(
-        tf.constant(encoded), seeds, size=size, margin=margin, crop_area=crop_area, flip=flip
-    ).numpy()
+def _train(encoded, seed=0, **changed):
+    crop = dataclasses.replace(CROP, **changed)
+    return decode.decode_train(tf.constant(encoded), tf.constant([0, seed], tf.int64), crop).numpy()
 
 
 @pytest.mark.parametrize('name', ['landscape', 'portrait_gray'])
@@ -56,14 +56,14 @@ def test_evaluation_gives_the_released_codes_pixels(name):
         ('JPEG', 'CMYK', {'quality': 95, 'subsampling': 0}),
     ],
 )
-def test_every_format_and_colour_space_becomes_rgb(form, mode, settings):
-    image = _picture(mode)
+def test_every_format_and_color_space_becomes_rgb(form, mode, settings):
+    image = _image(mode)
     encoded = _encode(image, form, **settings)
     expected = np.asarray(Image.open(io.BytesIO(encoded)).convert('RGB')).astype(float)
     out = decode.decode_eval(tf.constant(encoded), Preprocessing(16, 0)).numpy()
     resized = tf.image.resize(expected, (16, 16), 'bicubic').numpy()
     # TensorFlow decodes JPEG by the fast transform, PIL by the accurate one: some levels apart. A wrong
-    # colour space would be a hundred apart.
+    # color space would be a hundred apart.
     most, mean = (16.0, 3.0) if form == 'JPEG' else (0.01, 0.01)
     assert np.abs(out - resized).max() < most
     assert np.abs(out - resized).mean() < mean
@@ -72,9 +72,9 @@ def test_every_format_and_colour_space_becomes_rgb(form, mode, settings):
 
 @pytest.mark.parametrize('shape', [(400, 300), (90, 233)])  # Made smaller, and larger in one direction.
 def test_timms_style_is_pillows_resize(shape):
-    picture = np.random.default_rng(0).integers(0, 256, (*(side // 10 for side in shape), 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (*(side // 10 for side in shape), 3), dtype=np.uint8)
     encoded = _encode(
-        Image.fromarray(picture).resize(shape[::-1], Image.Resampling.BICUBIC), 'JPEG', quality=95
+        Image.fromarray(image).resize(shape[::-1], Image.Resampling.BICUBIC), 'JPEG', quality=95
     )
     out = decode.decode_eval(tf.constant(encoded), Preprocessing(96, 15, 'timm')).numpy()
     resized = Image.open(io.BytesIO(encoded)).resize((111, 111), Image.Resampling.BICUBIC)
@@ -90,7 +90,7 @@ def test_timms_margin_is_that_of_its_crop_share():
     # crop_pct of timm's dm_nfnet_f0 .. f6, which resize to int(size / crop_pct).
     shares = {256: 0.9, 320: 0.91, 352: 0.92, 416: 0.94, 512: 0.951, 544: 0.954, 576: 0.956}
     for variant in ('F0', 'F1', 'F2', 'F3', 'F4', 'F5', 'F6'):
-        size = VARIANTS[variant].eval_size
+        size = RECIPES[variant].eval_size
         assert default_margin(size, 'timm') == int(size / shares[size]) - size
         assert default_margin(size, 'paper') == 32
     assert default_margin(100, 'timm') == 11
@@ -104,7 +104,7 @@ def test_sixteen_bits_become_eight():
 
 
 def test_a_crop_is_a_function_of_its_seed():
-    encoded = _encode(_picture(), 'JPEG')
+    encoded = _encode(_image(), 'JPEG')
     first = _train(encoded, seed=1)
     assert first.dtype == np.uint8
     np.testing.assert_array_equal(_train(encoded, seed=1), first)
@@ -124,15 +124,15 @@ def _falls(image):
 
 
 def test_crops_cover_the_areas_and_aspects_asked_for():
-    """A picture whose red and green channels are its coordinates shows where a crop came from."""
+    """An image whose red and green channels are its coordinates shows where a crop came from."""
     side = 200
     y, x = np.mgrid[0:side, 0:side]
-    picture = np.stack([x, y, 0 * x], -1).astype(np.uint8)
-    encoded = tf.io.encode_png(picture).numpy()
+    image = np.stack([x, y, 0 * x], -1).astype(np.uint8)
+    encoded = tf.io.encode_png(image).numpy()
     areas, aspects = [], []
     for seed in range(300):
-        out = _train(encoded, seed, size=32, crop_area=(0.2, 0.6), flip=False).astype(float)
-        # Pixel centres of 32 lie half a step inside of the crop on both sides.
+        out = _train(encoded, seed, size=32, area=(0.2, 0.6), flip=False).astype(float)
+        # Pixel centers of 32 lie half a step inside of the crop on both sides.
         width, height = (np.ptp(out[..., channel]) * 32 / 31 for channel in (0, 1))
         areas.append(width * height / side**2)
         aspects.append(width / height)
@@ -143,19 +143,19 @@ def test_crops_cover_the_areas_and_aspects_asked_for():
     assert max(aspects) < 1.4
 
 
-def test_a_crop_that_is_the_whole_image_becomes_the_centre():
-    picture = np.zeros((128, 128, 3), np.uint8)
-    picture[32:96, 32:96] = 255
-    out = _train(tf.io.encode_png(picture).numpy(), size=32, crop_area=(1.0, 1.0), flip=False)
-    # 32 of 64 px: the centre half, which is white.
+def test_a_crop_that_is_the_whole_image_becomes_the_center():
+    image = np.zeros((128, 128, 3), np.uint8)
+    image[32:96, 32:96] = 255
+    out = _train(tf.io.encode_png(image).numpy(), size=32, area=(1.0, 1.0), flip=False)
+    # 32 of 64 px: the center half, which is white.
     np.testing.assert_array_equal(out, 255)
     speck = tf.io.encode_png(np.full((2, 2, 3), 9, np.uint8)).numpy()
-    np.testing.assert_array_equal(_train(speck, crop_area=(1.0, 1.0)), 9)
+    np.testing.assert_array_equal(_train(speck, area=(1.0, 1.0)), 9)
 
 
 @pytest.mark.parametrize('form', ['JPEG', 'PNG'])
 def test_a_file_cut_short_is_an_error(form):
-    encoded = _encode(_picture(size=(100, 80)), form)
+    encoded = _encode(_image(size=(100, 80)), form)
     for broken in (encoded[: len(encoded) // 2], b'', b'no image'):
         with pytest.raises(tf.errors.InvalidArgumentError):
             _train(broken)

@@ -1,5 +1,7 @@
 """RandAugment: each operation against the released code's images, the policy against its law."""
 
+import functools
+
 import golden_numbers
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,14 @@ def _apply(case, images):
     return jax.jit(run)(images, _draws(len(images), sign))
 
 
+@functools.cache
+def _all(magnitude):
+    """All operations, by name, of images and draws, compiled together."""
+    return jax.jit(
+        lambda images, draws: {name: make(magnitude)(images, draws) for name, make in ops.OPERATIONS.items()}
+    )
+
+
 def test_the_sixteen_operations_are_the_released_ones():
     assert set(ops.OPERATIONS) == {case.split('@')[0] for case in CASES}
     assert len(ops.OPERATIONS) == 16
@@ -37,7 +47,7 @@ def test_an_operation_gives_the_released_codes_image(case):
     assert out.dtype == np.uint8
     difference = np.abs(out.astype(int) - golden[case].astype(int))
     if case.startswith(GEOMETRIC):
-        # Nearest neighbours: where two are equally near, float32 may take the other one.
+        # Nearest neighbors: where two are equally near, float32 may take the other one.
         assert np.mean(difference > 0) <= 2e-3
     else:
         np.testing.assert_array_equal(difference, 0)
@@ -54,26 +64,25 @@ def test_geometry_that_needs_no_rounding_is_exact():
 def test_images_of_a_batch_do_not_touch_each_other():
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.integers(0, 256, (3, 16, 20, 3)), jnp.uint8)
-    for name, make in ops.OPERATIONS.items():
-        together = jax.jit(make(7))(images, _draws(3, row=5, column=9))
-        for i in range(3):
-            alone = jax.jit(make(7))(images[i : i + 1], _draws(1, row=5, column=9))
-            np.testing.assert_array_equal(together[i], alone[0], err_msg=name)
+    together = _all(7)(images, _draws(3, row=5, column=9))
+    for i in range(3):
+        alone = _all(7)(images[i : i + 1], _draws(1, row=5, column=9))
+        for name in ops.OPERATIONS:
+            np.testing.assert_array_equal(together[name][i], alone[name][0], err_msg=name)
 
 
 def test_autocontrast_and_equalize_leave_a_flat_image_alone():
     flat = jnp.full((1, 8, 8, 3), 77, jnp.uint8)
     for name in ('AutoContrast', 'Equalize'):
-        np.testing.assert_array_equal(ops.OPERATIONS[name](5)(flat, _draws(1)), flat)
+        np.testing.assert_array_equal(jax.jit(ops.OPERATIONS[name](5))(flat, _draws(1)), flat)
 
 
 @pytest.mark.parametrize('magnitude', [0, 30])
 def test_the_ends_of_the_range_work(magnitude):
     images = jnp.asarray(np.random.default_rng(1).integers(0, 256, (2, 24, 24, 3)), jnp.uint8)
-    for make in ops.OPERATIONS.values():
-        assert make(magnitude)(images, _draws(2)).shape == images.shape
-    posterized = ops.OPERATIONS['Posterize'](magnitude)(images, _draws(2))
-    np.testing.assert_array_equal(posterized, images if magnitude == 30 else 0)
+    out = _all(magnitude)(images, _draws(2))
+    assert {image.shape for image in out.values()} == {images.shape}
+    np.testing.assert_array_equal(out['Posterize'], images if magnitude == 30 else 0)
 
 
 @pytest.mark.parametrize('count', [5, 16, 40])
@@ -93,31 +102,30 @@ def test_a_layer_runs_on_each_image_the_operation_of_its_slot():
     images = jnp.asarray(rng.integers(0, 256, (20, 16, 16, 3)), jnp.uint8)
     slots = ra.deal(jax.random.key(3), 20)
     draws = ra.sample_draws(jax.random.key(4), images.shape)
-    out = ra.apply_layer(images, slots, draws, 6)
-    makers = list(ops.OPERATIONS.values())
+    out = jax.jit(ra.apply_layer, static_argnums=3)(images, slots, draws, 6)
+    by_name, names = _all(6)(images, draws), list(ops.OPERATIONS)  # Each image by every operation.
     for i in range(20):
-        own = ops.Draws(*(x[i : i + 1] for x in draws))
-        expected = makers[int(slots[i]) // 2](6)(images[i : i + 1], own)[0]
-        np.testing.assert_array_equal(out[i], expected)
+        np.testing.assert_array_equal(out[i], by_name[names[int(slots[i]) // 2]][i])
 
 
 def test_layers_follow_each_other_with_draws_of_their_own():
     images = jnp.asarray(np.random.default_rng(5).integers(0, 256, (16, 16, 16, 3)), jnp.uint8)
     run = jax.jit(ra.randaugment, static_argnames=('layers', 'magnitude'))
+    apply_layer = jax.jit(ra.apply_layer, static_argnums=3)
     key = jax.random.key(6)
     first_key, second_key = jax.random.split(key, 2)
     step = images
     for layer_key in (first_key, second_key):
         slot_key, draw_key = jax.random.split(layer_key)
         draws = ra.sample_draws(draw_key, images.shape)
-        step = ra.apply_layer(step, ra.deal(slot_key, 16), draws, 5)
-    # Compiled as a whole, a nearest neighbour that is one of two may be the other.
+        step = apply_layer(step, ra.deal(slot_key, 16), draws, 5)
+    # Compiled as a whole, a nearest neighbor that is one of two may be the other.
     assert np.mean(run(key, images, layers=2, magnitude=5) != step) < 2e-3
     slots = [ra.deal(jax.random.split(k)[0], 16) for k in (first_key, second_key)]
     assert np.any(slots[0] != slots[1])
 
 
-def test_draws_have_both_signs_and_centres_all_over_the_image():
+def test_draws_have_both_signs_and_centers_all_over_the_image():
     draws = ra.sample_draws(jax.random.key(0), (4000, 10, 20, 3))
     assert abs(float(jnp.mean(draws.sign))) < 0.08
     assert set(np.unique(draws.sign)) == {-1.0, 1.0}

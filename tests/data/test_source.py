@@ -221,7 +221,7 @@ def test_a_set_not_prepared_says_how_to(tmp_path):
 def test_a_set_without_class_labels_is_refused(tmp_path):
     features = tfds.features.FeaturesDict({'image': tfds.features.Image(shape=(4, 4, 3))})
     tfds.dataset_builders.store_as_tfds_dataset(
-        name='unlabelled',
+        name='unlabeled',
         version='1.0.0',
         features=features,
         split_datasets={'train': [('0', {'image': np.zeros((4, 4, 3), np.uint8)})]},
@@ -229,4 +229,4 @@ def test_a_set_without_class_labels_is_refused(tmp_path):
         disable_shuffling=True,
     )
     with pytest.raises(InputError, match='no pair of image and class label'):
-        _load('tfds', 'train', tmp_path, name='unlabelled')
+        _load('tfds', 'train', tmp_path, name='unlabeled')

@@ -1,18 +1,21 @@
 """The order of examples, resuming, sharding by process, and what is broken."""
 
+import dataclasses
 import errno
 
+import jax
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from nfnets.data import stream
+from nfnets.data.decode import TrainCrop
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError, TrainingStopped
 
 
 class Numbered:
-    """Images of one colour each, so that a decoded image tells which example it was."""
+    """Images of one color each, so that a decoded image tells which example it was."""
 
     def __init__(self, count, broken=(), labels=None):
         self._count = count
@@ -26,8 +29,8 @@ class Numbered:
     def read(self, index):
         if index in self._broken:
             return b'\x89PNG broken', index
-        colour = np.array([index % 16, index // 16, 7], np.uint8) * 16
-        image = np.broadcast_to(colour, (6, 6, 3))
+        color = np.array([index % 16, index // 16, 7], np.uint8) * 16
+        image = np.broadcast_to(color, (6, 6, 3))
         label = index if self._labels is None else self._labels[index]
         return tf.io.encode_png(image).numpy(), label
 
@@ -35,18 +38,12 @@ class Numbered:
         return f'example {index}'
 
 
-def _train(source, **changed):
-    settings = {
-        'seed': 3,
-        'position': 0,
-        'batch_size': 12,
-        'image_size': 4,
-        'margin': 2,
-        'crop_area': (0.3, 1.0),
-        'flip': True,
-        'skip_broken': False,
-    }
-    return stream.train_batches(source, **{**settings, **changed})
+CROP = TrainCrop(size=4, margin=2, area=(0.3, 1.0), flip=True)
+
+
+def _train(source, crop=CROP, **changed):
+    settings = {'seed': 3, 'position': 0, 'batch_size': 12, 'skip_broken': False}
+    return stream.train_batches(source, crop, **{**settings, **changed})
 
 
 def _take(batches, count):
@@ -60,8 +57,19 @@ def _labels(batches, count):
 
 
 def _eval(source, **changed):
-    settings = {'batch_size': 16, 'preprocessing': Preprocessing(4, 2), 'skip_broken': False}
-    return stream.eval_batches(source, **{**settings, **changed})
+    settings = {'batch_size': 16, 'skip_broken': False}
+    return stream.eval_batches(source, Preprocessing(4, 2), **{**settings, **changed})
+
+
+@pytest.fixture
+def as_process(monkeypatch):
+    """Lets what is called next believe that it runs in one of several processes."""
+
+    def pretend(index, count):
+        monkeypatch.setattr(jax, 'process_index', lambda: index)
+        monkeypatch.setattr(jax, 'process_count', lambda: count)
+
+    return pretend
 
 
 def test_batches_have_bytes_and_labels_that_belong_together():
@@ -69,8 +77,8 @@ def test_batches_have_bytes_and_labels_that_belong_together():
         assert batch['images'].shape == (12, 4, 4, 3)
         assert batch['images'].dtype == np.uint8
         assert batch['labels'].dtype == np.int32
-        colours = batch['images'][:, 0, 0, :2].astype(int) // 16
-        np.testing.assert_array_equal(colours[:, 0] + 16 * colours[:, 1], batch['labels'])
+        colors = batch['images'][:, 0, 0, :2].astype(int) // 16
+        np.testing.assert_array_equal(colors[:, 0] + 16 * colors[:, 1], batch['labels'])
 
 
 def test_every_epoch_has_every_example_once_in_an_order_of_its_own():
@@ -91,11 +99,12 @@ def test_epochs_go_over_into_each_other_within_a_batch():
 
 
 @pytest.mark.parametrize('processes', [2, 3])
-def test_processes_share_the_batches_of_one(processes):
+def test_processes_share_the_batches_of_one(processes, as_process):
     whole = _take(_train(Numbered(40)), 5)
-    parts = [
-        _take(_train(Numbered(40), process_index=k, process_count=processes), 5) for k in range(processes)
-    ]
+    parts = []
+    for k in range(processes):
+        as_process(k, processes)
+        parts.append(_take(_train(Numbered(40)), 5))
     for step, batch in enumerate(whole):
         for name, value in batch.items():
             joined = np.concatenate([part[step][name] for part in parts])
@@ -121,16 +130,17 @@ def test_an_example_is_cropped_anew_in_every_epoch():
             return tf.io.encode_png(np.kron(ramp, np.ones((8, 8, 1), np.uint8))).numpy(), index
 
     # Of a single example each batch holds twelve epochs.
-    (batch,) = _take(_train(Ramp(1), flip=False), 1)
+    (batch,) = _take(_train(Ramp(1), dataclasses.replace(CROP, flip=False)), 1)
     assert len({image.tobytes() for image in batch['images']}) > 6
 
 
 @pytest.mark.parametrize('processes', [1, 2, 4])
-def test_37_examples_are_evaluated_as_37_by_any_number_of_processes(processes):
+def test_37_examples_are_evaluated_as_37_by_any_number_of_processes(processes, as_process):
     seen = []
     counts = set()
     for k in range(processes):
-        batches = list(_eval(Numbered(37), process_index=k, process_count=processes))
+        as_process(k, processes)
+        batches = list(_eval(Numbered(37)))
         counts.add(len(batches))
         for batch in batches:
             assert batch['images'].dtype == np.float32
@@ -156,8 +166,8 @@ def test_broken_images_are_counted_and_replaced_on_demand():
     for batch in taken:
         assert not {5, 7} & set(batch['labels'].tolist())
         assert set(range(12)) - {5, 7} == set(batch['labels'].tolist())
-        colours = batch['images'][:, 0, 0, 0].astype(int) // 16
-        np.testing.assert_array_equal(colours, batch['labels'])
+        colors = batch['images'][:, 0, 0, 0].astype(int) // 16
+        np.testing.assert_array_equal(colors, batch['labels'])
 
 
 def test_broken_images_are_left_out_of_an_evaluation_on_demand():

@@ -7,7 +7,6 @@ import training_runs
 
 from nfnets import load_checkpoint
 from nfnets.errors import InputError
-from nfnets.train import train_and_evaluate
 
 
 def _flip_a_bit(file):
@@ -32,7 +31,7 @@ def damaged(request, undisturbed, tmp_path):
 
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')  # Of Orbax's threads.
 def test_the_one_before_is_used_with_a_warning(damaged, undisturbed, capfd):
-    train_and_evaluate(training_runs.config(training_runs.TINY), damaged)
+    training_runs.train(damaged, training_runs.TINY)
     told = capfd.readouterr().out
     assert 'resuming from step 8\n' in told
     assert 'checkpoint 12 is damaged' in told

@@ -12,13 +12,14 @@ import subprocess
 import pytest
 import training_runs
 
-SETTINGS = {**training_runs.TINY, 'train.steps': 2000, 'eval.every_steps': 2000, 'checkpoint.every_steps': 50}
+EVERY = 10
+SETTINGS = {**training_runs.LONG, 'checkpoint.every_steps': EVERY}
 
 
 def test_a_checkpoint_that_does_not_fit_stops_the_run_and_leaves_the_ones_before(tmp_path):
     workdir = tmp_path / 'run'
     process = training_runs.start(workdir, SETTINGS)
-    training_runs.wait_for(workdir / 'checkpoints' / '50', process)
+    training_runs.wait_for(workdir / 'checkpoints' / str(EVERY), process)
     # No file may grow beyond what is less than a checkpoint and more than all other files.
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
     output, _ = process.communicate(timeout=training_runs.PATIENCE)
@@ -53,7 +54,7 @@ def _error(output):
 
 def _assert_goes_on(workdir, step):
     process = training_runs.start(workdir, SETTINGS)
-    training_runs.wait_for(workdir / 'checkpoints' / str(step + 50), process)
+    training_runs.wait_for(workdir / 'checkpoints' / str(step + EVERY), process)
     process.terminate()
     output, _ = process.communicate(timeout=training_runs.PATIENCE)
     assert f'resuming from step {step}\n' in output

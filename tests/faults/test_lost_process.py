@@ -12,13 +12,12 @@ from nfnets import build
 from nfnets.errors import TrainingStopped
 from nfnets.train import train_and_evaluate
 
-SETTINGS = {**training_runs.TINY, 'train.steps': 100_000, 'eval.every_steps': 100_000}
 NAMES = {0: 'leader task', 1: 'unhealthy (stopped sending heartbeats):\n1\n'}
 
 
 @pytest.mark.parametrize('lost', [0, 1])
 def test_the_others_end_within_a_minute_and_name_it(lost, tmp_path):
-    processes = training_runs.start_several(2, 2, tmp_path / 'run', SETTINGS)
+    processes = training_runs.start_several(2, 2, tmp_path / 'run', training_runs.LONG)
     training_runs.wait_for(tmp_path / 'run' / 'checkpoints' / '4', processes[0])
     processes[lost].send_signal(signal.SIGKILL)
     processes[lost].communicate()

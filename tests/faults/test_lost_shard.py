@@ -3,19 +3,16 @@
 import shutil
 
 import pytest
-import tiny_imagenet
 import training_runs
 
 SETTINGS = {
-    **training_runs.TINY,
+    **training_runs.LONG,
     'data.source': 'tfds',
     'data.name': 'imagenet2012',
     'data.train_split': 'train',
     'data.eval_split': 'validation',
     'train.batch_size': 24,
     'eval.batch_size': 8,
-    'train.steps': 20_000,
-    'eval.every_steps': 20_000,
 }
 
 
@@ -27,16 +24,9 @@ def _cut_short(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    directory = tmp_path_factory.mktemp('data')
-    tiny_imagenet.prepare(directory)
-    return directory
-
-
 @pytest.mark.parametrize('damage', [_remove, _cut_short])
-def test_the_run_saves_and_ends_with_the_name_of_the_shard(damage, data, tmp_path):
-    shutil.copytree(data, tmp_path / 'data')
+def test_the_run_saves_and_ends_with_the_name_of_the_shard(damage, tiny_imagenet_tfrecords, tmp_path):
+    shutil.copytree(tiny_imagenet_tfrecords, tmp_path / 'data')
     workdir = tmp_path / 'run'
     process = training_runs.start(workdir, {**SETTINGS, 'data.dir': tmp_path / 'data'})
     training_runs.wait_for(workdir / 'checkpoints' / '4', process)

@@ -1,14 +1,10 @@
 """A working directory that cannot be written to."""
 
-import os
 import shutil
 import subprocess
 
 import pytest
 import training_runs
-
-# Permissions do not hold root back unless it gives up the right to pass them by.
-AS_USER = ['setpriv', '--bounding-set=-dac_override'] if os.geteuid() == 0 else []
 
 
 @pytest.mark.parametrize('is_new', [True, False])
@@ -22,7 +18,7 @@ def test_a_read_only_workdir_is_named_and_left_as_it_is(is_new, undisturbed, tmp
     for path in (workdir, *before):
         path.chmod(path.stat().st_mode & ~0o222)
     try:
-        process = training_runs.start(workdir, training_runs.TINY, before=AS_USER)
+        process = training_runs.start(workdir, training_runs.TINY, before=training_runs.obey_permissions)
         output, _ = process.communicate(timeout=training_runs.PATIENCE)
     finally:
         subprocess.run(['chmod', '-R', 'u+w', workdir], check=True)

@@ -10,7 +10,6 @@ import training_runs
 from nfnets.data.digits import DigitsSource
 from nfnets.data.stream import _Order
 from nfnets.errors import InputError, TrainingStopped
-from nfnets.train import train_and_evaluate
 
 NUM_EXAMPLES = 1437
 (EXAMPLE,) = _Order(NUM_EXAMPLES, seed=0)(np.array([7 * 64 + 5])).tolist()  # In the batch of step 8.
@@ -35,7 +34,7 @@ def failing(monkeypatch):
 
 
 def _train(workdir, **changed):
-    return train_and_evaluate(training_runs.config({**training_runs.TINY, **changed}), workdir)
+    return training_runs.train(workdir, {**training_runs.TINY, **changed})
 
 
 def _steps(workdir):
@@ -86,7 +85,7 @@ def test_an_error_of_the_disk_is_counted_where_what_is_broken_is_skipped(
     _train(tmp_path / 'run', **{'data.skip_broken': True})
     lines, expected = training_runs.metrics(tmp_path / 'run'), training_runs.metrics(undisturbed[0])
     assert [x['train/skipped_images'] for x in lines if 'eval/loss' in x] == [0, 1]
-    assert 'broken images left out of training since the start: 1\n' in capfd.readouterr().out
+    assert 'broken images skipped in training since the start: 1\n' in capfd.readouterr().out
     losses, expected = ([x['train/loss'] for x in each if 'train/loss' in x] for each in (lines, expected))
     assert losses[:7] == expected[:7]
     assert losses[7] != expected[7]  # Another image took its place.

@@ -1,25 +1,20 @@
 """A run started twice in one working directory at once."""
 
+import signal
+
 import pytest
 import training_runs
 
 from nfnets.errors import InputError
-from nfnets.train import train_and_evaluate
 
 
-def test_a_second_run_in_a_workdir_is_refused_while_the_first_is_under_way(tmp_path):
+def test_a_second_run_in_a_workdir_is_refused_while_the_first_is_under_way(undisturbed, tmp_path):
     workdir = tmp_path / 'run'
-    settings = {
-        **training_runs.TINY,
-        'train.steps': 100,
-        'eval.every_steps': 100,
-        'checkpoint.every_steps': 100,
-    }
-    process = training_runs.start(workdir, settings)
+    process = training_runs.start(workdir, training_runs.TINY)
     training_runs.wait_for(workdir / 'config.json', process)
+    process.send_signal(signal.SIGSTOP)  # Lest it ends before the second begins.
     with pytest.raises(InputError, match='is in use by a run that is under way'):
-        train_and_evaluate(training_runs.config(settings), workdir)
+        training_runs.train(workdir, training_runs.TINY)
+    process.send_signal(signal.SIGCONT)
     training_runs.finish(process)  # As if nothing had been.
-    assert [line['step'] for line in training_runs.metrics(workdir) if 'train/loss' in line] == list(
-        range(1, 101)
-    )
+    assert training_runs.metrics(workdir) == training_runs.metrics(undisturbed[0])

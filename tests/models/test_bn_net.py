@@ -1,4 +1,4 @@
-"""The NFNet's batch-normalised twin, and the NFNet without its second convolutions, against NumPy."""
+"""The NFNet's batch-normalized twin, and the NFNet without its second convolutions, against NumPy."""
 
 import math
 
@@ -10,11 +10,11 @@ import pytest
 from numpy_layers import average_pooled, convolved, linear, random_params, squeezed, standardized
 
 from nfnets.models.networks import make_network, variable_shapes
-from nfnets.variants import Variant
+from nfnets.models.variants import Variant
 
 GROUP_WIDTH = 8
 VARIANTS = {
-    second_conv: Variant((32, 48), (1, 2), 32, 32, 0.0, 0, group_width=GROUP_WIDTH, second_conv=second_conv)
+    second_conv: Variant((32, 48), (1, 2), group_width=GROUP_WIDTH, second_conv=second_conv)
     for second_conv in (True, False)
 }
 STRIDES = (2, 1, 1, 2)  # Of the stem.
@@ -25,7 +25,7 @@ def _gelu(x):
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
-class _BatchNormalised:
+class _BatchNormalized:
     def __init__(self, params, state, is_training):
         self.params, self.state, self.is_training = params, state, is_training
         self.statistics = {}
@@ -45,7 +45,7 @@ class _BatchNormalised:
         return _gelu((x - mean) / np.sqrt(variance + 1e-5) * p['scale'].ravel() + p['offset'].ravel())
 
 
-class _NormaliserFree:
+class _NormalizerFree:
     def __init__(self, params):
         self.params = params
 
@@ -95,7 +95,7 @@ def _short(tree, name):
 
 @pytest.mark.parametrize('second_conv', [True, False])
 @pytest.mark.parametrize('is_training', [True, False])
-def test_a_batch_normalised_network_is_that_of_the_formulas(second_conv, is_training):
+def test_a_batch_normalized_network_is_that_of_the_formulas(second_conv, is_training):
     network = make_network('BNNet', 5, VARIANTS[second_conv], dropout_rate=0.0, stochastic_depth_rate=0.0)
     params, state = _variables(network)
     images = np.random.default_rng(1).normal(size=(3, 32, 32, 3))
@@ -103,7 +103,7 @@ def test_a_batch_normalised_network_is_that_of_the_formulas(second_conv, is_trai
         out, after = jax.jit(network.apply, static_argnums=4)(
             params, state, None, jnp.asarray(images), is_training
         )
-    net = _BatchNormalised(_short(params, 'BNNet'), _short(state, 'BNNet'), is_training)
+    net = _BatchNormalized(_short(params, 'BNNet'), _short(state, 'BNNet'), is_training)
     logits, pool = _forward(net, images, second_conv, is_free=False)
     np.testing.assert_allclose(out['pool'], pool, rtol=1e-6)
     np.testing.assert_allclose(out['logits'], logits, rtol=1e-6)
@@ -124,13 +124,13 @@ def test_an_nfnet_without_second_convolutions_is_that_of_the_formulas():
     images = np.random.default_rng(1).normal(size=(3, 32, 32, 3))
     with jax.enable_x64(True):
         out, _ = jax.jit(network.apply, static_argnums=4)(params, {}, None, jnp.asarray(images), False)
-    logits, pool = _forward(_NormaliserFree(_short(params, 'NFNet')), images, False, is_free=True)
+    logits, pool = _forward(_NormalizerFree(_short(params, 'NFNet')), images, False, is_free=True)
     np.testing.assert_allclose(out['pool'], pool, rtol=1e-6)
     np.testing.assert_allclose(out['logits'], logits, rtol=1e-6)
     assert not any('conv1b' in module for module in params)
 
 
-def test_the_twin_has_the_nfnets_weights_and_normalisation_in_place_of_gains_and_biases():
+def test_the_twin_has_the_nfnets_weights_and_normalization_in_place_of_gains_and_biases():
     nfnet, bn_net = (variable_shapes(make_network(name, 1000, 'F0'))[0] for name in ('NFNet', 'BNNet'))
 
     def weights(params):

@@ -31,22 +31,42 @@ def test_a_constant_weight_standardizes_to_zero_not_to_nan():
     np.testing.assert_allclose(w, np.zeros(w.shape), atol=1e-4)
 
 
-def test_the_gradient_of_standardization_is_that_of_its_formula():
+def test_derivatives_of_standardization_are_those_of_its_formula():
     # By central differences of the formula in NumPy; the third channel lies below the floor.
     rng = np.random.default_rng(0)
     w, gain, cotangent = rng.normal(size=(3, 2, 4, 5)), rng.normal(size=5), rng.normal(size=(3, 2, 4, 5))
     w[..., 2] = 0.3 + 1e-4 * rng.normal(size=w.shape[:3])
-    with jax.enable_x64(True):
-        _, vjp = jax.vjp(standardize_weight, jnp.asarray(w), jnp.asarray(gain))
-        actual_w, actual_gain = vjp(jnp.asarray(cotangent))
+    w_dot, gain_dot = rng.normal(size=w.shape), rng.normal(size=5)
+
+    def gradients(w, gain):
+        return jax.vjp(standardize_weight, w, gain)[1](cotangent)
+
+    @jax.jit
+    def derivatives(w, gain):
+        along = (w, gain), (w_dot, gain_dot)
+        return jax.jvp(standardize_weight, *along), jax.jvp(gradients, *along)
+
     step = 1e-6
+    with jax.enable_x64(True):
+        (value, tangent), ((of_w, of_gain), curvature) = derivatives(w, gain)
+        plus, minus = (
+            jax.device_get(jax.jit(gradients)(w + sign * step * w_dot, gain + sign * step * gain_dot))
+            for sign in (1, -1)
+        )
+    np.testing.assert_allclose(value, standardized(w, gain), rtol=1e-10)
     for index in np.ndindex(w.shape):
         moved = np.zeros_like(w)
         moved[index] = step
         difference = standardized(w + moved, gain) - standardized(w - moved, gain)
-        np.testing.assert_allclose(actual_w[index], np.sum(difference * cotangent) / (2 * step), atol=1e-6)
+        np.testing.assert_allclose(of_w[index], np.sum(difference * cotangent) / (2 * step), atol=1e-6)
     expected = np.sum(standardized(w, np.ones(5)) * cotangent, axis=(0, 1, 2))
-    np.testing.assert_allclose(actual_gain, expected, rtol=1e-10)
+    np.testing.assert_allclose(of_gain, expected, rtol=1e-10)
+    # The other directions: forward, and along the same line of the gradients just shown to be right.
+    move = step * w_dot, step * gain_dot
+    difference = standardized(w + move[0], gain + move[1]) - standardized(w - move[0], gain - move[1])
+    np.testing.assert_allclose(tangent, difference / (2 * step), rtol=1e-6, atol=1e-6)
+    for actual, up, down in zip(curvature, plus, minus, strict=True):
+        np.testing.assert_allclose(actual, (up - down) / (2 * step), rtol=1e-6, atol=1e-5)
 
 
 def test_weights_start_with_variance_one_over_fan_in():
@@ -82,9 +102,14 @@ def test_squeeze_excite_is_the_formula_with_a_plain_relu():
 
 
 def test_stochastic_depth_drops_whole_examples_and_rescales_nothing():
-    network = hk.transform(lambda y: stochastic_depth(y, 0.25))
+    def run(drop_rate, is_training):
+        network = hk.transform(lambda y: stochastic_depth(y, drop_rate, is_training))
+        return np.asarray(network.apply({}, jax.random.key(0), x))
+
     x = jnp.full((4000, 1, 2, 3), 5.0)
-    out = np.asarray(network.apply({}, jax.random.key(0), x))
+    out = run(0.25, is_training=True)
     kept = out[:, 0, 0, 0] == 5
     np.testing.assert_array_equal(out, np.where(kept[:, None, None, None], x, 0))
     assert kept.mean() == pytest.approx(0.75, abs=0.03)
+    np.testing.assert_array_equal(run(0.25, is_training=False), x)
+    np.testing.assert_array_equal(run(None, is_training=True), x)

@@ -1,5 +1,6 @@
 """NF-RegNets: outputs against NumPy in float64, and counts that timm has too."""
 
+import itertools
 import math
 
 import jax
@@ -8,9 +9,9 @@ import pytest
 from numpy_layers import average_pooled, convolved, linear, random_params, squeezed, standardized
 
 from nfnets.models.networks import make_network, variable_shapes
-from nfnets.variants import REGNETS, Variant
+from nfnets.models.variants import RECIPES, REGNETS, Variant
 
-SMALL = Variant((8, 20), (2, 2), 32, 32, 0.0, 0, group_width=8)
+SMALL = Variant((8, 20), (2, 2), group_width=8)
 GAMMA = 1.7881293296813965
 # As timm counts nf_regnet_b0 .. b5, when it cuts channels off to whole numbers instead of rounding to eights.
 COUNTS = {
@@ -33,9 +34,10 @@ def test_parameters_are_as_many_as_in_timm(variant):
 def test_the_family_grows_to_b8():
     assert list(REGNETS) == [f'B{i}' for i in range(9)]
     assert REGNETS['B8'].widths == (78, 174, 342, 726)
-    for smaller, larger in zip(list(REGNETS.values())[:-1], list(REGNETS.values())[1:], strict=True):
-        assert sum(smaller.depths) < sum(larger.depths)
-        assert smaller.train_size < smaller.eval_size <= larger.eval_size
+    for smaller, larger in itertools.pairwise(REGNETS):
+        assert sum(REGNETS[smaller].depths) < sum(REGNETS[larger].depths)
+        recipe = RECIPES[smaller]
+        assert recipe.train_size < recipe.eval_size <= RECIPES[larger].eval_size
 
 
 def test_names_and_shapes_are_those_of_the_released_code():

@@ -10,10 +10,10 @@ import pytest
 from numpy_layers import random_params
 
 from nfnets.models.networks import make_network, variable_shapes
-from nfnets.models.stacks import stack, stacks_of_alike
-from nfnets.variants import Variant
+from nfnets.models.param_layout import UNSTACKED, stack_alike
+from nfnets.models.variants import Variant
 
-SMALL = Variant((16, 32), (2, 1), 32, 32, 0.0, 0, group_width=None)
+SMALL = Variant((16, 32), (2, 1), group_width=None)
 COUNTS = {'ResNet50': 25_557_048, 'ResNet101': 44_549_193, 'ResNet152': 60_192_858, 'ResNet200': 64_673_898}
 
 
@@ -75,14 +75,16 @@ def test_what_is_random_acts_in_training_alone():
 
 
 def test_stacked_blocks_give_the_same():
-    deep = Variant((16, 16), (3, 1), 32, 32, 0.0, 0, group_width=4)
+    deep = Variant((16, 16), (1, 3), group_width=4)
     images = np.random.default_rng(1).normal(size=(2, 32, 32, 3))
+    params = random_params(_network(deep))
+    layout = stack_alike(params, deep.depths)
+    assert len(layout.stack(params)) < len(params)
     with jax.enable_x64(True):
-        params = random_params(_network(deep))
-        stacked = stack(params, stacks_of_alike(params, deep.depths))
-        assert len(stacked) < len(params)
         expected, actual = (
-            jax.jit(_network(deep, remat=remat).apply, static_argnums=4)(values, {}, None, images, False)[0]
-            for values, remat in ((params, False), (stacked, True))
+            jax.jit(_network(deep, layout=way, remat=way != UNSTACKED).apply, static_argnums=4)(
+                way.stack(params), {}, None, images, False
+            )[0]
+            for way in (UNSTACKED, layout)
         )
     np.testing.assert_allclose(actual['logits'], expected['logits'], rtol=1e-9)

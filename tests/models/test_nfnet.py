@@ -6,40 +6,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpy_layers import random_params
+from pure_nfnet import init_params, make_network, parameter_shapes
 
 from nfnets import NFNet, Variant
 from nfnets.errors import InputError
+from nfnets.models import networks
+from nfnets.models.variants import RECIPES
 
-SMALL = Variant(
-    widths=(32, 64),
-    depths=(1, 2),
-    group_width=8,
-    train_size=32,
-    eval_size=32,
-    dropout_rate=0.0,
-    randaugment_magnitude=0,
-)
+SMALL = Variant(widths=(32, 64), depths=(1, 2), group_width=8)
 
 
-def _network(**settings):
-    network = hk.transform(lambda x, is_training: NFNet(**settings)(x, is_training))
-    init, apply = jax.jit(network.init, static_argnums=2), jax.jit(network.apply, static_argnums=3)
-    return hk.Transformed(init, apply)
+TINY = Variant(widths=(8, 8), depths=(1, 1), group_width=None, second_conv=False)  # Soon compiled.
 
 
 def test_names_and_shapes_of_f0_are_those_of_the_released_weights():
-    network = _network(num_classes=1000)
-    init = lambda key, x: network.init(key, x, False)  # noqa: E731
-    params = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-    shapes = {name: list(x.shape) for name, x in golden_numbers.flat(params).items()}
-    assert shapes == golden_numbers.f0_shapes()
+    shapes = golden_numbers.flat(parameter_shapes(make_network(1000)))
+    assert {name: list(x.shape) for name, x in shapes.items()} == golden_numbers.f0_shapes()
 
 
 def test_a_small_network_has_the_shapes_that_were_asked_for():
-    network = _network(num_classes=10, variant=SMALL)
-    images = jnp.zeros((3, 32, 32, 3))
-    params = network.init(jax.random.key(0), images, True)
-    out = network.apply(params, jax.random.key(1), images, True)
+    network = make_network(10, SMALL)
+    params = parameter_shapes(network)
+    out = jax.eval_shape(
+        lambda params, images: network.apply(params, jax.random.key(1), images, True),
+        params,
+        jnp.zeros((3, 32, 32, 3)),
+    )
     assert out['logits'].shape == (3, 10)
     assert out['pool'].shape == (3, 128)
     assert params['NFNet/~/nf_block_2/~/conv1']['w'].shape == (3, 3, 8, 32)
@@ -48,13 +41,21 @@ def test_a_small_network_has_the_shapes_that_were_asked_for():
 
 def test_a_new_network_is_its_shortcuts():
     """Skip gains start at zero, so branches have no gradient but through the gain."""
-    network = _network(num_classes=10, variant=SMALL, stochastic_depth_rate=0.0)
+    network = make_network(10, TINY, stochastic_depth_rate=0.0)
+
+    @jax.jit
+    def gains(key):
+        return {m: names for m, names in init_params(network, key).items() if 'skip_gain' in names}
+
+    starting = gains(jax.random.key(0))
+    assert [float(names['skip_gain']) for names in starting.values()] == [0, 0]
+    params = {**random_params(networks.make_network('NFNet', 10, TINY)), **starting}
     images = jax.random.normal(jax.random.key(2), (2, 32, 32, 3))
-    params = network.init(jax.random.key(0), images, True)
     loss = lambda p: jnp.sum(network.apply(p, None, images, True)['pool'] ** 2)  # noqa: E731
-    grads = jax.jit(jax.grad(loss))(params)
+    grads = jax.jit(jax.grad(loss))(jax.tree.map(np.float32, params))
     assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(grads))
     assert not np.any(grads['NFNet/~/nf_block_1/~/conv0']['w'])
+    assert np.any(grads['NFNet/~/nf_block_1/~/conv_shortcut']['w'])
     assert abs(float(grads['NFNet/~/nf_block_1']['skip_gain'])) > 0
 
 
@@ -64,21 +65,36 @@ def test_drop_rates_grow_linearly_with_depth_from_zero():
     np.testing.assert_allclose(rates, 0.24 * np.arange(12) / 12, rtol=1e-12)
 
 
-@pytest.mark.parametrize('rates', [(0.5, 0.0), (0.0, 0.9)], ids=['dropout', 'stochastic_depth'])
-def test_what_is_random_acts_in_training_alone(rates):
-    dropout, depth = rates
-    network = _network(num_classes=10, variant=SMALL, dropout_rate=dropout, stochastic_depth_rate=depth)
-    images = jax.random.normal(jax.random.key(2), (2, 32, 32, 3))
-    params = network.init(jax.random.key(0), images, True)
-    for names in params.values():  # A branch that starts closed cannot be seen to be dropped.
-        if 'skip_gain' in names:
-            names['skip_gain'] = jnp.ones(())
-    trained = [network.apply(params, jax.random.key(k), images, True)['logits'] for k in (1, 2)]
-    assert np.any(trained[0] != trained[1])
-    evaluated = [network.apply(params, jax.random.key(k), images, False)['logits'] for k in (1, 2)]
-    np.testing.assert_array_equal(*evaluated)
+def test_what_is_random_acts_in_training_alone():
+    images = jax.random.normal(jax.random.key(2), (4, 32, 32, 3))
+
+    def logits(dropout_rate, stochastic_depth_rate, is_training):
+        """By two keys."""
+        rates = {'dropout_rate': dropout_rate, 'stochastic_depth_rate': stochastic_depth_rate}
+        network = make_network(10, TINY, **rates)
+        apply = jax.jit(network.apply, static_argnums=3)
+        return [apply(params, jax.random.key(k), images, is_training)['logits'] for k in (1, 2)]
+
+    # A branch that starts closed could not be seen to be dropped.
+    params = jax.tree.map(np.float32, random_params(networks.make_network('NFNet', 10, TINY)))
+    for rates in ((0.5, 0.0), (0.0, 0.9)):
+        trained = logits(*rates, is_training=True)
+        assert np.any(trained[0] != trained[1])
+    np.testing.assert_array_equal(*logits(0.5, 0.9, is_training=False))
+    np.testing.assert_array_equal(*logits(0.0, 0.0, is_training=True))
+
+
+def test_the_dropout_rate_is_that_of_the_variants_recipe_unless_another_is_asked_for():
+    def rate(*arguments, **settings):
+        network = hk.transform(lambda: NFNet(10, *arguments, **settings).dropout_rate)
+        return network.apply({}, None)
+
+    assert rate('F3') == RECIPES['F3'].dropout_rate == 0.4
+    assert rate('F3', dropout_rate=0.0) == 0.0
+    assert rate(SMALL) == 0.0
+    assert rate(SMALL, dropout_rate=0.1) == 0.1
 
 
 def test_an_unknown_variant_names_those_there_are():
     with pytest.raises(InputError, match=r"'F8'; there are F0, F1, .*F7\+"):
-        _network(num_classes=10, variant='F8').init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), False)
+        parameter_shapes(make_network(10, 'F8'))

@@ -1,16 +1,17 @@
-"""The batch-normalised ResNet against Haiku's own, with the same parameters."""
+"""The batch-normalized ResNet against Haiku's own, with the same parameters."""
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpy_layers import random_params
 
-from nfnets.models.networks import init_variables, make_network
-from nfnets.models.resnet import batch_norm, normalise
-from nfnets.variants import Variant
+from nfnets.models.networks import make_network, variable_shapes
+from nfnets.models.resnet import batch_norm, batch_normalize
+from nfnets.models.variants import Variant
 
-SMALL = Variant((16, 32, 32, 64), (2, 1, 1, 2), 64, 64, 0.0, 0, group_width=None)
+SMALL = Variant((16, 32, 32, 64), (2, 1, 1, 2), group_width=None)
 # Names of our modules in Haiku's.
 RENAMED = {'bn': 'batchnorm_', 'conv0': 'conv_0', 'conv1': 'conv_1', 'conv2': 'conv_2'}
 
@@ -74,7 +75,7 @@ def test_logits_and_statistics_are_those_of_haikus_resnet(is_training):
 def test_statistics_are_in_float32_whatever_the_network_is():
     # Of a mean of 100 and a deviation of 0.1 nothing would be left in bfloat16.
     def forward(x, is_training):
-        return normalise(batch_norm('bn'), x, is_training)
+        return batch_normalize(batch_norm('bn'), x, is_training)
 
     network = hk.transform_with_state(forward)
     x = (100 + jax.random.normal(jax.random.key(0), (64, 8, 8, 2))).astype(jnp.bfloat16)
@@ -88,10 +89,10 @@ def test_statistics_are_in_float32_whatever_the_network_is():
 
 
 def test_stochastic_depth_leaves_out_branches_in_training_alone():
-    small = Variant((16,), (3,), 32, 32, 0.0, 0, group_width=None)
+    small = Variant((16,), (3,), group_width=None)
     network = make_network('ResNet', 5, small, stochastic_depth_rate=0.9)
-    params, state = jax.jit(lambda key: init_variables(network, key))(jax.random.key(0))
-    params['ResNet/~/linear']['w'] += 1.0
+    params = jax.tree.map(np.float32, random_params(network))
+    state = jax.tree.map(lambda s: np.ones(s.shape, s.dtype), variable_shapes(network)[1])
     images = jax.random.normal(jax.random.key(2), (4, 32, 32, 3))
     apply = jax.jit(network.apply, static_argnums=4)
     first, second = (apply(params, state, jax.random.key(k), images, True)[0]['pool'] for k in (1, 2))

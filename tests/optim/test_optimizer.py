@@ -1,4 +1,4 @@
-"""The chain, its masks, its schedule and the average, against the released code's numbers."""
+"""The chain, its masks, its schedule and the EMA, against the released code's numbers."""
 
 import dataclasses
 import math
@@ -9,26 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import default
+from nfnets.configs import default
 from nfnets.models.networks import NETWORKS, make_network, variable_shapes
+from nfnets.models.param_names import all_but, found_by, map_names
 from nfnets.optim.ema import ema_decay, update_ema
-from nfnets.optim.freeze import all_but
-from nfnets.optim.optimizer import (
-    is_clipped,
-    is_decayed,
-    make_optimizer,
-    mask,
-    warmup_cosine,
-)
+from nfnets.optim.optimizer import OptimizerSettings, is_decayed, make_optimizer, warmup_cosine
+
+is_clipped = all_but(default.get_config().optimizer.agc_skip)
 
 
 def test_only_the_classifiers_weight_escapes_clipping():
-    masks = golden_numbers.flat(mask(golden_numbers.f0_params(), is_clipped))
-    assert [name for name, clipped in masks.items() if not clipped] == ['NFNet/~/linear/w']
+    assert [name for name in golden_numbers.f0_shapes() if not is_clipped(name)] == ['NFNet/~/linear/w']
 
 
 def test_gains_biases_and_skip_gains_of_f0_escape_weight_decay():
-    masks = golden_numbers.flat(mask(golden_numbers.f0_params(), is_decayed))
+    masks = {name: is_decayed(name) for name in golden_numbers.f0_shapes()}
     exempt = sorted({name.rsplit('/', 1)[-1] for name, decayed in masks.items() if not decayed})
     decayed = sorted({name.rsplit('/', 1)[-1] for name, decayed in masks.items() if decayed})
     assert exempt == ['b', 'bias', 'gain', 'skip_gain']
@@ -42,23 +37,21 @@ def test_in_every_network_weights_alone_decay_and_the_classifiers_alone_escapes_
     kind = NETWORKS[name]
     small = dataclasses.replace(next(iter(kind.variants.values())), depths=(1, 1, 1, 1))
     params, _ = variable_shapes(make_network(name, 10, small))
-    decayed = golden_numbers.flat(mask(params, is_decayed))
+    decayed = golden_numbers.flat(map_names(is_decayed, params))
     assert {leaf.rsplit('/', 1)[-1] for leaf, is_in in decayed.items() if is_in} == {'w'}
     assert all(is_in for leaf, is_in in decayed.items() if leaf.endswith('/w'))
-    clipped = golden_numbers.flat(mask(params, is_clipped))
+    clipped = golden_numbers.flat(map_names(is_clipped, params))
     (classifier,) = (leaf for leaf, is_in in clipped.items() if not is_in)
     assert classifier.endswith('/~/linear/w')
 
 
 def test_masks_are_those_of_the_released_code():
     golden = golden_numbers.load('sgd_agc_F0_96_f64.npz')
-    clipped = golden_numbers.flat(mask(golden_numbers.f0_params(), is_clipped))
-    decayed = golden_numbers.flat(mask(golden_numbers.f0_params(), is_decayed))
     for name, decay, clipping in zip(
         golden['names'], golden['weight_decay'], golden['clipping'], strict=True
     ):
-        assert decayed[name] == (decay > 0), name  # NaN: none.
-        assert clipped[name] == (clipping > 0), name
+        assert is_decayed(name) == (decay > 0), name  # NaN: none.
+        assert is_clipped(name) == (clipping > 0), name
 
 
 def test_schedule_is_the_papers_and_stays_at_zero_after_its_end():
@@ -73,14 +66,14 @@ def test_schedule_is_the_papers_and_stays_at_zero_after_its_end():
             assert float(schedule(step)) == 0
 
 
-def test_decay_of_the_average_warms_up_as_in_the_released_code():
+def test_decay_of_the_ema_warms_up_as_in_the_released_code():
     golden = golden_numbers.load('ema.npz')
     for step, expected in zip(golden['steps'], golden['decay_eff_ema1_cur0'], strict=True):
         decay = ema_decay(jnp.asarray(step), float(golden['decay']))
         assert float(decay) == pytest.approx(float(expected), rel=1e-6), step
 
 
-def test_the_average_follows_the_released_codes():
+def test_the_ema_follows_the_released_codes():
     golden = golden_numbers.load('ema.npz')
     ema = {'w': jnp.asarray(golden['chain_init'])}
     for step, current in enumerate(golden['chain_current']):
@@ -88,16 +81,11 @@ def test_the_average_follows_the_released_codes():
         np.testing.assert_allclose(ema['w'], golden['chain_ema'][step], rtol=1e-5)
 
 
-def test_the_configs_pattern_skips_the_classifiers_weight_alone():
-    is_clipped_by_default = all_but(default.get_config().optimizer.agc_skip)
-    params = golden_numbers.f0_params()
-    assert mask(params, is_clipped_by_default) == mask(params, is_clipped)
-
-
-def _one_step(grads, params, **settings):
-    optimizer = make_optimizer(1.0, momentum=0.0, weight_decay=0.1, agc_eps=1e-3, **settings)
+def _one_step(grads, params, *, is_clipped=is_clipped, is_frozen=lambda name: False, **settings):
+    chain = OptimizerSettings(momentum=0.0, weight_decay=0.1, agc_eps=1e-3, **settings)
+    optimizer = make_optimizer(1.0, chain, is_clipped=is_clipped, is_frozen=is_frozen)
     grads, params = jax.tree.map(jnp.float32, (grads, params))
-    return golden_numbers.flat(optimizer.update(grads, optimizer.init(params), params)[0])
+    return golden_numbers.flat(jax.jit(optimizer.update)(grads, optimizer.init(params), params)[0])
 
 
 @pytest.fixture
@@ -139,3 +127,10 @@ def test_what_agc_skips_is_chosen_by_name(small):
             np.testing.assert_allclose(updates[name], -(grad + decay), rtol=1e-5, atol=1e-6)
         else:
             np.testing.assert_allclose(updates[name], -decay, atol=1e-5)
+
+
+def test_what_is_frozen_is_not_changed_and_the_rest_is_as_before(small):
+    before = _one_step(*small, agc_clipping=0.01)
+    updates = _one_step(*small, agc_clipping=0.01, is_frozen=found_by('conv/'))
+    for name, update in updates.items():
+        np.testing.assert_array_equal(update, 0 if 'conv' in name else before[name])

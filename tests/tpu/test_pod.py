@@ -162,7 +162,7 @@ def _told(pod, command):
     ('changes', 'expected'),
     [
         ({'zone': None}, 'missing: zone'),
-        ({'colour': '"red"'}, 'unknown colour; there are name, project, zone'),
+        ({'color': '"red"'}, 'unknown color; there are name, project, zone'),
         ({'spot': '"yes"'}, "spot = 'yes' must be true or false"),
         ({'train': '"--config=a"'}, "train = '--config=a' must be a list of texts"),
         ({'env': '{ A = 1 }'}, "env = {'A': 1} must be a table of texts"),

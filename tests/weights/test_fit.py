@@ -4,13 +4,13 @@ import golden_numbers
 import jax
 import numpy as np
 import pytest
+from pure_nfnet import make_network, parameter_shapes
 
 from nfnets import VARIANTS, Variant
 from nfnets.errors import InputError
-from nfnets.models.nfnet import make_network, parameter_shapes
 from nfnets.weights.fit import architecture, check_params
 
-TINY = Variant((32, 64), (1, 2), 32, 32, 0.0, 0, group_width=16)
+TINY = Variant((32, 64), (1, 2), group_width=16)
 
 
 def _shapes(variant='F0', num_classes=1000):
@@ -28,13 +28,13 @@ def test_the_released_names_and_shapes_are_those_of_f0():
 
 
 @pytest.mark.parametrize('name', list(VARIANTS))
-def test_every_variant_is_recognised_by_its_shapes(name):
+def test_every_variant_is_recognized_by_its_shapes(name):
     found = architecture(_shapes(name, 7))
     assert (found.name, found.variant, found.num_classes) == (name, VARIANTS[name], 7)
     assert str(found) == f'{name} with 7 classes'
 
 
-def test_a_network_of_ones_own_is_recognised():
+def test_a_network_of_ones_own_is_recognized():
     found = architecture(_tiny())
     assert found.name is None
     assert (found.variant.widths, found.variant.depths, found.variant.group_width) == ((32, 64), (1, 2), 16)
@@ -55,7 +55,7 @@ def test_another_variant_is_named():
         'F0.npz does not fit the network: it holds F0 with 1000 classes, for --config.model.variant=F0'
     )
     assert 'Missing: NFNet/~/nf_block_12/skip_gain' in told
-    assert 'Left over: NFNet/~/nf_block_1/~/conv_shortcut/bias' in told
+    assert 'Unexpected: NFNet/~/nf_block_1/~/conv_shortcut/bias' in told
     assert 'Of another shape or type: NFNet/~/nf_block_1/~/conv0/bias float32[256], not float32[128]' in told
 
 

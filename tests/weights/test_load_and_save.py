@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tiny_network
 
-from configs import default
 from nfnets import VARIANTS, Variant, load_checkpoint
-from nfnets.convert import write_workdir
+from nfnets.configs import default
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
+from nfnets.inference.convert import write_workdir
 from nfnets.weights.about import About
 from nfnets.weights.load import Weights
 from nfnets.weights.save import FORMS, save_checkpoint
@@ -45,7 +45,7 @@ def test_every_form_converts_into_every_other_and_back(first, second, tmp_path):
 
 @pytest.mark.parametrize('name', [f'F{i}' for i in range(7)])
 def test_the_depths_of_the_family_convert_there_and_back(name, tmp_path):
-    narrow = Variant((8, 8, 16, 16), VARIANTS[name].depths, 32, 32, 0.0, 0, group_width=4)
+    narrow = Variant((8, 8, 16, 16), VARIANTS[name].depths, group_width=4)
     params = tiny_network.params(narrow, 5)
     for number, form in enumerate(('released', 'timm', 'npz', 'timm', 'released')):
         path = _save(tmp_path / f'{number}', form, params)

@@ -1,4 +1,4 @@
-"""timm's names, layouts and logits. timm's numbers were written by `scripts/compare_timm.py --save`."""
+"""timm's names, layouts and logits; `scripts/benchmarks/compare_timm.py --save` wrote timm's numbers."""
 
 import importlib.util
 import json
@@ -9,10 +9,10 @@ import golden_numbers
 import jax
 import numpy as np
 import pytest
+from pure_nfnet import make_network, parameter_shapes
 
 from nfnets import VARIANTS
 from nfnets.errors import InputError
-from nfnets.models.nfnet import make_network, parameter_shapes
 from nfnets.weights.pickles import Refused
 from nfnets.weights.timm import from_timm, to_timm
 from nfnets.weights.torch_files import read_torch_legacy, read_torch_zip
@@ -25,7 +25,7 @@ def _module(path):
     return module
 
 
-compare_timm = _module(Path(__file__).resolve().parents[2] / 'scripts' / 'compare_timm.py')
+compare_timm = _module(Path(__file__).resolve().parents[2] / 'scripts' / 'benchmarks' / 'compare_timm.py')
 torch_files = _module(golden_numbers.DIRECTORY / 'torch_files.py')
 
 

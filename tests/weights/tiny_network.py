@@ -2,11 +2,11 @@
 
 import jax
 import numpy as np
+from pure_nfnet import make_network, parameter_shapes
 
 from nfnets import Variant
-from nfnets.models.nfnet import make_network, parameter_shapes
 
-VARIANT = Variant((32, 64), (1, 2), 32, 32, 0.0, 0, group_width=16)
+VARIANT = Variant((32, 64), (1, 2), group_width=16)
 
 
 def params(variant=VARIANT, num_classes=3, seed=0):

@@ -1,0 +1,1 @@
+"""What the command line runs: `nfnets-train` and the others, and `scripts/*.py` in a clone."""

@@ -1,0 +1,97 @@
+"""Runs a command so that invalid input costs one line and an exit code, not a traceback."""
+
+import argparse
+import contextlib
+import difflib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from etils import epath
+
+from nfnets import host
+from nfnets.errors import InputError, Interrupted, Preempted, TrainingStopped
+from nfnets.files import as_path, bucket_errors, failure, why
+from nfnets.run.interrupts import EXIT_CODES, SignalWatch, end_now
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses flags; invalid input raises `InputError` instead of printing the usage."""
+
+    def __init__(self, doc: str | None = None, **settings: Any):
+        """Args: doc is the docstring of the command, which `--help` begins with; settings are argparse's."""
+        form = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=doc, formatter_class=form, allow_abbrev=False, **settings)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, but an unknown flag is named before a missing one."""
+        flags = self._option_string_actions
+        for word in () if self._subparsers else args or ():
+            name = word.partition('=')[0]
+            if name.startswith('--') and name not in flags:
+                near = difflib.get_close_matches(name, flags, n=1)
+                hint = f'did you mean {near[0]}?' if near else '--help lists them all'
+                raise InputError(f'unknown flag {name}; {hint}')
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises InputError."""
+        raise InputError(message)
+
+
+def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> NoReturn:
+    """Calls `main` with the words after the command's name, and ends the process.
+
+    Exit code 0; 2 and one line for invalid flags, settings, data or working directory; 1 and one line when
+    training had to stop; 75 and one line after SIGTERM, when the same command resumes the run, and 130 after
+    Ctrl-C.
+
+    Args:
+      main: raises `InputError`, `TrainingStopped` or `Preempted` for its user.
+      argv: the words; None: those of this process.
+    """
+    with contextlib.suppress(ImportError):
+        from absl import logging
+
+        logging.set_verbosity(logging.WARNING)  # Orbax logs every file.
+    # TensorFlow only decodes images here; it need not log what it could do besides.
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+    watch = SignalWatch([signal.SIGINT], lambda number: end_now(number, 'interrupted'))
+    status = 0
+    try:
+        main(sys.argv[1:] if argv is None else argv)
+    except SystemExit as error:  # Of --help.
+        status = int(error.code or 0)
+    except Exception as error:
+        status, message = _explain(error)
+        print(f'error: {message}', file=sys.stderr)
+    finally:
+        watch.close()
+    host.leave(status)
+
+
+def _explain(error: Exception) -> tuple[int, str]:
+    """The exit code of an error, and its message in one line; raises again what is a bug of this project."""
+    if isinstance(error, ModuleNotFoundError) and not (error.name or '').startswith('nfnets'):
+        return 2, f"{error.name} is not installed: pip install 'nfnets[train]' has all that commands need"
+    if isinstance(error, bucket_errors()):
+        error = failure(why(error), error)
+    message = ' '.join(str(error).split())
+    if isinstance(error, Preempted):
+        return EXIT_CODES[signal.SIGINT if isinstance(error, Interrupted) else signal.SIGTERM], message
+    if isinstance(error, InputError | TrainingStopped):
+        return (2 if isinstance(error, InputError) else 1), message
+    raise error
+
+
+def path_argument(text: str) -> epath.Path:
+    """A path as `as_path` takes it, for `type` of argparse."""
+    if not text:
+        raise argparse.ArgumentTypeError('it has no value')
+    try:
+        return as_path(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -1,0 +1,54 @@
+"""Converts the parameters of an NFNet between the forms that they come in, bit by bit; publishes a run.
+
+    nfnets-convert SOURCE TARGET
+    nfnets-convert --ema WORKDIR model.npz       # what to publish: one safe file
+
+SOURCE is a file released with the paper, a .npz of this project, timm's .safetensors or .pth, or the working
+directory of a run; its content decides which. TARGET's form follows from its name: .npz is this project's own
+file, with variant, class names and preprocessing in it, .safetensors timm's, .pkl the released form, and a
+name without a suffix a working directory. --to overrides that.
+"""
+
+from collections.abc import Sequence
+
+from nfnets.commands.command_line import Parser, path_argument, run
+from nfnets.errors import InputError
+
+_SUFFIXES = {'.npz': 'npz', '.safetensors': 'timm', '.pkl': 'released', '': 'workdir'}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command; does not return."""
+    run(_convert, argv)
+
+
+def _convert(argv: Sequence[str]) -> None:
+    parser = Parser(__doc__)
+    parser.add_argument('source', type=path_argument)
+    parser.add_argument('target', type=path_argument, help='must not exist')
+    parser.add_argument('--to', choices=_SUFFIXES.values(), help='form of the target, whatever its suffix')
+    parser.add_argument(
+        '--ema', action='store_true', help='of a working directory, the EMA of the parameters'
+    )
+    arguments = parser.parse_args(argv)
+    source, target = arguments.source, arguments.target
+    form = arguments.to or _SUFFIXES.get(target.suffix)
+    if form is None:
+        suffixes = ', '.join(filter(None, _SUFFIXES))
+        raise InputError(f'the form of {target} is not clear: give one of {suffixes} or none, or --to')
+    if target.exists() and not (form == 'workdir' and target.is_dir()):
+        raise InputError(f'{target} exists already: remove it first, or give another name')
+    from nfnets.weights.fit import architecture
+    from nfnets.weights.load import load_checkpoint
+    from nfnets.weights.save import save_checkpoint
+
+    weights = load_checkpoint(source)
+    params, about = weights.choose(arguments.ema)
+    if form == 'workdir':
+        from nfnets.configs import default
+        from nfnets.inference.convert import write_workdir  # Late: Orbax takes a while to import.
+
+        write_workdir(target, params, about, default.get_config())
+    else:
+        save_checkpoint(target, form, params, about)
+    print(f'{source} ({weights.kind}): {architecture(params)} -> {target} ({form})')

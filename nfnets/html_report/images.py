@@ -1,0 +1,92 @@
+"""Images as the network sees them in training, and images that a page holds in itself."""
+
+import base64
+import functools
+import io
+from typing import NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+from PIL import Image
+
+from nfnets import build
+from nfnets.data.augment import augment, denormalize
+from nfnets.data.source import Source
+from nfnets.train_step import run_keys, step_keys
+
+_MOST_IN_BATCH = 64  # On one device; more would only take time.
+_MOST_PIXELS = 128  # Side of an image in the page.
+_LOSSLESS = 64  # Up to this side a PNG is small.
+
+
+class TrainingImage(NamedTuple):
+    """An image as the network sees it.
+
+    Attributes:
+      pixels: uint8 [H, W, 3].
+      labels: {label: weight}, of one or two classes; the weights add up to 1.
+    """
+
+    pixels: np.ndarray
+    labels: dict[int, float]
+
+
+def training_images(
+    config: ml_collections.FrozenConfigDict, source: Source, most: int
+) -> tuple[list[TrainingImage], int]:
+    """What the first device sees in the first step, evenly spaced over its part of the batch.
+
+    With the run's own number of devices, which its config does not have, and up to 64 images on each, these
+    are the very images of the run. MixUp and CutMix have half of a device's part each.
+
+    Args:
+      config: of the run, complete.
+      source: its training split.
+      most: how many images.
+
+    Returns:
+      The images, and how many the device is taken to have.
+
+    Raises:
+      InputError: an image cannot be decoded.
+    """
+    share = max(2, min(config.train.batch_size // jax.device_count(), _MOST_IN_BATCH))
+    own = ml_collections.ConfigDict(config)
+    own.train.batch_size = share
+    batches = build.train_batches(ml_collections.FrozenConfigDict(own), source, position=0)
+    try:
+        batch = next(batches)
+    finally:
+        batches.close()
+    augment_key, _ = step_keys(run_keys(config.seed)[1], step=0, device=0)
+    augment_fn = functools.partial(augment, build.augmentation(config))
+    seen = jax.jit(augment_fn)(augment_key, batch['images'], batch['labels'])
+    pixels = to_bytes(denormalize(seen.images))
+    images = []
+    for i in spaced(share, most):
+        first, second, ratio = int(seen.labels[i]), int(seen.mix_labels[i]), float(seen.ratio[i])
+        labels = {first: 1.0} if first == second else {first: ratio, second: 1 - ratio}
+        images.append(TrainingImage(pixels[i], labels))
+    return images, share
+
+
+def spaced(count: int, most: int) -> np.ndarray:
+    """Indices of so many of `count` things at most, evenly spaced."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
+
+
+def to_bytes(pixels: jax.Array | np.ndarray) -> np.ndarray:
+    """Pixels 0..255 of any type, rounded: uint8."""
+    return np.clip(np.rint(np.asarray(pixels)), 0, 255).astype(np.uint8)
+
+
+def data_uri(pixels: np.ndarray) -> str:
+    """An image uint8 [H, W, 3] for an `img` element: as it is if it is small, else reduced, and as a JPEG."""
+    image = Image.fromarray(pixels)
+    is_small = max(image.size) <= _LOSSLESS
+    image.thumbnail((_MOST_PIXELS, _MOST_PIXELS))
+    file = io.BytesIO()
+    image.save(file, 'PNG' if is_small else 'JPEG', optimize=True, quality=85)
+    kind = 'png' if is_small else 'jpeg'
+    return f'data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}'

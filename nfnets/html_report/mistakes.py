@@ -1,0 +1,171 @@
+"""What a network makes of held-out images: which classes it confuses, and where it is most wrong."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from nfnets.data.source import Source
+from nfnets.data.stream import Batch, eval_batches
+from nfnets.html_report.images import spaced, to_bytes
+from nfnets.inference.predict import Predictor
+
+_BATCH_SIZE = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """Probabilities of held-out images.
+
+    Attributes:
+      indices: of the images in their split, int [N].
+      labels: int [N].
+      probabilities: float32 [N, K].
+    """
+
+    indices: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The likeliest label of each, int [N]."""
+        return np.argmax(self.probabilities, axis=1)
+
+    @property
+    def accuracy(self) -> float:
+        """Top-1, 0..1."""
+        return float(np.mean(self.predicted == self.labels))
+
+
+class Mistake(NamedTuple):
+    """An image that is taken for something else.
+
+    Attributes:
+      pixels: uint8 [H, W, 3], as the network sees it.
+      label: its own.
+      predicted: the likeliest.
+      probability: of the likeliest, 0..1.
+      own_probability: of its own.
+      where: which image it is.
+    """
+
+    pixels: np.ndarray
+    label: int
+    predicted: int
+    probability: float
+    own_probability: float
+    where: str
+
+
+class _Some:
+    """Some examples of a source, as a source."""
+
+    def __init__(self, source: Source, indices: np.ndarray):
+        self.class_names, self.warnings = source.class_names, source.warnings
+        self._source = source
+        self._indices = [int(i) for i in indices]
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def read(self, index: int) -> tuple[bytes, int]:
+        return self._source.read(self._indices[index])
+
+    def describe(self, index: int) -> str:
+        return self._source.describe(self._indices[index])
+
+
+def predict_split(
+    predictor: Predictor, source: Source, *, most: int, name: str, skip_broken: bool
+) -> Predictions:
+    """Predicts held-out images, with a progress bar.
+
+    Args:
+      predictor: the network.
+      source: the evaluation split.
+      most: how many images, evenly spaced over the split.
+      name: of the run, for the bar.
+      skip_broken: leave out images that cannot be decoded.
+
+    Raises:
+      InputError: an image cannot be decoded, and skip_broken is not given.
+    """
+    indices = spaced(len(source), most)
+    labels, probabilities, is_real = [], [], []
+    batches = _batches(predictor, source, indices, skip_broken)
+    for batch in tqdm(batches, desc=name, unit='batch', total=-(-len(indices) // _BATCH_SIZE)):
+        labels.append(batch['labels'])
+        probabilities.append(predictor(batch['images']))
+        is_real.append(batch['mask'] > 0)
+    kept = np.concatenate(is_real)
+    return Predictions(
+        indices[kept[: len(indices)]], np.concatenate(labels)[kept], np.concatenate(probabilities)[kept]
+    )
+
+
+def worst_mistakes(
+    predictor: Predictor, source: Source, predictions: Predictions, most: int
+) -> list[Mistake]:
+    """The mistakes of the largest loss, which is -log of the own label's probability, the largest first."""
+    places = worst(predictions, most)
+    if not places.size:
+        return []
+    chosen = predictions.indices[places]
+    pixels = np.concatenate([b['images'] for b in _batches(predictor, source, chosen, skip_broken=False)])
+    return [
+        Mistake(
+            to_bytes(image),
+            label=int(predictions.labels[i]),
+            predicted=int(predictions.predicted[i]),
+            probability=float(predictions.probabilities[i].max()),
+            own_probability=float(predictions.probabilities[i, predictions.labels[i]]),
+            where=source.describe(int(predictions.indices[i])),
+        )
+        for i, image in zip(places, pixels, strict=False)  # The last batch is filled up.
+    ]
+
+
+def worst(predictions: Predictions, most: int) -> np.ndarray:
+    """Places in the predictions of the worst mistakes, the worst first."""
+    wrong = np.flatnonzero(predictions.predicted != predictions.labels)
+    own = predictions.probabilities[wrong, predictions.labels[wrong]]
+    return wrong[np.argsort(own, kind='stable')][:most]
+
+
+def confusion_matrix(predictions: Predictions) -> np.ndarray:
+    """How often each class (row) is taken for each (column), int [K, K]."""
+    num_classes = predictions.probabilities.shape[1]
+    matrix = np.zeros((num_classes, num_classes), int)
+    np.add.at(matrix, (predictions.labels, predictions.predicted), 1)
+    return matrix
+
+
+def most_mistaken(matrix: np.ndarray, most: int) -> np.ndarray:
+    """Labels of the classes with the most mistakes, own and taken for them, in order of label."""
+    mistakes = matrix - np.diag(np.diag(matrix))
+    count = mistakes.sum(axis=0) + mistakes.sum(axis=1)
+    return np.sort(np.argsort(-count, kind='stable')[:most])
+
+
+def confused_pairs(matrix: np.ndarray, most: int) -> list[tuple[int, int, int]]:
+    """(label, taken for, how often), the most frequent first."""
+    mistakes = matrix - np.diag(np.diag(matrix))
+    order = np.argsort(-mistakes, axis=None, kind='stable')[:most]
+    pairs = [(int(i // len(matrix)), int(i % len(matrix)), int(mistakes.flat[i])) for i in order]
+    return [pair for pair in pairs if pair[2]]
+
+
+def _batches(
+    predictor: Predictor, source: Source, indices: Sequence[int] | np.ndarray, skip_broken: bool
+) -> Iterator[Batch]:
+    return iter(
+        eval_batches(
+            _Some(source, np.asarray(indices)),
+            predictor.preprocessing,
+            batch_size=_BATCH_SIZE,
+            skip_broken=skip_broken,
+        )
+    )

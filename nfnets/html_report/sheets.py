@@ -1,0 +1,103 @@
+"""Sheets of images, and the confusion matrix, as HTML."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nfnets.html_report.html import Element, element, scrolling
+from nfnets.html_report.images import TrainingImage, data_uri
+from nfnets.html_report.mistakes import Mistake, Predictions, confused_pairs, confusion_matrix, most_mistaken
+
+_MOST_CLASSES = 20  # Of a confusion matrix that can be read.
+_MOST_PAIRS = 10
+_LEAST = 0.005  # Share of a class that rounds to a percent.
+
+
+def training_sheet(images: Sequence[TrainingImage], share: int, names: Sequence[str]) -> list[Element]:
+    """Augmented images with what they count as."""
+    cards = [
+        _card(
+            image.pixels,
+            *(element('b', _part(names[k], w)) for k, w in image.labels.items() if w >= _LEAST),
+            title=', '.join(names[k] for k in image.labels),
+        )
+        for image in images
+    ]
+    text = (
+        f'Of the first step, made anew from settings and seed: what the first device sees if its share is '
+        f'{share} images. Percentages are the weights of the classes in the loss, before label smoothing.'
+    )
+    return [element('p', text), element('div', *cards, class_='cards')]
+
+
+def confusion(predictions: Predictions, names: Sequence[str]) -> list[Element]:
+    """The confusion matrix, of the most mistaken classes if there are many, and frequent mistakes."""
+    matrix = confusion_matrix(predictions)
+    shown = most_mistaken(matrix, _MOST_CLASSES)
+    of_class = np.maximum(matrix.sum(axis=1), 1)
+    head = element(
+        'tr',
+        element('td'),
+        [element('th', element('span', _short(names[k])), scope='col', title=names[k]) for k in shown],
+    )
+    rows = [
+        element(
+            'tr',
+            element('th', _short(names[i]), scope='row', title=names[i]),
+            [_cell(int(matrix[i, k]), matrix[i, k] / of_class[i], is_own=i == k) for k in shown],
+        )
+        for i in shown
+    ]
+    text = 'Rows: own class. Columns: the class that an image is taken for. Images of each.'
+    if len(shown) < len(matrix):
+        text += f' The {len(shown)} of {len(matrix)} classes with the most mistakes.'
+    kind = 'confusion' if all(len(_short(names[k])) < 3 for k in shown) else 'confusion long'
+    pairs = confused_pairs(matrix, _MOST_PAIRS)
+    frequent = [f'{_short(names[i])} as {_short(names[k])} ({count})' for i, k, count in pairs]
+    return [
+        element('h4', 'Confusion matrix'),
+        element('p', text),
+        scrolling(element('table', element('thead', head), element('tbody', rows), class_=kind)),
+        element('p', f'Most frequent mistakes: {", ".join(frequent) or "none"}.'),
+    ]
+
+
+def mistakes(worst: Sequence[Mistake], names: Sequence[str]) -> list[Element]:
+    """The worst mistakes, with what the network makes of them."""
+    if not worst:
+        return []
+    cards = [
+        _card(
+            one.pixels,
+            element('b', f'is {_short(names[one.label])} {_percent(one.own_probability)}'),
+            element('span', f'as {_short(names[one.predicted])} {_percent(one.probability)}'),
+            title=f'{one.where}: {names[one.label]}, taken for {names[one.predicted]}',
+        )
+        for one in worst
+    ]
+    text = 'Own class, and the one it is taken for, with their probabilities; the largest loss first.'
+    return [element('h4', 'Worst mistakes'), element('p', text), element('div', *cards, class_='cards')]
+
+
+def _card(pixels: np.ndarray, *caption: Element, title: str) -> Element:
+    image = element('img', src=data_uri(pixels), alt=title, title=title, loading='lazy')
+    return element('figure', image, element('figcaption', *caption), class_='card')
+
+
+def _cell(count: int, share: float, is_own: bool) -> Element:
+    # The root, so that a few mistakes can be seen.
+    strength = f'--strength:{100 * share**0.5:.0f}%'
+    kind = 'hit' if is_own else 'miss'
+    return element('td', str(count), class_=kind, style=strength) if count else element('td')
+
+
+def _short(name: str) -> str:
+    return name.split(',')[0]
+
+
+def _part(name: str, share: float) -> str:
+    return _short(name) if share > 1 - _LEAST else f'{_short(name)} {_percent(share)}'
+
+
+def _percent(share: float) -> str:
+    return f'{100 * share:.0f}%'

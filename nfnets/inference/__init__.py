@@ -1,0 +1,1 @@
+"""For who has a checkpoint: evaluation, prediction, conversion."""

@@ -1,0 +1,177 @@
+"""Evaluates a checkpoint on a data set: accuracy, loss and speed, with what they are of."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from tqdm import tqdm
+
+from nfnets import build, parallel
+from nfnets import config as config_lib
+from nfnets.data.source import Source
+from nfnets.data.stream import Batch, EvalBatches
+from nfnets.errors import InputError
+from nfnets.finetune import PREPROCESSING, preprocessing_settings, with_preprocessing
+from nfnets.models.networks import variable_shapes
+from nfnets.run.workdir import read_config
+from nfnets.weights.fit import Architecture, architecture, check_params, require_architecture
+from nfnets.weights.load import Weights
+
+Result = dict[str, Any]
+
+
+def score(config: ml_collections.ConfigDict, weights: Weights, ema: bool = False) -> Result:
+    """Evaluates one checkpoint over the whole evaluation split, with a progress bar.
+
+    Args:
+      config: as in `configs/default.py`; says which network the checkpoint must fit, the data, and
+        preprocessing that overrides the checkpoint's.
+      weights: the checkpoint.
+      ema: of a working directory, the EMA of the parameters.
+
+    Returns:
+      What can be written as a JSON object: 'top_1', 'top_5' (0..1), 'loss' (nats), 'num_examples',
+      'images_per_second' (reading included, compilation not), 'preprocessing', and what the checkpoint is.
+
+    Raises:
+      InputError: settings, data and checkpoint cannot be used, or not together.
+    """
+    config = with_preprocessing(config, preprocessing_settings(weights.about, weights.params))
+    config_lib.check(config)
+    source = build.source(config, config.data.eval_split)
+    check_class_names(weights, source)
+    if jax.process_index() == 0:
+        for line in source.warnings:
+            print(f'warning: {line}', file=sys.stderr, flush=True)
+    config = config_lib.complete(
+        config,
+        num_examples=None,
+        num_classes=len(source.class_names),
+        num_devices=jax.device_count(),
+    )
+    weights.check_network(config.model.name, config.model.activation)
+    params, network_state = weights.variables(ema)
+    for given, expected in zip((params, network_state), variable_shapes(build.network(config)), strict=True):
+        check_params(given, expected, str(weights.path))
+    watch = _Watch()
+
+    def watched(batches: EvalBatches) -> Iterator[Batch]:
+        return watch(tqdm(batches, desc=weights.path.name, unit='batch', disable=jax.process_index() != 0))
+
+    evaluate = build.evaluation(config, source, watched)
+    variables = jax.tree.map(jnp.asarray, (build.param_layout(config).stack(params), network_state))
+    results = evaluate({'given': parallel.replicate(variables)})
+    found = architecture(params)
+    about = weights.choose(ema)[1]
+    return {
+        'checkpoint': str(weights.path),
+        'kind': weights.kind,
+        'sha256': weights.sha256,
+        'variant': found.name if found else None,
+        'parameters': about.parameters,
+        'step': about.step,
+        'preprocessing': dataclasses.asdict(build.preprocessing(config)),
+        **results['given'],
+        'images_per_second': watch.rate() * jax.process_count(),
+    }
+
+
+def check_class_names(weights: Weights, source: Source) -> None:
+    """Refuses to use a checkpoint on other classes than it was trained on, where it knows them.
+
+    Raises:
+      InputError: names the first class that differs.
+    """
+    held, there = weights.about.class_names, source.class_names
+    if held is None or held == there:
+        return
+    if len(held) != len(there):
+        raise InputError(f'{weights.path} is of {len(held)} classes, and the data has {len(there)}')
+    label = next(i for i, (a, b) in enumerate(zip(held, there, strict=True)) if a != b)
+    raise InputError(
+        f'{weights.path} is of other classes than the data: class {label} is {held[label]!r} there, and '
+        f'{there[label]!r} in the data'
+    )
+
+
+def config_of(
+    weights: Weights,
+    config: ml_collections.ConfigDict,
+    overrides: Mapping[str, Any],
+    *,
+    is_given: bool,
+    keeps_network: bool,
+) -> ml_collections.ConfigDict:
+    """The config to evaluate one checkpoint by, with what the checkpoint knows.
+
+    Args:
+      weights: the checkpoint.
+      config: as in `configs/default.py`, with the overrides in it.
+      overrides: settings by key that override the checkpoint.
+      is_given: whether the config's data are meant; if not, a run is evaluated on its own.
+      keeps_network: whether the config's network is meant, which the checkpoint must fit.
+
+    Raises:
+      InputError: the checkpoint is a file and holds no NFNet.
+    """
+    config = ml_collections.ConfigDict(config) if keeps_network else with_network_of(config, weights)
+    if weights.kind == 'workdir' and not is_given:
+        config.data.update(read_config(weights.path)['data'])
+    # The checkpoint knows its preprocessing, and `score` asks it.
+    config.data.update(dict.fromkeys(PREPROCESSING))
+    config.update_from_flattened_dict(dict(overrides))
+    return config
+
+
+def with_network_of(config: ml_collections.ConfigDict, weights: Weights) -> ml_collections.ConfigDict:
+    """A copy of a config whose network is that of a checkpoint.
+
+    Raises:
+      InputError: the checkpoint is a file and holds no NFNet.
+    """
+    config = ml_collections.ConfigDict(config)
+    if weights.kind == 'workdir':
+        config.model.update(read_config(weights.path)['model'])
+        return config
+    found = require_architecture(weights.params, f'{weights.path} holds no whole NFNet')
+    set_network(config, found, weights.about.activation)
+    return config
+
+
+def set_network(config: ml_collections.ConfigDict, network: Architecture, activation: str | None) -> None:
+    """Makes a config describe a network, by name where it has one; activation None leaves the config's."""
+    config.model.name = 'NFNet'
+    config.model.activation = activation or config.model.activation
+    config.model.num_classes = network.num_classes
+    if network.name is not None:
+        own = {'widths': None, 'depths': None, 'group_width': None, 'second_conv': True}
+        config.model.update(variant=network.name, **own)
+        return
+    config.model.update(dataclasses.asdict(network.variant))
+
+
+class _Watch:
+    """Times batches as they are used up; the first, which compiles, counts only if there is no other."""
+
+    def __init__(self) -> None:
+        self._ends: list[float] = []
+        self._images: list[int] = []
+
+    def __call__(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        self._began = time.perf_counter()
+        for batch in batches:
+            yield batch
+            self._ends.append(time.perf_counter())
+            self._images.append(int(np.sum(batch['mask'])))
+
+    def rate(self) -> float:
+        """Images/s."""
+        if len(self._ends) == 1:
+            return self._images[0] / (self._ends[0] - self._began)
+        return sum(self._images[1:]) / (self._ends[-1] - self._ends[0])

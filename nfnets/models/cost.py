@@ -1,0 +1,86 @@
+"""What a network costs, counted on its traced program: parameters and multiply-adds.
+
+Counted are convolutions (`convolve`) and matrix products, a multiplication and its addition as one; not
+activations, pooling, weight standardization and biases, as is usual in published figures. What a loop does is
+counted once.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from nfnets.models.convolution import convolve_p
+from nfnets.models.nfnet import NFNet
+from nfnets.models.variants import Variant
+
+
+class Cost(NamedTuple):
+    """Size and work of a network.
+
+    Attributes:
+      parameters: values in all parameters.
+      tensors: arrays that hold them.
+      multiply_adds: of convolutions and linear layers, for one image.
+    """
+
+    parameters: int
+    tensors: int
+    multiply_adds: int
+
+
+def network_cost(variant: str | Variant, size: int, num_classes: int = 1000) -> Cost:
+    """Counts an NFNet in evaluation; nothing is computed or allocated.
+
+    Args:
+      variant: name or `Variant`.
+      size: side of the images, px.
+      num_classes: number of logits.
+
+    Raises:
+      InputError: the variant does not exist.
+    """
+    network = hk.transform(lambda images: NFNet(num_classes, variant)(images, is_training=False))
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    # Initialization runs the network once, so its trace holds both: parameters and program.
+    program, params = jax.make_jaxpr(network.init, return_shape=True)(jax.random.key(0), images)
+    sizes = [math.prod(p.shape) for p in jax.tree.leaves(params)]
+    return Cost(sum(sizes), len(sizes), multiply_adds(program.jaxpr))
+
+
+def multiply_adds(jaxpr: Any) -> int:
+    """Multiply-adds of the convolutions and matrix products of a jaxpr and of all within it."""
+    total = 0
+    for equation in jaxpr.eqns:
+        out = math.prod(equation.outvars[0].aval.shape)
+        if equation.primitive is convolve_p:
+            # Each output value sums over the kernel's extent and the input channels of its group.
+            total += out * math.prod(equation.invars[1].aval.shape[:3])
+        elif equation.primitive.name == 'dot_general':
+            (contracted, _), _ = equation.params['dimension_numbers']
+            shape = equation.invars[0].aval.shape
+            total += out * math.prod(shape[axis] for axis in contracted)
+        for inner in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
+            if _is_jaxpr(inner):
+                total += multiply_adds(getattr(inner, 'jaxpr', inner))
+    return total
+
+
+def kept_for_backward(jaxpr: Any) -> int:
+    """Values that convolutions and matrix products of a jaxpr give: a backward pass needs as many or more."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in (convolve_p.name, 'dot_general'):
+            total += math.prod(equation.outvars[0].aval.shape)
+        times = equation.params['length'] if equation.primitive.name == 'scan' else 1
+        for inner in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
+            if _is_jaxpr(inner):
+                total += times * kept_for_backward(getattr(inner, 'jaxpr', inner))
+    return total
+
+
+def _is_jaxpr(value: object) -> bool:
+    return isinstance(value, core.Jaxpr | core.ClosedJaxpr)

@@ -1,1 +1,0 @@
-"""One HTML page about runs: curves, pictures, mistakes and settings; `write.py` puts it together."""

@@ -1,0 +1,95 @@
+"""The memory of a program on a TPU that is not here, by XLA's compiler.
+
+XLA's TPU compiler comes with libtpu (`pip install '.[tpu]'`, Linux on x86-64) and needs no TPU: it gives the
+answer that it will give there. Without libtpu XLA's CPU compiler answers, and overestimates:
+it keeps much of bfloat16 as float32, and joins fewer operations.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.experimental import topologies
+
+from nfnets import host
+from nfnets.files import replace_file
+from nfnets.planning.memory import memory_of
+from nfnets.planning.tpus import Device
+
+_LIBTPU = {
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': 'true',  # It takes no TPU, so another process may have one.
+    'TPU_SKIP_MDS_QUERY': 'true',  # Nor does it ask the cloud which machine this is:
+    'TPU_ACCELERATOR_TYPE': 'v4-8',
+    'TPU_WORKER_HOSTNAMES': 'localhost',
+}
+# What the TPU compiler does for speed is skipped: it takes the most time and memory here, and hardly changes
+# the memory there (`docs/performance.md`).
+_LEAST_EFFORT: dict[str, Any] = {'exec_time_optimization_effort': -1.0}
+_TOO_LARGE = re.compile(r'(?:HLO temporaries \(|Used |Hbm usage: )([\d.]+)G')
+
+
+class Answer(NamedTuple):
+    """A compiler's answer about a program.
+
+    Attributes:
+      compiler: which one.
+      fits: whether it compiled, which XLA's TPU compiler does only if the program fits; None if unknown.
+      gib: memory of a device that the program takes, GiB; if it does not fit, at least; None if not known.
+    """
+
+    compiler: str
+    fits: bool | None
+    gib: float | None
+
+
+def tpu_devices(device: Device) -> Sequence[jax.Device] | None:
+    """One host's devices to lower a program for, though there are none; None without libtpu."""
+    if importlib.util.find_spec('libtpu') is None:
+        return None
+    for name, value in _LIBTPU.items():
+        os.environ.setdefault(name, value)
+    described = topologies.get_topology_desc(device.topology, 'tpu', chip_config_name=device.chip_config)
+    return described.devices
+
+
+def ask(lowered: jax.stages.Lowered, device: Device, *, for_tpu: bool) -> Answer:
+    """The memory of a lowered program on one device. It can take minutes, so answers are kept on disk.
+
+    Args:
+      lowered: for the devices that `tpu_devices` gave, or for a CPU.
+      device: that it is meant for.
+      for_tpu: which of the two.
+    """
+    version = importlib.metadata.version('libtpu' if for_tpu else 'jaxlib')
+    compiler = f'XLA for {"TPU " + device.name if for_tpu else "CPU"} {version}'
+    digest = hashlib.sha256((compiler + lowered.as_text()).encode()).hexdigest()
+    kept = host.cache_directory() / 'memory' / f'{digest[:32]}.json'
+    if kept.is_file():
+        fits, gib = json.loads(kept.read_text())
+    else:
+        fits, gib = _compile(lowered, for_tpu)
+        with contextlib.suppress(OSError):  # The answer stands, kept or not.
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(kept, json.dumps([fits, gib]))
+    if not for_tpu:
+        # It overestimates: what fits by it fits, what does not may.
+        fits = True if gib <= device.memory_gib else None
+    return Answer(compiler, fits, gib)
+
+
+def _compile(lowered: jax.stages.Lowered, for_tpu: bool) -> tuple[bool, float | None]:
+    try:
+        memory = memory_of(lowered.compile(_LEAST_EFFORT if for_tpu else None))
+    except jax.errors.JaxRuntimeError as error:
+        if not re.search('RESOURCE_EXHAUSTED.*hbm', str(error), re.IGNORECASE):
+            raise
+        needed = _TOO_LARGE.search(str(error))
+        return False, float(needed[1]) if needed else None
+    return True, memory.peak / 2**30

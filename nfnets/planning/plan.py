@@ -1,0 +1,111 @@
+"""What training a variant on ImageNet takes, before anything is rented: memory, time, cores for the input."""
+
+import dataclasses
+import sys
+from typing import Any
+
+import jax
+import ml_collections
+
+from nfnets import build
+from nfnets import config as config_lib
+from nfnets.configs import imagenet
+from nfnets.data.imagenet import NUM_CLASSES, NUM_TRAIN_IMAGES
+from nfnets.planning import compiler
+from nfnets.planning.core_rate import core_rate
+from nfnets.planning.pace import pace, step_times
+from nfnets.planning.tpus import Slice, get_slice
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A training run to plan.
+
+    Attributes:
+      variant: one of `VARIANTS`.
+      device: kind of TPU, one of `DEVICES`.
+      devices: how many, as JAX counts them.
+      batch: images of a step, over all devices.
+      accumulate: train.accumulate_steps.
+      sam: with the paper's sharpness-aware gradient.
+      step_ms: time of a step; None: estimated from the published ones.
+      core_rate: images/s that one core decodes; None: measured here.
+    """
+
+    variant: str
+    device: str
+    devices: int
+    batch: int = 4096
+    accumulate: int = 1
+    sam: bool = False
+    step_ms: float | None = None
+    core_rate: float | None = None
+
+
+def plan(question: Question) -> dict[str, Any]:
+    """Everything that is known of the run, as a JSON object; says on stderr what it is about to compile.
+
+    Raises:
+      InputError: there is no such variant or device, or the batch does not divide.
+    """
+    devices = get_slice(question.device, question.devices)
+    config = _config(question, question.batch, question.devices, remat=False)
+    images = question.batch // question.devices
+    if question.step_ms is None:
+        times = step_times(question.variant, devices.device, images, sam=question.sam)
+    else:
+        times = {'given': question.step_ms}
+    if question.core_rate is None:
+        _say('measuring how many images one core of this machine reads and decodes: seconds')
+    rate = question.core_rate or core_rate(question.variant)
+    run = {'steps': config.train.steps, 'batch_size': question.batch, 'hosts': devices.hosts}
+    return {
+        **{name: getattr(question, name) for name in ('variant', 'batch', 'accumulate', 'sam', 'devices')},
+        'device': dataclasses.asdict(devices.device),
+        'hosts': devices.hosts,
+        'accelerator_type': devices.accelerator_type,
+        'images_per_device': images,
+        'image_size': config.data.train_size,
+        'epochs': config.train.epochs,
+        'steps_per_epoch': NUM_TRAIN_IMAGES / question.batch,
+        'steps': config.train.steps,
+        'core_rate': rate,
+        'core_rate_is_measured': question.core_rate is None,
+        'paces': {name: pace(step_ms, **run, core_rate=rate)._asdict() for name, step_ms in times.items()},
+        'memory': _memory(question, devices),
+    }
+
+
+def _config(
+    question: Question, batch_size: int, num_devices: int, remat: bool
+) -> ml_collections.FrozenConfigDict:
+    """The paper's config for the variant, checked and complete."""
+    config = imagenet.get_config(question.variant + ('-SAM' if question.sam else ''))
+    config.train.batch_size = batch_size
+    config.train.accumulate_steps = question.accumulate
+    config.model.scan, config.model.remat = True, remat
+    # It doubles the time to compile, and its memory is free again before the network needs the most.
+    config.augment.randaugment_layers = 0
+    config_lib.check(config)
+    return config_lib.complete(
+        config, num_examples=NUM_TRAIN_IMAGES, num_classes=NUM_CLASSES, num_devices=num_devices
+    )
+
+
+def _memory(question: Question, devices: Slice) -> dict[str, Any]:
+    """The compiler's answer, 'without_remat' and 'with_remat', of a step on one host or on a CPU."""
+    tpus = compiler.tpu_devices(devices.device)
+    lowered_for = jax.devices()[:1] if tpus is None else tpus
+    batch_size = question.batch // devices.num_devices * len(lowered_for)
+    answers = {}
+    for name, remat in {'without_remat': False, 'with_remat': True}.items():
+        platform = 'CPU' if tpus is None else 'TPU'
+        _say(f'compiling the training step {name.replace("_", " ")} by XLA for {platform}: minutes')
+        config = _config(question, batch_size, len(lowered_for), remat)
+        lowered = build.lower_train_step(config, lowered_for)
+        answers[name] = compiler.ask(lowered, devices.device, for_tpu=tpus is not None)._asdict()
+    return answers
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,112 @@
+"""Checks before a run: what may be a mistake, what may not fit, and what all hosts must have in common."""
+
+import functools
+import hashlib
+import json
+import math
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import FrozenConfigDict as Config
+
+from nfnets import build, host
+from nfnets.config import flatten
+from nfnets.data.source import Source
+from nfnets.models.cost import kept_for_backward
+from nfnets.models.networks import variable_shapes
+from nfnets.models.param_layout import UNSTACKED
+from nfnets.planning import memory
+from nfnets.run.config_file import to_json
+
+_FEW = 1000  # Values kept for each of an image's: no network here keeps as many.
+_WHAT_HELPS = 'a smaller train.batch_size, more train.accumulate_steps, or model.scan with model.remat helps'
+
+
+def warnings(config: Config, train: Source, evaluation: Source) -> list[str]:
+    """Warnings, one line each, about settings and data that may be a mistake.
+
+    Args:
+      config: a complete one.
+      train: the examples to train on.
+      evaluation: those to evaluate on.
+    """
+    data, batch = config.data, config.train.batch_size
+    found = [*train.warnings, *evaluation.warnings]
+    if data.train_split == data.eval_split:
+        found.append(
+            f'data.train_split and data.eval_split are both {data.train_split!r}: accuracy will be that on '
+            'images that were learned'
+        )
+    if batch > len(train):
+        found.append(f'train.batch_size={batch} is more than the {len(train)} images there are to train on')
+    return [*found, *_memory_warning(config)]
+
+
+def _memory_warning(config: Config) -> list[str]:
+    there, dtype = memory.of_device(), jnp.dtype(config.train.precision)
+    pixels = math.prod(_images_at_once(config))
+    if config.model.remat or pixels * dtype.itemsize * _FEW < there:
+        return []  # Only the compiler knows, or it fits, and tracing would take seconds.
+    needed = memory_needed(config)
+    if needed < there:
+        return []
+    return [
+        f'a step of {_describe_batch(config)} needs {needed / 2**30:,.0f} GiB or more on each device, '
+        f'which has {there / 2**30:,.0f}; {_WHAT_HELPS}'
+    ]
+
+
+def memory_needed(config: Config) -> int:
+    """Bytes of a device that a training step without remat takes at least: what convolutions give."""
+    network = build.network(config, UNSTACKED)
+    images = jax.ShapeDtypeStruct(_images_at_once(config), jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    apply = functools.partial(network.apply, is_training=True)
+    program = jax.make_jaxpr(apply)(*variable_shapes(network), key, images)
+    return kept_for_backward(program.jaxpr) * jnp.dtype(config.train.precision).itemsize
+
+
+def _images_at_once(config: Config) -> tuple[int, int, int, int]:
+    images = config.train.batch_size // jax.device_count() // config.train.accumulate_steps
+    return images, config.data.train_size, config.data.train_size, 3
+
+
+def _describe_batch(config: Config) -> str:
+    """The settings that decide how much memory a step takes, for messages."""
+    model = ''.join(f', model.{name}=True' for name in ('scan', 'remat') if config.model[name])
+    per_device = config.train.batch_size // jax.device_count()
+    return (
+        f'train.batch_size={config.train.batch_size} ({per_device} images on each device) at '
+        f'data.train_size={config.data.train_size} px with '
+        f'train.accumulate_steps={config.train.accumulate_steps}{model}'
+    )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a step failed for lack of memory of a device or of the host."""
+    return isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error)
+
+
+def out_of_memory(config: Config, step: int, error: Exception) -> str:
+    """The message about a step that does not fit into memory."""
+    wanted = re.search(r'(\d+) bytes', str(error))
+    size = f'{int(wanted[1]) / 2**30:,.1f} GiB asked for at once; ' if wanted else ''
+    return f'out of memory at step {step}, {_describe_batch(config)}: {size}{_WHAT_HELPS}'
+
+
+def facts(config: Config, train: Source, evaluation: Source, steps_there: list[int]) -> dict[str, Any]:
+    """What must be the same on all processes of a run, by name."""
+    names = hashlib.sha256('\0'.join(train.class_names).encode()).hexdigest()[:12]
+    settings = flatten(json.loads(to_json(config)))
+    del settings['data.dir']  # Each host may have its own copy.
+    return {
+        'the code of nfnets, by its digest,': host.code_digest(),
+        'the version of JAX': jax.__version__,
+        **settings,
+        'the last checkpoint in workdir': steps_there[-1] if steps_there else None,
+        'the number of training images': len(train),
+        'the number of evaluation images': len(evaluation),
+        'the digest of the class names': names,
+    }

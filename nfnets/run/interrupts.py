@@ -1,0 +1,148 @@
+"""Signals that end a program: SIGINT of Ctrl-C, and SIGTERM, which clouds send before they take a machine.
+
+Python runs a handler in the main thread between two of its own instructions, so not while that thread is in
+XLA's compiler, which can be minutes. Here a thread waits for signals instead, and acts at once.
+"""
+
+import collections
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+from nfnets.errors import Interrupted, Preempted
+
+# What a shell counts for SIGINT, and EX_TEMPFAIL: start the same command again.
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: os.EX_TEMPFAIL}
+
+
+class SignalWatch:
+    """Calls a function, in a thread of its own, for each signal as it comes.
+
+    From another thread than the main one it does nothing: only that one may set handlers.
+    """
+
+    def __init__(self, numbers: Sequence[signal.Signals], on_signal: Callable[[signal.Signals], None]):
+        """Takes the signals from whoever has them, until it is closed.
+
+        Args:
+          numbers: of the signals.
+          on_signal: called with one of them.
+        """
+        self._on_signal = on_signal
+        self._numbers = tuple(numbers)
+        self._lock = threading.RLock()  # A handler may interrupt the main thread while it holds it.
+        self._seen = {way: collections.Counter[int]() for way in ('thread', 'handler')}
+        self._told: collections.Counter[int] = collections.Counter()
+        self._is_watching = threading.current_thread() is threading.main_thread()
+        if not self._is_watching:
+            return
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._previous_wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._previous = {number: signal.signal(number, self._handle) for number in self._numbers}
+        threading.Thread(target=self._wait, name='signals', daemon=True).start()
+
+    def _wait(self) -> None:
+        while received := self._reader.recv(64):  # Nothing once the writer is closed.
+            for number in received:
+                self._see('thread', number)
+        self._reader.close()
+
+    def _handle(self, number: int, frame: Any) -> None:
+        # Event loops in the main thread take the wake-up for themselves; then this alone is called.
+        del frame
+        self._see('handler', number)
+
+    def _see(self, way: str, number: int) -> None:
+        if number not in self._numbers:
+            return
+        with self._lock:
+            self._seen[way][number] += 1
+            is_new = self._seen[way][number] > self._told[number]
+            self._told[number] += int(is_new)
+        if is_new:
+            self._on_signal(signal.Signals(number))
+
+    def close(self) -> None:
+        """Leaves the signals to whoever had them before."""
+        if not self._is_watching:
+            return
+        self._is_watching = False
+        signal.set_wakeup_fd(self._previous_wakeup)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._writer.close()
+
+
+def end_now(number: signal.Signals, message: str) -> None:
+    """Ends the process at once with one line and the signal's exit code, whatever its threads are doing.
+
+    Leaving in order would have to wait for XLA's compiler, which has crashed when its process went.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        os.write(2, f'\nerror: {message}\n'.encode())
+    os._exit(EXIT_CODES[number])
+
+
+class Preemption:
+    """Ends a training run by signals to it or to any other of its processes: by SIGTERM, or by Ctrl-C.
+
+    While there is nothing to save, above all while the first step compiles, the process ends at once. Later
+    the step under way is finished, and the loop asks `is_due` and saves. A second Ctrl-C does not wait.
+
+    Attributes:
+      has_progress: whether steps were done that a checkpoint would keep; set by the loop.
+    """
+
+    def __init__(self, last_checkpoint: Callable[[], str]):
+        """Takes the signals until it is closed.
+
+        Args:
+          last_checkpoint: names what a later run would resume from.
+        """
+        self.has_progress = False
+        self._last_checkpoint = last_checkpoint
+        self._asked: signal.Signals | None = None
+        # With several processes JAX takes SIGTERM, and makes all agree on a step.
+        self._is_joined = jax.distributed.is_initialized()
+        numbers = (signal.SIGINT,) if self._is_joined else (signal.SIGINT, signal.SIGTERM)
+        self._watch = SignalWatch(numbers, self._on_signal)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        kept = f'last checkpoint: {self._last_checkpoint()}'
+        if not self.has_progress:
+            end_now(number, f'{_NAMES[number]} before the first step was done, nothing to save; {kept}')
+        elif self._asked is None:
+            self._asked = number
+            if self._is_joined:
+                os.kill(os.getpid(), signal.SIGTERM)  # As if to this process: JAX notifies the others.
+        elif number == signal.SIGINT:
+            end_now(number, f'interrupted twice, and ended without saving; {kept}')
+
+    def is_due(self, step: int) -> bool:
+        """Whether to stop after this step, the same on all processes; each must ask after every step."""
+        if self._is_joined:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self._asked is not None
+
+    def error(self, step: int) -> Preempted:
+        """What to raise once the state of a step is saved."""
+        kind = Interrupted if self._asked == signal.SIGINT else Preempted
+        name = _NAMES[self._asked or signal.SIGTERM]
+        return kind(f'{name}: saved at step {step}, where the same command resumes')
+
+    def close(self) -> None:
+        """Leaves the signals to whoever had them before."""
+        self._watch.close()
+
+
+_NAMES = {signal.SIGINT: 'interrupted', signal.SIGTERM: 'preempted by SIGTERM'}

@@ -1,0 +1,238 @@
+"""Times the training step or the forward pass of a variant, for `scripts/benchmark.py step` and `eval`."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from benchmarks.timm_step import Worker
+from benchmarks.xla_convolutions import xla_convolutions
+
+from nfnets import build, parallel
+from nfnets import config as config_lib
+from nfnets.configs import imagenet
+from nfnets.data.imagenet import NUM_CLASSES, NUM_TRAIN_IMAGES
+from nfnets.models.cost import network_cost
+from nfnets.models.networks import init_variables
+from nfnets.planning.memory import memory_of
+
+Timer = Callable[[], float]  # Runs once, returns seconds.
+_MATRIX = 4096  # Side of the matrices whose product gives the device's rate.
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What is timed.
+
+    Attributes:
+      command: 'step' for the training step, 'eval' for the forward pass in evaluation.
+      variant: one of `VARIANTS`.
+      batch: images on each device.
+      image_size: side of the images, px.
+      precision: 'float32' or 'bfloat16'.
+      scan: model.scan.
+      against: what is timed in turn with it: 'timm', 'xla' or None.
+      remat: model.remat.
+      accumulate: train.accumulate_steps.
+      sam: whether the step has the paper's sharpness-aware gradient.
+      augment: whether the step has the paper's augmentation.
+    """
+
+    command: str
+    variant: str
+    batch: int
+    image_size: int
+    precision: str
+    scan: bool = False
+    against: str | None = None
+    remat: bool = False
+    accumulate: int = 1
+    sam: bool = False
+    augment: bool = False
+
+
+def measure(setup: Setup, rounds: int) -> dict[str, Any]:
+    """The JSON object that `scripts/benchmark.py step` and `eval` print.
+
+    Args:
+      setup: what is timed.
+      rounds: times that each is run, after two that do not count; 0: it is only compiled.
+    """
+    make = training_step if setup.command == 'step' else forward_pass
+    run, figures = make(setup)
+    timers = {'ours': run}
+    failed: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        if setup.against == 'xla':
+            with xla_convolutions():
+                timers['xla'], figures_of_xla = make(setup)
+            figures |= {f'{name}_of_xla': value for name, value in figures_of_xla.items()}
+        elif setup.against == 'timm':
+            worker = stack.enter_context(Worker(setup))
+            timers |= worker.timers
+            failed = worker.failed
+        rate = product_rate(setup.precision) if rounds else 0.0
+        seconds = time_in_turn(timers, rounds)
+    timed = speed(setup, seconds['ours'], rate) if rounds else {}
+    return {
+        **dataclasses.asdict(setup),
+        'device': device(),
+        'jax': jax.__version__,
+        **timed,
+        **figures,
+        **({'against_figures': compare(seconds)} if timed and len(timers) > 1 else {}),
+        **({'failed': failed} if failed else {}),
+    }
+
+
+def make_config(setup: Setup) -> ml_collections.FrozenConfigDict:
+    """The paper's config for the variant on all devices; without augmentation unless the setup has it."""
+    config = imagenet.get_config(setup.variant)
+    config.train.batch_size = setup.batch * jax.device_count()
+    config.train.precision = setup.precision
+    config.data.train_size = setup.image_size
+    config.augment.partners = 'batch'
+    config.model.scan, config.model.remat = setup.scan, setup.remat
+    config.train.accumulate_steps = setup.accumulate
+    config.sam.rho = 0.05 if setup.sam else 0.0
+    if not setup.augment:
+        config.augment.mixup_alpha = 0.0
+        config.augment.cutmix = False
+        config.augment.randaugment_layers = 0
+    config_lib.check(config)
+    # Steps and schedule follow from the size of the data; the time of a step does not.
+    return config_lib.complete(
+        config, num_examples=NUM_TRAIN_IMAGES, num_classes=NUM_CLASSES, num_devices=jax.device_count()
+    )
+
+
+def training_step(setup: Setup) -> tuple[Timer, dict[str, float]]:
+    """The compiled training step, and `compiled_figures` of it."""
+    config = make_config(setup)
+    num_images = jax.device_count() * setup.batch
+    shape = (num_images, setup.image_size, setup.image_size, 3)
+    rng = np.random.default_rng(0)
+    batch = parallel.shard_batch(
+        {
+            'images': rng.integers(0, 256, shape, np.uint8),
+            'labels': rng.integers(0, NUM_CLASSES, num_images, np.int32),
+        }
+    )
+    key = jax.random.key(1)
+    start = time.perf_counter()
+    step = build.lower_train_step(config).compile()
+    figures = compiled_figures(step, time.perf_counter() - start)
+    state = None
+
+    def run() -> float:
+        nonlocal state
+        state = jax.jit(build.new_state, static_argnums=0)(config) if state is None else state
+        start = time.perf_counter()
+        state, metrics = step(state, batch, key)
+        jax.block_until_ready((state, metrics))
+        return time.perf_counter() - start
+
+    return run, figures
+
+
+def forward_pass(setup: Setup) -> tuple[Timer, dict[str, float]]:
+    """The compiled forward pass in evaluation, on one device, and `compiled_figures` of it."""
+    config = make_config(setup)
+    network, dtype = build.network(config), jnp.dtype(setup.precision)
+    params, network_state = jax.jit(lambda key: init_variables(network, key))(jax.random.key(0))
+    params = build.param_layout(config).stack(jax.tree.map(lambda p: p.astype(dtype), params))
+    shape = (setup.batch, setup.image_size, setup.image_size, 3)
+    images = jnp.asarray(np.random.default_rng(0).standard_normal(shape), dtype)
+    forward = jax.jit(
+        lambda params, images: network.apply(params, network_state, None, images, False)[0]['logits']
+    )
+    start = time.perf_counter()
+    compiled = forward.lower(params, images).compile()
+    figures = compiled_figures(compiled, time.perf_counter() - start)
+
+    def run() -> float:
+        start = time.perf_counter()
+        compiled(params, images).block_until_ready()
+        return time.perf_counter() - start
+
+    return run, figures
+
+
+def compiled_figures(compiled: Any, seconds: float) -> dict[str, float]:
+    """Seconds to compile, and the memory that the program takes by XLA's own account."""
+    memory = memory_of(compiled)
+    return {
+        'compile_seconds': round(seconds, 1),
+        'temporary_memory_gib': round(memory.temporaries / 2**30, 3),
+        'peak_memory_gib': round(memory.peak / 2**30, 3),
+    }
+
+
+def product_rate(precision: str) -> float:
+    """Floating-point operations a second of this device in products of large matrices: the best of ten."""
+    matrix = jnp.ones((_MATRIX, _MATRIX), jnp.dtype(precision))
+    product = jax.jit(jnp.matmul)
+    product(matrix, matrix).block_until_ready()
+    seconds = []
+    for _ in range(10):
+        start = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * _MATRIX**3 / min(seconds)
+
+
+def time_in_turn(timers: dict[str, Timer], rounds: int) -> dict[str, np.ndarray]:
+    """{name: seconds of each round}; the first two runs of each do not count."""
+    for run in timers.values() if rounds else ():
+        run(), run()
+    seconds: dict[str, list[float]] = {name: [] for name in timers}
+    for _ in range(rounds):
+        for name, run in timers.items():
+            seconds[name].append(run())
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def spread(seconds: np.ndarray) -> dict[str, float]:
+    """Median, and the range that the middle half lies in, ms."""
+    low, median, high = np.percentile(1e3 * seconds, (25, 50, 75))
+    return {'median_ms': round(median, 1), 'quarter_ms': round(low, 1), 'three_quarters_ms': round(high, 1)}
+
+
+def speed(setup: Setup, seconds: np.ndarray, rate: float) -> dict[str, float]:
+    """Times, images a second, and the fraction of a device's rate that the network's operations reach.
+
+    Args:
+      setup: what was timed.
+      seconds: of each round.
+      rate: floating-point operations a second, as `product_rate` gives them.
+    """
+    passes = {'step': 3 + (3 * 0.2 if setup.sam else 0), 'eval': 1}[setup.command]
+    work = 2 * passes * setup.batch * network_cost(setup.variant, setup.image_size).multiply_adds
+    median = float(np.median(seconds))
+    return {
+        **spread(seconds),
+        'images_per_second': round(setup.batch * jax.device_count() / median, 2),
+        'product_rate_gflops': round(rate / 1e9),
+        'share_of_product_rate': round(work / median / rate, 3),
+    }
+
+
+def compare(seconds: dict[str, np.ndarray]) -> dict[str, Any]:
+    """{name: its times, and ours relative to them within rounds: median, least and largest}."""
+    ours, table = seconds['ours'], {}
+    for name, theirs in seconds.items():
+        if name != 'ours':
+            ratio = ours / theirs
+            bounds = {'ratio': np.median(ratio), 'least_ratio': ratio.min(), 'largest_ratio': ratio.max()}
+            table[name] = spread(theirs) | {key: round(float(value), 3) for key, value in bounds.items()}
+    return table
+
+
+def device() -> str:
+    """The kind of device, and how many of them there are."""
+    return f'{jax.devices()[0].device_kind}, {jax.device_count()} of them'

@@ -1,0 +1,90 @@
+"""What commands print when all is well, and config files of users."""
+
+import sys
+
+import forge
+import pytest
+
+from nfnets.commands import config_flags
+from nfnets.commands.command_line import Parser
+from nfnets.config import flatten
+from nfnets.configs import default
+from nfnets.errors import InputError
+from nfnets.models.networks import NETWORKS
+
+OWN = """
+from nfnets.configs import default
+
+def get_config(variant='F1'):
+    config = default.get_config()
+    config.model.variant = variant
+    return config
+"""
+
+
+def test_help_lists_every_setting_network_and_config():
+    run = forge.start('train', ['--help'], is_apart=True)
+    printed, errors = run.communicate(timeout=60)
+    assert (run.returncode, errors) == (0, '')
+    for key, value in flatten(default.get_config().to_dict()).items():
+        assert f'  {key}={str(value).replace(", ", ",")}' in printed
+    in_one_line = ' '.join(printed.split())
+    for name, kind in NETWORKS.items():
+        assert f' {name} {", ".join(kind.variants)}' in in_one_line
+    for name in config_flags.names():
+        assert f'  {name}\n' in printed
+    for part in ('--workdir ', 'baseline, widths', 'Peak rate for each 256 images', 'Variants: B0, B1, B2'):
+        assert part in in_one_line
+
+
+def _parse(*words, fallback=None):
+    parser = Parser(None)
+    parser.add_argument('--ema', action='store_true')
+    return config_flags.parse(parser, words, fallback)
+
+
+def test_a_config_is_given_by_name_by_file_and_setting_by_setting(tmp_path):
+    path = tmp_path / 'own.py'
+    path.write_text(OWN)
+    for words, variant in (
+        (['--config=imagenet:F3'], 'F3'),
+        (['--config', 'imagenet:F3'], 'F3'),
+        (['-config=imagenet'], 'F0'),
+        ([f'--config={path}'], 'F1'),
+        ([f'--config={path}:F2+'], 'F2+'),
+        ([f'--config={path}', '--config.model.variant=F5'], 'F5'),
+    ):
+        given, _ = _parse(*words)
+        assert given.config.model.variant == variant
+        assert given.has_file
+    assert not _parse(fallback='default')[0].has_file
+
+
+def test_settings_have_the_types_of_the_default_ones():
+    words = ['--config=digits', '--config.train.steps', '7', '--config.data.flip', '--noconfig.model.scan']
+    words += ['--config.model.widths=(8,16)', '--config.model.depths=2', '--config.optimizer.weight_decay=1']
+    words += ['--config.data.dir=1', '--config.model.num_classes=None', '--config.sam.rho=1e-2', '--ema']
+    given, arguments = _parse(*words)
+    expected = {
+        'train.steps': 7,
+        'data.flip': True,
+        'model.scan': False,
+        'model.widths': (8, 16),
+        'model.depths': (2,),
+        'optimizer.weight_decay': 1.0,
+        'data.dir': '1',
+        'model.num_classes': None,
+        'sam.rho': 0.01,
+    }
+    assert given.overrides == expected
+    settings = flatten(given.config.to_dict())
+    assert {key: settings[key] for key in expected} == expected
+    assert isinstance(settings['optimizer.weight_decay'], float)
+    assert arguments.ema
+
+
+def test_a_config_of_before_is_told_where_the_configs_are(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'configs', None)  # As outside of the clone.
+    (tmp_path / 'old.py').write_text(OWN.replace('nfnets.configs', 'configs'))
+    with pytest.raises(InputError, match=r'line 2: .*; write from nfnets\.configs import default'):
+        _parse(f'--config={tmp_path / "old.py"}')

@@ -1,0 +1,234 @@
+"""Classification of images, against the network applied by hand."""
+
+import contextlib
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import forge
+import jax
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny_network
+import training_runs
+from fake_gcs import FakeGcs
+from pure_nfnet import make_network, parameter_shapes
+from scipy.special import softmax
+
+import nfnets
+from nfnets import Weights
+from nfnets import config as config_lib
+from nfnets.commands import predict
+from nfnets.configs import digits
+from nfnets.data.augment import normalize
+from nfnets.data.decode import decode_eval
+from nfnets.data.digits import DigitsSource
+from nfnets.data.preprocessing import Preprocessing
+from nfnets.errors import InputError
+from nfnets.inference.predict import Predictor
+from nfnets.models import networks
+from nfnets.models.variants import RECIPES
+from nfnets.run import config_file
+from nfnets.weights.about import About
+from nfnets.weights.save import save_checkpoint
+
+NAMES = tuple('abcdefghij')
+
+
+def _weights(about, **settings):
+    return Weights('x.npz', 'npz', tiny_network.params(num_classes=10), about, **settings)
+
+
+def _pictures(folder, count):
+    paths = []
+    for index in range(count):
+        paths.append(folder / f'{index}.png')
+        paths[-1].write_bytes(DigitsSource('eval').read(index)[0])
+    return paths
+
+
+@pytest.mark.parametrize('activation', ['gelu', 'relu'])
+def test_the_likeliest_classes_come_first_with_their_probabilities(activation, tmp_path):
+    preprocessing = Preprocessing(32, 3, 'timm')
+    weights = _weights(About(NAMES, preprocessing, activation=activation))
+    paths = _pictures(tmp_path, 19)  # Two full batches and a part.
+    told = list(Predictor(weights).classify(paths, most=3))
+    assert [path for path, _ in told] == paths
+    images = np.stack([decode_eval(tf.constant(p.read_bytes()), preprocessing).numpy() for p in paths])
+    network = make_network(10, tiny_network.VARIANT, activation=activation)
+    logits = network.apply(weights.params, None, normalize(images), False)['logits']
+    expected = softmax(np.asarray(logits, np.float64), axis=1)
+    for (_, predictions), probabilities in zip(told, expected, strict=True):
+        assert [p.label for p in predictions] == list(np.argsort(-probabilities)[:3])
+        assert [p.name for p in predictions] == [NAMES[p.label] for p in predictions]
+        np.testing.assert_allclose(
+            [p.probability for p in predictions], np.sort(probabilities)[:-4:-1], rtol=1e-3
+        )
+
+
+def test_a_working_directory_tells_its_network_whichever_it_is(tmp_path):
+    config = digits.get_config('ResNet')
+    config.model.widths, config.model.depths = (16, 32), (1, 1)
+    config = config_lib.complete(config, num_examples=1437, num_classes=10, num_devices=1)
+    (tmp_path / 'config.json').write_text(config_file.to_json(config))
+    network = networks.make_network('ResNet', 10, config_lib.make_variant(config))
+    param_shapes, state_shapes = networks.variable_shapes(network)
+    rng = np.random.default_rng(0)
+    raw, averaged = (
+        (
+            jax.tree.map(lambda s: rng.normal(0, 0.2, s.shape).astype(s.dtype), param_shapes),
+            jax.tree.map(lambda s: rng.uniform(0.5, 1.5, s.shape).astype(s.dtype), state_shapes),
+        )
+        for _ in range(2)
+    )
+    about = About(NAMES, Preprocessing(32, 0))
+    weights = Weights(
+        tmp_path, 'workdir', raw[0], about, averaged[0], network_state=raw[1], ema_network_state=averaged[1]
+    )
+    images = rng.uniform(0, 255, (3, 32, 32, 3)).astype(np.float32)
+    for ema, (params, state) in {False: raw, True: averaged}.items():
+        outputs, _ = network.apply(params, state, None, normalize(images), False)
+        expected = softmax(np.asarray(outputs['logits'], np.float64), axis=1)
+        np.testing.assert_allclose(Predictor(weights, ema=ema)(images), expected, rtol=1e-4, atol=1e-6)
+    (tmp_path / 'config.json').write_text(config_file.to_json(config).replace('"num_classes"', '"other"'))
+    with pytest.raises(InputError, match=r'config\.json is of another version: .*num_classes'):
+        Predictor(weights)
+
+
+def test_pictures_before_a_broken_one_are_told(tmp_path):
+    paths = _pictures(tmp_path, 2)
+    told = Predictor(_weights(About(NAMES, Preprocessing(32, 0)))).classify([*paths, tmp_path / 'none'])
+    assert [next(told)[0], next(told)[0]] == paths
+    with pytest.raises(InputError, match='none cannot be read'):
+        next(told)
+
+
+def test_one_of_the_family_tells_its_preprocessing_and_imagenets_names():
+    shapes = parameter_shapes(make_network(1000, 'F0'))
+    params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    predictor = Predictor(Weights('x', 'released', params, About()))
+    assert predictor.preprocessing == Preprocessing(RECIPES['F0'].eval_size, 32, 'paper')
+    assert predictor.names[281].startswith('tabby')
+
+
+def test_what_is_not_told_is_asked_for():
+    with pytest.raises(InputError, match='give --size'):
+        Predictor(_weights(About(NAMES)))
+    assert Predictor(_weights(About()), size=32).preprocessing == Preprocessing(32, 32, 'paper')
+    assert Predictor(
+        _weights(About(None, Preprocessing(32, 5, 'timm'))), size=48
+    ).preprocessing == Preprocessing(48, 5, 'timm')
+    with pytest.raises(InputError, match='has 10 classes and names for 2'):
+        Predictor(_weights(About(('a', 'b'), Preprocessing(32, 0))))
+    with pytest.raises(InputError, match='holds no whole NFNet'):
+        Predictor(Weights('x', 'npz', {}, About()))
+
+
+@pytest.mark.parametrize('size', [0, -5])
+def test_a_size_below_one_is_refused(size):
+    with pytest.raises(InputError, match=rf'--size={size}: .* must be 1 px or more'):
+        Predictor(_weights(About(NAMES, Preprocessing(32, 0))), size=size)
+
+
+def test_the_package_itself_has_the_predictor_and_imports_it_only_when_asked():
+    assert nfnets.Predictor is Predictor
+    assert {'Predictor', 'Prediction'} <= set(nfnets.__all__) & set(dir(nfnets))
+    assert nfnets.Prediction(1, 'b', 0.5).name == 'b'
+    with pytest.raises(AttributeError, match="'nfnets' has no attribute 'Predicter'"):
+        _ = nfnets.Predicter
+    command = "import sys, nfnets; assert not {'tensorflow', 'nfnets.inference.predict'} & {*sys.modules}"
+    subprocess.run([sys.executable, '-c', command], cwd=training_runs.ROOT, check=True)
+
+
+def test_pictures_may_be_strings_or_a_single_one(tmp_path):
+    predictor = Predictor(_weights(About(NAMES, Preprocessing(32, 0))))
+    paths = _pictures(tmp_path, 2)
+    expected = list(predictor.classify(paths))
+    told = list(predictor.classify(map(str, paths)))
+    assert told == [(str(path), best) for path, best in expected]
+    for one in (str(paths[0]), paths[0]):
+        ((path, best),) = predictor.classify(one)
+        assert (path, [p.label for p in best]) == (one, [p.label for p in expected[0][1]])
+    with pytest.raises(InputError, match=r'https://host/a\.jpg .*give a path on a disk or gs://'):
+        list(predictor.classify('https://host/a.jpg'))
+
+
+# ---- The script
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp('checkpoint') / 'x.npz'
+    names = ('a, with a comma', *NAMES[1:])
+    about = About(names, Preprocessing(32, 0), activation='gelu')
+    save_checkpoint(path, 'npz', tiny_network.params(num_classes=10), about)
+    return path
+
+
+@pytest.fixture
+def script(checkpoint, monkeypatch, capsys):
+    """Runs it on a checkpoint; returns status, output and errors."""
+    monkeypatch.setenv('NFNETS_HOST', 'as-is')  # Other tests run in this process.
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            predict.main([*map(str, arguments), f'--checkpoint={checkpoint}'])
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_the_script_prints_a_table_or_lines_of_json_of_a_directory(script, tmp_path):
+    paths = [str(path) for path in _pictures(tmp_path, 3)]
+    (tmp_path / 'notes.txt').write_text('')
+    status, lines, told = script(tmp_path, '--json')
+    assert (status, told.count('\n')) == (0, 1)
+    assert told.startswith('1 file skipped, of other types than .avif, ')
+    by_json = [json.loads(line) for line in lines.splitlines()]
+    assert [one['image'] for one in by_json] == paths
+    status, table, told = script(f'{tmp_path}/*.png', '--csv')
+    assert (status, told) == (0, '')
+    header, *rows = csv.reader(io.StringIO(table))
+    assert header == ['image', 'rank', 'label', 'name', 'probability']
+    assert rows == [
+        [one['image'], str(rank), str(p['label']), p['name'], str(p['probability'])]
+        for one in by_json
+        for rank, p in enumerate(one['predictions'], 1)
+    ]
+    assert 'a, with a comma' in {row[3] for row in rows}
+    assert script(tmp_path, '--csv', '--json')[0] == 2
+
+
+def test_a_mistake_costs_one_line(script, tmp_path):
+    (image,) = _pictures(tmp_path, 1)
+    (tmp_path / 'empty').mkdir()
+    for arguments, expected in (
+        ((image, '--size=0'), "error: --size=0: the side of the network's input must be 1 px or more\n"),
+        ((image, '--size', '-5'), 'error: --size=-5: '),
+        ((image, tmp_path / 'empty'), f'error: {tmp_path}/empty holds no image: '),
+        ((f'{tmp_path}/*.jpg',), f'error: {tmp_path}/*.jpg matches no image: '),
+        (('https://host/a.jpg',), 'error: https://host/a.jpg '),
+    ):
+        status, lines, told = script(*arguments)
+        assert (status, lines, told.count('\n')) == (2, '', 1)
+        assert told.startswith(expected)
+
+
+def test_pictures_are_found_in_a_bucket(checkpoint, tmp_path):
+    (tmp_path / 'photos' / 'more').mkdir(parents=True)
+    _pictures(tmp_path / 'photos', 7)  # More than a page of its listing.
+    _pictures(tmp_path / 'photos' / 'more', 2)
+    (tmp_path / 'photos' / 'notes.txt').write_text('')
+    words = ['--csv', 'gs://bucket/photos', 'gs://bucket/p*/[56].png', f'--checkpoint={checkpoint}']
+    with contextlib.closing(FakeGcs(tmp_path / 'gcs')) as server:
+        server.upload(tmp_path / 'photos', 'photos')
+        run = forge.start('predict', words, changed=server.environment, is_apart=True)
+        printed, errors = run.communicate(timeout=120)
+    assert run.returncode == 0, errors
+    names = [f'{i}.png' for i in range(7)] + ['more/0.png', 'more/1.png', '5.png', '6.png']
+    found = [row['image'] for row in csv.DictReader(io.StringIO(printed)) if row['rank'] == '1']
+    assert found == [f'gs://bucket/photos/{name}' for name in names]
+    assert '1 file skipped' in errors

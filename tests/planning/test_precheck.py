@@ -1,0 +1,98 @@
+"""What a run warns of before it starts, and what it says where memory does not suffice."""
+
+import jax
+import pytest
+import training_runs
+
+from nfnets import build
+from nfnets.config import complete
+from nfnets.configs import imagenet
+from nfnets.data.digits import DigitsSource
+from nfnets.errors import TrainingStopped
+from nfnets.planning import memory, precheck
+from nfnets.train import train_and_evaluate
+
+
+def _warnings(settings=(), config=None):
+    config = config or training_runs.config(training_runs.TINY)
+    config.update_from_flattened_dict(dict(settings))
+    config = complete(config, num_examples=1437, num_classes=10, num_devices=8)
+    return precheck.warnings(config, DigitsSource('train'), DigitsSource('eval'))
+
+
+def test_an_ordinary_run_is_warned_of_nothing():
+    assert _warnings() == []
+
+
+def test_evaluating_on_what_is_trained_on_is_told():
+    (told,) = _warnings({'data.eval_split': 'train'})
+    assert "data.train_split and data.eval_split are both 'train'" in told
+
+
+def test_a_batch_larger_than_the_data_is_told():
+    (told,) = _warnings({'train.batch_size': 2048, 'optimizer.warmup_steps': 1.0})
+    assert told == 'train.batch_size=2048 is more than the 1437 images there are to train on'
+
+
+def test_what_a_source_warns_of_is_told():
+    config = complete(
+        training_runs.config(training_runs.TINY), num_examples=1437, num_classes=10, num_devices=8
+    )
+    train, evaluation = DigitsSource('train'), DigitsSource('eval')
+    train.warnings, evaluation.warnings = ('3 files skipped',), ('no image of 2 classes',)
+    assert precheck.warnings(config, train, evaluation) == ['3 files skipped', 'no image of 2 classes']
+
+
+@pytest.mark.parametrize('gib', [2, 8])
+def test_the_papers_batch_on_one_small_machine_is_told_before_it_compiles(gib, monkeypatch):
+    monkeypatch.setattr(memory, 'of_device', lambda: gib << 30)
+    config = imagenet.get_config('F0')
+    config.train.batch_size = 4096
+    told = [line for line in _warnings(config=config) if 'GiB' in line]
+    assert len(told) == 1
+    for part in (
+        'train.batch_size=4096 (512 images on each device)',
+        'data.train_size=192',
+        'train.accumulate_steps=1',
+        f'which has {gib};',
+    ):
+        assert part in told[0]
+    # In parts, or with what is computed again, it may fit.
+    config.train.accumulate_steps = 64
+    assert not [line for line in _warnings(config=config) if 'GiB' in line]
+
+
+@pytest.mark.parametrize('scan', [False, True])
+def test_the_memory_that_is_told_of_is_most_of_what_xla_takes_and_no_more(scan, monkeypatch):
+    monkeypatch.setattr(precheck, '_FEW', 10**9)  # Asked of the smallest network, too.
+    monkeypatch.setattr(memory, 'of_device', lambda: 2**20)
+    changed = {'model.scan': scan, 'model.widths': (16, 32), 'model.depths': (1, 3), 'train.batch_size': 512}
+    config = training_runs.config({**training_runs.TINY, **changed, 'optimizer.warmup_steps': 1.0})
+    config = complete(config, num_examples=1437, num_classes=10, num_devices=8)
+    taken = memory.memory_of(build.lower_train_step(config).compile()).temporaries
+    assert 0.2 * taken < precheck.memory_needed(config) < taken
+
+
+def test_out_of_memory_is_one_line_that_names_batch_size_and_parts(tmp_path, monkeypatch):
+    """XLA's own words, when a step asks for more than there is."""
+
+    def step(*args):
+        raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 492699290320 bytes.')
+
+    monkeypatch.setattr(build, 'train_step', lambda config: step)
+    with pytest.raises(TrainingStopped) as error:
+        train_and_evaluate(training_runs.config(training_runs.TINY), tmp_path / 'run')
+    assert str(error.value) == (
+        'out of memory at step 1, train.batch_size=64 (8 images on each device) at data.train_size=16 px '
+        'with train.accumulate_steps=1: 458.9 GiB asked for at once; a smaller train.batch_size, more '
+        'train.accumulate_steps, or model.scan with model.remat helps; last checkpoint: none'
+    )
+
+
+def test_another_error_of_the_compiler_is_not_taken_for_it(tmp_path, monkeypatch):
+    def step(*args):
+        raise jax.errors.JaxRuntimeError('INTERNAL: a mistake of the compiler')
+
+    monkeypatch.setattr(build, 'train_step', lambda config: step)
+    with pytest.raises(jax.errors.JaxRuntimeError, match='a mistake of the compiler'):
+        train_and_evaluate(training_runs.config(training_runs.TINY), tmp_path / 'run')

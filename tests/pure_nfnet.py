@@ -1,0 +1,22 @@
+"""An NFNet as a pair of functions without state: init, and apply(params, key, images, is_training)."""
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+from nfnets.models.nfnet import NFNet
+
+
+def make_network(num_classes, variant='F0', **settings):
+    return hk.transform(
+        lambda images, is_training: NFNet(num_classes, variant, **settings)(images, is_training)
+    )
+
+
+def init_params(network, key):
+    return network.init(key, jnp.zeros((1, 32, 32, 3), jnp.float32), False)
+
+
+def parameter_shapes(network):
+    """{module: {name: shape and dtype}}; nothing is computed."""
+    return jax.eval_shape(lambda key: init_params(network, key), jax.random.key(0))
