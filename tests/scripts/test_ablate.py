@@ -67,7 +67,7 @@ def test_a_run_that_is_not_complete_has_no_accuracy(sweep, tmp_path):
 
 
 def test_a_sweep_runs_what_is_lacking_and_records_what_diverges(sweep, tmp_path, capfd):
-    tiny = {**training_runs.TINY, 'model.widths': (16, 32), 'train.steps': 4, 'eval.every_steps': 4}
+    tiny = {**training_runs.TINY, 'train.steps': 4, 'eval.every_steps': 4}
     done = sweep.Run('done', 'NFNet', tiny)
     diverging = sweep.Run('diverging', 'NFNet', {**tiny, 'optimizer.learning_rate': 1e37})
     complete = sweep.Run('complete', 'NFNet', tiny)

@@ -88,7 +88,7 @@ def test_set_up_installs_python_and_the_pinned_versions(pod):
         'curl -LsSf --retry 5 -o install_uv.sh https://astral.sh/uv/0.13.9/install.sh',
         'uv venv --quiet --allow-existing --python 3.11 venv',
         'uv pip install --quiet --python venv/bin/python --constraints nfnets/requirements.txt '
-        './nfnets[train,tpu,cloud]',
+        '--editable ./nfnets[train,tpu,cloud]',
     ]
     worker('setup')  # New code on the same host.
 
