@@ -51,8 +51,9 @@ def set_up(more: list[str]) -> None:
     _call('env', f'UV_INSTALL_DIR={UV.parent}', 'UV_NO_MODIFY_PATH=1', 'sh', 'install_uv.sh', '--quiet')
     _call(str(UV), 'venv', '--quiet', '--allow-existing', '--python', '3.11', 'venv')
     into = ['--python', 'venv/bin/python', '--constraints', 'nfnets/requirements.txt']
-    # Editable, so that what runs is the code that was sent last: uv builds a package of the same version once.
-    _call(str(UV), 'pip', 'install', '--quiet', *into, '--editable', './nfnets[train,tpu,cloud]')
+    # Editable, so that the code that was sent last runs: uv builds a package of the same version once.
+    package = ['--editable', './nfnets[train,tpu,cloud]']
+    _call(str(UV), 'pip', 'install', '--quiet', *into, *package)
     for command in more:
         _call('sh', '-c', command)
     READY.write_text(BOOT.read_text())
