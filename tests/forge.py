@@ -158,9 +158,6 @@ def _run(function, arguments, directory, environment, outputs, before) -> None:
         status = error.code or 0
     except BaseException:
         traceback.print_exc()
-    if 'FORGE_CPU' in os.environ:
-        with open(os.environ['FORGE_CPU'], 'a') as f:
-            f.write(f'{time.process_time()}\n')
     # As Python ends, which a copy does not come to.
     threading._shutdown()
     atexit._run_exitfuncs()
