@@ -147,6 +147,8 @@ def _run(function, arguments, directory, environment, outputs, before) -> None:
     assert threading.active_count() == 1, threading.enumerate()
     _take_output(outputs[0], outputs[-1])
     os.chdir(directory)
+    # As of a program that a user starts, though the tests run in the background, where it is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     _take_environment(environment)
     status = 1
     try:

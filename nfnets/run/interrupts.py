@@ -23,6 +23,9 @@ from nfnets.errors import Interrupted, Preempted
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: os.EX_TEMPFAIL}
 
 
+_HANDLED = 0x80  # Marks the number of a signal that its handler passes on; all are smaller.
+
+
 class SignalWatch:
     """Calls a function, in a thread of its own, for each signal as it comes.
 
@@ -38,9 +41,6 @@ class SignalWatch:
         """
         self._on_signal = on_signal
         self._numbers = tuple(numbers)
-        self._lock = threading.RLock()  # A handler may interrupt the main thread while it holds it.
-        self._seen = {way: collections.Counter[int]() for way in ('thread', 'handler')}
-        self._told: collections.Counter[int] = collections.Counter()
         self._is_watching = threading.current_thread() is threading.main_thread()
         if not self._is_watching:
             return
@@ -50,26 +50,25 @@ class SignalWatch:
         self._previous = {number: signal.signal(number, self._handle) for number in self._numbers}
         threading.Thread(target=self._wait, name='signals', daemon=True).start()
 
-    def _wait(self) -> None:
-        while received := self._reader.recv(64):  # Nothing once the writer is closed.
-            for number in received:
-                self._see('thread', number)
-        self._reader.close()
-
     def _handle(self, number: int, frame: Any) -> None:
-        # Event loops in the main thread take the wake-up for themselves; then this alone is called.
+        # Event loops in the main thread take the wake-up for themselves; then this alone is called. It leaves
+        # the rest to the other thread: this one may hold a lock that `on_signal` needs.
         del frame
-        self._see('handler', number)
+        with contextlib.suppress(BlockingIOError):  # Full: there are signals enough to see.
+            self._writer.send(bytes([number | _HANDLED]))
 
-    def _see(self, way: str, number: int) -> None:
-        if number not in self._numbers:
-            return
-        with self._lock:
-            self._seen[way][number] += 1
-            is_new = self._seen[way][number] > self._told[number]
-            self._told[number] += int(is_new)
-        if is_new:
-            self._on_signal(signal.Signals(number))
+    def _wait(self) -> None:
+        # A signal comes by both ways, in either order, or by one alone.
+        counts = collections.Counter[int]()
+        seen = collections.Counter[int]()
+        while received := self._reader.recv(64):  # Nothing once the writer is closed.
+            for byte in received:
+                number = byte & ~_HANDLED
+                counts[byte] += 1
+                if number in self._numbers and counts[byte] > seen[number]:
+                    seen[number] += 1
+                    self._on_signal(signal.Signals(number))
+        self._reader.close()
 
     def close(self) -> None:
         """Leaves the signals to whoever had them before."""

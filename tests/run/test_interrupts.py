@@ -101,6 +101,29 @@ run(main, [])
     assert process.returncode == 130
 
 
+def test_a_signal_does_not_wait_for_what_the_main_thread_holds():
+    """Orbax takes a lock of `concurrent.futures` to list checkpoints, which the main thread also does."""
+    program = """
+import os, signal, threading, time
+from nfnets.run.interrupts import Preemption
+lock = threading.Lock()
+def last_checkpoint():
+    with lock:
+        return '400'
+preemption = Preemption(last_checkpoint)
+with lock:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.1)
+    print('on its way', flush=True)
+time.sleep(60)
+"""
+    process = forge.start_program(program)
+    output, _ = process.communicate(timeout=20)
+    assert output.startswith('on its way\n')
+    assert output.endswith('nothing to save; last checkpoint: 400\n')
+    assert process.returncode == 130
+
+
 def test_any_program_ends_with_one_line():
     program = """
 import time
@@ -147,6 +170,7 @@ def test_a_run_called_from_python_leaves_the_signals_as_they_were(tmp_path, monk
 
     def interrupt(*args):
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)  # Another thread takes it.
         return {}
 
     monkeypatch.setattr('nfnets.train.flat_results', interrupt)  # Called after the first evaluation.
