@@ -25,7 +25,7 @@ RUNGS = ('baseline', *LACKING, 'batch_norm')
 
 
 def settings(rung: str) -> dict[str, Any]:
-    """What a rung changes of the whole recipe, by key."""
+    """The settings that a rung changes from the whole recipe, by key."""
     if rung == 'batch_norm':
         return dict(BATCH_NORM)
     above = list(LACKING)[RUNGS.index(rung) :]

@@ -1,4 +1,4 @@
-"""What a config describes, built. With `nfnets/train.py` the only code that reads settings."""
+"""Builds the parts that a config describes; with `nfnets/train.py` the only code that reads settings."""
 
 import dataclasses
 import functools
@@ -93,7 +93,7 @@ def optimizer(config: Config) -> optax.GradientTransformation:
 
 
 def value_and_grad(config: Config) -> ValueAndGrad:
-    """How the loss is differentiated: with SAM, and in parts, if the config says so."""
+    """The gradient of the loss: with SAM, and accumulated over parts of the batch, as the config sets it."""
 
     def differentiate(loss_fn: Callable[..., Any]) -> Callable[..., Any]:
         gradient = sam_value_and_grad(loss_fn, **config.sam)
@@ -103,7 +103,7 @@ def value_and_grad(config: Config) -> ValueAndGrad:
 
 
 def augmentation(config: Config) -> Augmentation:
-    """What a device does to images before the network sees them."""
+    """The augmentation of a device's images before the network sees them."""
     return _from_config(Augmentation, config.augment)
 
 
@@ -128,7 +128,7 @@ def train_step(config: Config, devices: Sequence[jax.Device] | None = None) -> T
 
 
 def new_state(config: Config) -> TrainState:
-    """The state before the first step, of one key, whichever it is: to trace, or to time a step with."""
+    """The state before the first step, from a fixed key: to trace, or to time a step with."""
     params, network_state = init_variables(network(config), jax.random.key(0))
     return init_train_state(param_layout(config).stack(params), optimizer(config), network_state)
 
@@ -172,7 +172,7 @@ def train_batches(config: Config, examples: Source, position: int) -> stream.Tra
 
 
 def preprocessing(config: Config) -> Preprocessing:
-    """How images are resized and cropped in evaluation."""
+    """The resizing and cropping of images in evaluation."""
     return Preprocessing(config.data.eval_size, config.data.eval_margin, config.data.eval_style)
 
 

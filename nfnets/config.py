@@ -89,7 +89,7 @@ _RULES: dict[str, _Rule] = {
 
 
 def allowed(key: str) -> str:
-    """What a setting that has a rule must be, for messages."""
+    """The allowed values of a setting that has a rule, for messages."""
     return _RULES[key][1]
 
 
@@ -154,7 +154,7 @@ def _replace_given(kind: _T, settings: ml_collections.ConfigDict) -> _T:
 
 
 def network_name(config: ml_collections.ConfigDict) -> str:
-    """What to call a network: by its variant only if it has the variant's stages and blocks."""
+    """The name of a network for messages: its variant's only if it has the variant's stages and blocks."""
     own = make_variant(config)
     if is_its_variant(config):
         return f'{config.model.name} {config.model.variant}'

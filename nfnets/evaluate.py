@@ -84,7 +84,7 @@ def evaluate(
       eval_step: from `make_eval_step`.
       variables_by_name: such as {'eval': (params, network_state), 'eval_ema': their EMAs}.
       batches: this process's part; every process must have as many.
-      expected_examples: how many examples all processes together must have counted, asked at the end.
+      expected_examples: how many examples all processes together must have counted, checked at the end.
 
     Returns:
       {name: {'loss', 'top_1', 'top_5', 'num_examples'}}, means over the examples counted.

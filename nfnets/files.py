@@ -57,12 +57,12 @@ def is_local(path: epath.PathLike) -> bool:
 
 
 def file_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
-    """What can be raised where a file cannot be read or written, and others, for `except`."""
+    """The exceptions of reading and writing files anywhere, for `except`."""
     return OSError, *others, *bucket_errors()
 
 
 def bucket_errors() -> tuple[type[Exception], ...]:
-    """What of it is raised where the file is in a bucket alone."""
+    """The exceptions of reading and writing files in buckets alone."""
     # Of modules that nobody imported nothing is raised; TensorFlow takes seconds to import.
     there = {name: error for name, error in _ERRORS.items() if name in sys.modules}
     return tuple(operator.attrgetter(error)(sys.modules[name]) for name, error in there.items())
@@ -75,7 +75,7 @@ def is_passing(error: Exception) -> bool:
 
 
 def failure(message: str, error: Exception) -> InputError | TrainingStopped:
-    """What to raise, with a message, for one of `file_errors`: depending on whether asking again may help."""
+    """The error to raise for one of `file_errors`: a retry may help after some and not after others."""
     return TrainingStopped(message) if is_passing(error) else InputError(message)
 
 

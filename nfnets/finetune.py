@@ -39,7 +39,7 @@ def preprocessing_settings(about: About, params: Params) -> dict[str, Any]:
     """The preprocessing that a checkpoint knows, as settings of `config.data`; {} if none.
 
     Args:
-      about: what the checkpoint says of its parameters.
+      about: metadata of the checkpoint's parameters.
       params: the parameters; those of a named variant imply the size it was trained on.
     """
     if about.preprocessing is None:
@@ -70,7 +70,7 @@ def start_from(
       activation: of the network.
 
     Returns:
-      The parameters, and a line for people that says what was done.
+      The parameters, and a line that reports what was replaced, for people.
 
     Raises:
       InputError: the checkpoint is of another network.

@@ -1,4 +1,4 @@
-"""What is set for the whole process before anything is computed.
+"""Settings of the whole process, made before anything is computed.
 
 `docs/performance.md` has what each setting was measured to bring.
 """
@@ -71,7 +71,7 @@ def _keep_memory() -> None:
 
 
 def cache_directory() -> Path:
-    """Where what took long is kept for the next time: $XDG_CACHE_HOME/nfnets or ~/.cache/nfnets."""
+    """The directory of cached results and compiled programs: $XDG_CACHE_HOME/nfnets or ~/.cache/nfnets."""
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'nfnets'
 
 
@@ -86,7 +86,7 @@ def keep_compiled() -> None:
 
 
 def has_tpu() -> bool:
-    """Whether JAX will find a TPU, asked of the system: JAX itself would take it.
+    """Whether this machine has a TPU, by its devices: JAX itself would take it.
 
     libtpu may be installed without one, for its compiler.
     """

@@ -38,7 +38,7 @@ from nfnets.weights.load import Weights, load_checkpoint
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-    """What is known of a run before its first step: the complete config, the data and what to start from."""
+    """A run before its first step: the complete config, the data, and the parameters to start from."""
 
     config: ml_collections.FrozenConfigDict
     workdir: epath.Path
@@ -266,7 +266,7 @@ def _loop(
 
 
 def _evaluated(state: TrainState) -> dict[str, Variables]:
-    """What an evaluation in training is of."""
+    """Description of an evaluation during training, for its line."""
     return {
         'eval': (state.params, state.network_state),
         'eval_ema': (state.ema_params, state.ema_network_state),

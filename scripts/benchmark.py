@@ -18,7 +18,7 @@ ones, in CPU time of all threads; its stages, on one thread, for each image read
 RandAugment then take the device, beside the step. Against pil: processes with Pillow, as many as cores.
 
 A checkpoint costs the thread that trains a copy of the state, and a rest, which is also given as a fraction
-of the step; the writing goes on beside the next steps.
+of the step; the writing overlaps with the next steps.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def _parser() -> Parser:
 def _add_network(command: argparse.ArgumentParser, batch: int, rounds: int, rounds_help: str) -> None:
     command.add_argument('--variant', default='F0', choices=VARIANTS)
     command.add_argument('--batch', type=int, default=batch, help='images on each device')
-    command.add_argument('--image-size', type=int, help="px; the variant's own if left out")
+    command.add_argument('--image-size', type=int, help="px; default: the variant's own")
     command.add_argument('--precision', default='float32', choices=('float32', 'bfloat16'))
     command.add_argument('--rounds', type=int, default=rounds, help=rounds_help)
 

@@ -24,7 +24,7 @@ def agrees(cost: Cost, published: Size) -> bool:
 
 
 def verdict(name: str, cost: Cost) -> tuple[str, bool]:
-    """What to say of a variant's counts, and whether they are right."""
+    """The line about a variant's counts, and whether they are right."""
     if name not in SIZES and name not in RELEASED_SIZES:
         return 'not published', True
     right = all(

@@ -188,8 +188,8 @@ class _Bucket:
             return _failure(404, f'No such object: {match["name"]}')
         content = self._file(match['name']).read_bytes()
         _, _, resource = self._write(match['target'], content, query)
-        told = {'totalBytesRewritten': str(len(content)), 'objectSize': str(len(content)), 'done': True}
-        return _json({**told, 'resource': json.loads(resource)})
+        messages = {'totalBytesRewritten': str(len(content)), 'objectSize': str(len(content)), 'done': True}
+        return _json({**messages, 'resource': json.loads(resource)})
 
     def _write(self, name, content, conditions):
         if conditions.get('ifGenerationMatch', self._generation(name)) != self._generation(name):

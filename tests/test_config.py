@@ -123,7 +123,7 @@ def test_batch_normalization_is_not_repeated(key):
         config_lib.check(_changed(model__name='ResNet', **changed))
 
 
-def test_lars_wants_blocks_apart():
+def test_lars_needs_unstacked_blocks():
     with pytest.raises(InputError, match=r'model\.scan=True is not allowed with optimizer\.lars_trust=0\.1'):
         config_lib.check(_changed(model__scan=True, optimizer__lars_trust=0.1))
 
@@ -232,7 +232,7 @@ def test_one_word_turns_sam_on():
 
 
 def test_each_rung_of_the_ladder_adds_what_the_paper_added():
-    def told(rung):
+    def message(rung):
         config = imagenet_ladder.get_config(f'F2-{rung}')
         config_lib.check(config)
         model, augment = config.model, config.augment
@@ -245,7 +245,7 @@ def test_each_rung_of_the_ladder_adds_what_the_paper_added():
         )
 
     nf, default_widths, modified_widths = ('F2', 'NFNet'), (256, 512, 1024, 2048), (256, 512, 1536, 1536)
-    assert {rung: told(rung) for rung in imagenet_ladder.RUNGS} == {
+    assert {rung: message(rung) for rung in imagenet_ladder.RUNGS} == {
         'baseline': (nf, (default_widths, False), (0.0, 0, False), 0.01),
         'widths': (nf, (modified_widths, False), (0.0, 0, False), 0.01),
         'second_conv': (nf, (modified_widths, True), (0.0, 0, False), 0.01),

@@ -56,7 +56,7 @@ def test_no_command_is_neither_run_nor_marked():
 
 
 @pytest.mark.parametrize(('command', 'place'), ELSEWHERE.items())
-def test_other_commands_are_run_where_they_are_said_to_be(command, place):
+def test_other_commands_are_run_by_the_test_they_name(command, place):
     script = re.search(r'(\w+)\.py|nfnets-(\w+)|make', command)
     assert (script[1] or script[2] or 'make') in (ROOT / place).read_text()
 

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and failures of a bucket are told from mistakes."""
+"""Files are written whole or not at all, and failures of a bucket are distinguished from invalid paths."""
 
 import pytest
 
@@ -72,6 +72,6 @@ def test_paths_on_a_disk_and_in_a_bucket_stay_what_they_are():
     ],
 )
 def test_only_what_may_pass_is_worth_another_try(error, kind):
-    told = failure('x cannot be read', error)
-    assert type(told) is kind
-    assert str(told) == 'x cannot be read'
+    message = failure('x cannot be read', error)
+    assert type(message) is kind
+    assert str(message) == 'x cannot be read'

@@ -17,26 +17,28 @@ def _start(about=None, num_classes=3, class_names=('a', 'b', 'c'), activation='g
     held = tiny_network.params(seed=1)
     fresh = tiny_network.params(num_classes=num_classes, seed=2)
     weights = Weights('x.npz', 'npz', held, about or About(), **settings)
-    params, told = start_from(weights, fresh, class_names=class_names, network='NFNet', activation=activation)
-    return held, fresh, jax.device_get(params), told
+    params, message = start_from(
+        weights, fresh, class_names=class_names, network='NFNet', activation=activation
+    )
+    return held, fresh, jax.device_get(params), message
 
 
 @pytest.mark.parametrize('about', [About(), About(('a', 'b', 'c'), activation='gelu')])
 def test_on_the_same_classes_everything_is_taken(about):
-    held, _, params, told = _start(about)
+    held, _, params, message = _start(about)
     tiny_network.assert_same(params, held)
-    assert told == 'starting from x.npz (npz)'
+    assert message == 'starting from x.npz (npz)'
 
 
 @pytest.mark.parametrize(
     ('about', 'class_names'), [(About(), tuple('abcde')), (About(('a', 'b', 'd')), ('a', 'b', 'c'))]
 )
 def test_on_other_classes_the_classifier_is_new(about, class_names):
-    held, fresh, params, told = _start(about, len(class_names), class_names)
+    held, fresh, params, message = _start(about, len(class_names), class_names)
     tiny_network.assert_same({CLASSIFIER: params.pop(CLASSIFIER)}, {CLASSIFIER: fresh[CLASSIFIER]})
     held.pop(CLASSIFIER)
     tiny_network.assert_same(params, held)
-    assert told == f'starting from x.npz (npz), with a new classifier for {len(class_names)} classes'
+    assert message == f'starting from x.npz (npz), with a new classifier for {len(class_names)} classes'
 
 
 def test_the_classifier_is_found_in_any_network():
@@ -44,19 +46,21 @@ def test_the_classifier_is_found_in_any_network():
     networks = [make_network('NFResNet', num_classes, variant) for num_classes in (3, 2)]
     held, fresh = (jax.device_get(init_variables(n, jax.random.key(i))[0]) for i, n in enumerate(networks))
     weights = Weights('x', 'workdir', held, About(network='NFResNet'), held)
-    params, told = start_from(weights, fresh, class_names=('a', 'b'), network='NFResNet', activation='relu')
-    assert told.endswith('with a new classifier for 2 classes')
+    params, message = start_from(
+        weights, fresh, class_names=('a', 'b'), network='NFResNet', activation='relu'
+    )
+    assert message.endswith('with a new classifier for 2 classes')
     name = 'NF_ResNet/~/linear'
     tiny_network.assert_same(jax.device_get(params), {**held, name: fresh[name]})
 
 
-def test_of_a_run_the_average_is_taken():
+def test_the_ema_of_a_run_is_taken():
     average = tiny_network.params(seed=7)
     _, _, params, _ = _start(ema_params=average)
     tiny_network.assert_same(params, average)
 
 
-def test_what_does_not_fit_beside_a_new_classifier_is_told_with_the_classes_that_the_file_has():
+def test_the_error_about_parameters_that_do_not_fit_names_the_classes_of_the_file():
     held, fresh = tiny_network.params(num_classes=10), tiny_network.params(num_classes=5)
     del held['NFNet/~/final_conv']['bias']
     with pytest.raises(InputError, match='with 10 classes') as error:

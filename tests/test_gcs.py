@@ -156,7 +156,7 @@ def test_a_folder_of_images_is_read_from_a_bucket(gcs, tmp_path):
 
 @pytest.mark.usefixtures('gcs')
 @pytest.mark.parametrize(
-    ('kind', 'directory', 'told'),
+    ('kind', 'directory', 'message'),
     [
         ('folder', 'gs://bucket/none', r'data\.dir=gs://bucket/none is no folder'),
         ('folder', 'gs://forbidden/data', r'data\.dir=gs://forbidden/data cannot be read: .*403'),
@@ -164,8 +164,8 @@ def test_a_folder_of_images_is_read_from_a_bucket(gcs, tmp_path):
         ('tfds', 'gs://forbidden/data', r'data\.name=imagenet2012: .*403'),
     ],
 )
-def test_data_that_cannot_be_read_is_named(kind, directory, told):
-    with pytest.raises(InputError, match=told):
+def test_data_that_cannot_be_read_is_named(kind, directory, message):
+    with pytest.raises(InputError, match=message):
         load_source(kind, name='imagenet2012', directory=directory, split='train')
 
 
@@ -197,10 +197,10 @@ def test_files_of_parameters_are_written_to_and_read_from_a_bucket(form, gcs):
 
 @pytest.mark.usefixtures('gcs')
 @pytest.mark.parametrize(
-    ('path', 'told'), [('gs://bucket/none.npz', 'not found'), ('gs://forbidden/x.npz', '403')]
+    ('path', 'message'), [('gs://bucket/none.npz', 'not found'), ('gs://forbidden/x.npz', '403')]
 )
-def test_a_file_that_cannot_be_read_is_named(path, told):
-    with pytest.raises(InputError, match=rf'{path} cannot be read: .*{told}'):
+def test_a_file_that_cannot_be_read_is_named(path, message):
+    with pytest.raises(InputError, match=rf'{path} cannot be read: .*{message}'):
         load_checkpoint(path)
 
 

@@ -51,13 +51,13 @@ def test_xla_gets_its_flag_and_glibc_keeps_memory():
 @pytest.mark.parametrize(
     'before', ['os.environ["NFNETS_HOST"] = "as-is"', 'host._has_accelerator = lambda: True']
 )
-def test_a_process_is_left_alone_if_told_so_or_beside_an_accelerator(before):
+def test_a_process_is_left_as_it_is_on_request_or_beside_an_accelerator(before):
     flags, kept = _run(PROGRAM.replace('host.tune()', f'{before}; host.tune()')).stdout.split('|')
     assert flags == ''
     assert float(kept) < 4
 
 
-def test_xla_is_told_nothing_that_it_may_not_know(monkeypatch):
+def test_xla_gets_no_flag_that_it_may_not_know(monkeypatch):
     assert host.xla_flags('') == FLAG
     own = '--xla_cpu_experimental_ynn_fusion_type=dot'
     assert host.xla_flags(own) == own

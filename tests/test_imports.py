@@ -74,7 +74,7 @@ def test_the_top_of_the_package_can_be_seen_at_a_glance():
 
 
 @pytest.mark.parametrize('folder', FOLDERS, ids=lambda folder: folder.name)
-def test_each_folder_says_its_one_purpose(folder):
+def test_each_folder_states_its_one_purpose(folder):
     doc = ast.get_docstring(ast.parse((folder / '__init__.py').read_text()))
     assert doc is not None
     assert doc.count('\n') <= 3

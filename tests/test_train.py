@@ -177,7 +177,7 @@ def _digits_folder(folder, classes):
     }
 
 
-def test_a_run_on_other_classes_starts_from_another_runs_average_and_leaves_what_is_frozen(
+def test_a_run_on_other_classes_starts_from_another_runs_ema_and_leaves_what_is_frozen(
     undisturbed, tmp_path, capfd
 ):
     before = load_checkpoint(undisturbed[0]).ema_params
@@ -202,7 +202,7 @@ def test_a_run_on_other_classes_starts_from_another_runs_average_and_leaves_what
     assert 'already complete at step 12' in capfd.readouterr().out
 
 
-def test_a_run_that_starts_from_another_has_its_images_unless_told_otherwise(undisturbed, tmp_path, capfd):
+def test_a_run_that_starts_from_another_has_its_images_unless_set_otherwise(undisturbed, tmp_path, capfd):
     """A run at 16 px, where the variant F0 would be trained at 192 px and evaluated at 256."""
     sizes = ('data.train_size', 'data.eval_size', 'data.eval_margin')
     settings = {**_digits_folder(tmp_path / 'data', {7, 8, 9}), **dict.fromkeys(sizes)}
@@ -218,7 +218,7 @@ def test_a_run_that_starts_from_another_has_its_images_unless_told_otherwise(und
     assert 'already complete at step 12' in capfd.readouterr().out
 
 
-def test_resuming_on_data_elsewhere_is_told(tmp_path, capfd):
+def test_resuming_on_data_elsewhere_warns(tmp_path, capfd):
     settings = _digits_folder(tmp_path / 'data', {7, 8})
     training_runs.train(tmp_path / 'run', settings)
     assert 'data.dir' not in capfd.readouterr().err
@@ -229,14 +229,14 @@ def test_resuming_on_data_elsewhere_is_told(tmp_path, capfd):
 
 
 @pytest.mark.parametrize(
-    ('changed', 'told'),
+    ('changed', 'message'),
     [
         ({'init_from': '/none.npz'}, r'/none\.npz cannot be read'),
         ({'optimizer.freeze': 'head'}, r'optimizer\.freeze=head is found in no parameter'),
     ],
 )
-def test_a_start_that_cannot_be_made_writes_nothing(changed, told, tmp_path):
-    with pytest.raises(InputError, match=told):
+def test_a_start_that_cannot_be_made_writes_nothing(changed, message, tmp_path):
+    with pytest.raises(InputError, match=message):
         training_runs.train(tmp_path / 'run', {**training_runs.TINY, **changed})
     assert not (tmp_path / 'run').exists()
 

@@ -1,1 +1,1 @@
-"""What the command line runs: `nfnets-train` and the others, and `scripts/*.py` in a clone."""
+"""The commands `nfnets-train`, `nfnets-evaluate` and so on, which `scripts/*.py` call in a clone."""

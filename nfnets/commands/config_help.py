@@ -1,4 +1,4 @@
-"""What `--help` adds to a command's flags: the configs, the networks, and every setting.
+"""The part of `--help` about configs, networks and every setting.
 
 Settings are shown as `configs/default.py` shows them to its reader: with their comments.
 """
@@ -44,7 +44,7 @@ def _configs(width: int) -> Iterator[str]:
 
 
 def _variants(name: str, tree: ast.Module) -> str:
-    """What a config takes after its colon, by asking it."""
+    """The variants that a config accepts after its colon."""
     (function,) = [f for f in tree.body if isinstance(f, ast.FunctionDef) and f.name == 'get_config']
     if not function.args.args:
         return ''

@@ -18,7 +18,7 @@ PARTNERS = {'fresh': 2, 'batch': 1}
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What is done to a batch, as in `config.augment`.
+    """Settings of the augmentation of a batch, as in `config.augment`.
 
     Attributes:
       partners: one of `PARTNERS`.
@@ -110,7 +110,7 @@ def normalize(images: jax.Array) -> jax.Array:
 
 
 def denormalize(images: jax.Array) -> jax.Array:
-    """What `normalize` was given, as float32 [N, H, W, 3] in 0..255."""
+    """The inverse of `normalize`: float32 [N, H, W, 3] in 0..255."""
     return images * _of_channels(_STD) + _of_channels(_MEAN)
 
 

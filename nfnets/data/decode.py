@@ -18,7 +18,7 @@ _ATTEMPTS = 10
 
 @dataclasses.dataclass(frozen=True)
 class TrainCrop:
-    """How a training image is cropped.
+    """Settings of the random crop of training images.
 
     Attributes:
       size: side of the result, px.

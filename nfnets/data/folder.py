@@ -85,14 +85,14 @@ def _folders(directory: epath.Path, layout: str) -> list[str]:
 
 def _warnings(directory: epath.Path, skipped: Counter[str], empty: Sequence[str], classes: int) -> list[str]:
     """One line on files of other types by their endings, and one on classes without an image."""
-    warnings = [f'{directory}: {tell_skipped(skipped, EXTENSIONS)}'] if skipped else []
+    warnings = [f'{directory}: {describe_skipped(skipped, EXTENSIONS)}'] if skipped else []
     if empty:
         warnings.append(f'{directory} has no image of {len(empty)} of the {classes} classes: {_some(empty)}')
     return warnings
 
 
-def tell_skipped(skipped: Counter[str], known: Iterable[str]) -> str:
-    """How many files of which endings were skipped, as they are none of the known ones."""
+def describe_skipped(skipped: Counter[str], known: Iterable[str]) -> str:
+    """A line on the files skipped for an unknown ending, counted by ending."""
     by_number = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
     listed = _some([f'{number} {ending or "without an ending"}' for ending, number in by_number])
     files = 'file' if skipped.total() == 1 else 'files'

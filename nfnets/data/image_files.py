@@ -12,7 +12,7 @@ from etils import epath
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nfnets.data.decode import decode_eval
-from nfnets.data.folder import EXTENSIONS, tell_skipped
+from nfnets.data.folder import EXTENSIONS, describe_skipped
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
 from nfnets.files import as_path, failure, file_errors, is_local, why
@@ -46,11 +46,11 @@ def find_images(given: Sequence[str]) -> tuple[list[epath.Path], str | None]:
             raise failure(f'{text} cannot be read: {why(error)}', error) from error
         if not images:
             verb = 'holds' if as_path(text).is_dir() else 'matches'
-            what = tell_skipped(others, _ENDINGS) if others else f'expected {", ".join(sorted(_ENDINGS))}'
+            what = describe_skipped(others, _ENDINGS) if others else f'expected {", ".join(sorted(_ENDINGS))}'
             raise InputError(f'{text} {verb} no image: {what}')
         found += images
         skipped += others
-    return found, tell_skipped(skipped, _ENDINGS) if skipped else None
+    return found, describe_skipped(skipped, _ENDINGS) if skipped else None
 
 
 def _find(text: str) -> tuple[list[epath.Path], Counter[str]]:

@@ -21,7 +21,7 @@ _LUMA = (0.2989, 0.587, 0.114)
 
 
 class Draws(NamedTuple):
-    """What is drawn for each image.
+    """Random draws for each image.
 
     Attributes:
       sign: float32 [N], 1 or -1, for the operations that have two directions.

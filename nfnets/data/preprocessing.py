@@ -1,4 +1,4 @@
-"""How an image becomes the input of a network in evaluation: what checkpoints keep for those who use them."""
+"""Preprocessing of images in evaluation, as checkpoints record it."""
 
 import dataclasses
 
@@ -27,7 +27,7 @@ class Preprocessing:
 
 
 def default_margin(size: int, style: str) -> int:
-    """What paper or timm resize to beyond the size of the crop, px."""
+    """The margin around the center crop that the paper or timm resize to, px."""
     if style == 'paper':
         return _PAPER_MARGIN
     return _TIMM_RESIZED.get(size, int(size / _TIMM_SHARE)) - size

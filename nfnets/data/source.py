@@ -1,4 +1,4 @@
-"""Where examples come from: the interface of all sources, and the choice of one by name."""
+"""Sources of examples: their common interface, and the choice of one by name."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-// Draws the charts of the page, as wide as there is room, and tells the values under the pointer.
+// Draws the charts of the page, as wide as there is room, and shows the values under the pointer.
 'use strict';
 
 const charts = JSON.parse(document.getElementById('charts').textContent);
@@ -107,7 +107,7 @@ function dot(parent, { line, x, y }) {
   add(parent, 'circle', { cx: x, cy: y, r: 4, fill: color(line) });
 }
 
-// Names above points, or below, where no other name is; else the pointer tells.
+// Names above points, or below, where no other name is; else the pointer shows them.
 function label(svg, points) {
   const taken = points.map((point) => ({ ...point, half: 4, height: 4 }));
   for (const point of points) {
@@ -124,7 +124,7 @@ function label(svg, points) {
   }
 }
 
-// Tells of the point nearest to the pointer and, unless points are a family, of the other lines' beside it.
+// Shows the values of the point nearest to the pointer and, unless points are a family, of the other lines' beside it.
 function follow(plot, svg, chart, points) {
   const tip = document.createElement('div');
   tip.className = 'tip';

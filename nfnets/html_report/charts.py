@@ -21,7 +21,7 @@ class Line(NamedTuple):
 
 
 def curves(runs: Sequence[Run]) -> list[Chart]:
-    """What is logged of all runs, by step; by epoch, if steps are not of equal length in all of them."""
+    """Charts of all logged metrics by step; by epoch, if the runs' epochs differ in steps."""
     train_loss = Line('train/loss', 'training', 'faint')
     return [
         _chart(runs, 'Loss', 'nats', [train_loss, *_held_out('loss')], log=True),

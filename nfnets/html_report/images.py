@@ -35,7 +35,7 @@ class TrainingImage(NamedTuple):
 def training_images(
     config: ml_collections.FrozenConfigDict, source: Source, most: int
 ) -> tuple[list[TrainingImage], int]:
-    """What the first device sees in the first step, evenly spaced over its part of the batch.
+    """Augmented images of the first device in the first step, evenly spaced over its part of the batch.
 
     With the run's own number of devices, which its config does not have, and up to 64 images on each, these
     are the very images of the run. MixUp and CutMix have half of a device's part each.

@@ -1,4 +1,4 @@
-"""What a network makes of held-out images: which classes it confuses, and where it is most wrong."""
+"""Predictions for held-out images: which classes are confused, and which errors have the largest loss."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -136,7 +136,7 @@ def worst(predictions: Predictions, most: int) -> np.ndarray:
 
 
 def confusion_matrix(predictions: Predictions) -> np.ndarray:
-    """How often each class (row) is taken for each (column), int [K, K]."""
+    """Number of examples of each class (row) by predicted class (column), int [K, K]."""
     num_classes = predictions.probabilities.shape[1]
     matrix = np.zeros((num_classes, num_classes), int)
     np.add.at(matrix, (predictions.labels, predictions.predicted), 1)

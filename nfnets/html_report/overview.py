@@ -1,4 +1,4 @@
-"""What runs are and how far they came, in one table."""
+"""Overview of runs in one table: network, progress, accuracy, speed."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _HEAD = (
     'parameters',
     'data',
 )
-_TOLD = (
+_NOTE = (
     'Accuracy and loss are of the newest evaluation, with the parameters and with their EMA. '
     'Images/s and the fraction of the time that training waited for input are medians over the logged steps.'
 )
@@ -44,7 +44,7 @@ def overview(runs: Sequence[Run]) -> Element:
             note('These runs are on different data: their losses and accuracies are not of the same images.')
         )
     rows = [_row(run, number) for number, run in enumerate(runs)]
-    return section('Runs', table(_HEAD, rows, stacks=True, class_='overview'), element('p', _TOLD), *notes)
+    return section('Runs', table(_HEAD, rows, stacks=True, class_='overview'), element('p', _NOTE), *notes)
 
 
 def _row(run: Run, number: int) -> list[Element | str]:

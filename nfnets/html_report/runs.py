@@ -1,4 +1,4 @@
-"""What runs have left in their working directories, as far as they went."""
+"""Reads runs from their working directories, finished or not."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ _METRICS = 'metrics.jsonl'
 
 
 class Curve(NamedTuple):
-    """What was logged of one metric: float64 [N] each."""
+    """The logged values of one metric: float64 [N] each."""
 
     steps: np.ndarray
     values: np.ndarray

@@ -1,4 +1,4 @@
-"""What the page says of runs: places for charts, a legend, and settings."""
+"""Sections of the page: containers for charts, a legend, and settings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ def section(title: str, *children: Child | list[Element]) -> Element:
 
 
 def note(text: str) -> Element:
-    """What is missing, or must be known."""
+    """A note to the reader, set apart from the text."""
     return element('p', text, class_='note')
 
 
@@ -49,7 +49,7 @@ def legend(runs: Sequence[Run]) -> Element:
 
 
 def settings(runs: Sequence[Run]) -> Element:
-    """What differs between runs, and every setting."""
+    """The settings that differ between runs, and every setting."""
     names = [run.name for run in runs]
     rows = [[key, *map(_setting, values)] for key, values in all_settings(runs).items()]
     everything = table(('setting', *names), rows, class_='settings')
@@ -72,7 +72,7 @@ def _different(runs: Sequence[Run]) -> list[Element]:
 
 
 def _different_rows(runs: Sequence[Run]) -> tuple[list[list[str]], list[list[str]]]:
-    """What differs and has an effect in any run: of what is computed, and of all else."""
+    """Rows of settings that differ and matter in some run: those that change results, and all others."""
     each = [run.config for run in runs]
     computed, other = [], []
     for key, values in differences(runs).items():

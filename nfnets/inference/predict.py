@@ -91,7 +91,7 @@ class Predictor:
     def classify(
         self, paths: _Path | Iterable[_Path], most: int = 5
     ) -> Iterator[tuple[_Path, list[Prediction]]]:
-        """The likeliest classes of each image, in order, as they are asked for.
+        """Yields the likeliest classes of each image, in order.
 
         Args:
           paths: strings or paths, or a single one; on a disk or gs://BUCKET/PATH.

@@ -1,4 +1,4 @@
-"""What a network costs, counted on its traced program: parameters and multiply-adds.
+"""Parameters and multiply-adds of a network, counted on its traced program.
 
 Counted are convolutions (`convolve`) and matrix products, a multiplication and its addition as one; not
 activations, pooling, weight standardization and biases, as is usual in published figures. What a loop does is

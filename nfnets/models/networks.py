@@ -24,7 +24,7 @@ class Kind(NamedTuple):
     Attributes:
       module: its class, called as (num_classes, variant, **settings).
       variants: its members by name.
-      activation: what it has if nothing else is asked for.
+      activation: the network's own unless set otherwise.
       bottleneck_ratio: width of the 3x3 convolutions to that of their block.
       can_scan: whether it takes `layout` and `remat`.
     """

@@ -2,7 +2,7 @@
 
 Names and shapes of the parameters, and the outputs, are those of the code released with arXiv 2102.06171:
 strided shortcuts are strided 1x1 convolutions without pooling, and squeeze-excite, last in a branch, is there
-only if asked for.
+only on request.
 """
 
 from typing import NamedTuple
@@ -31,7 +31,7 @@ _SQUEEZE_RATIO = 0.25  # Hidden width of squeeze-excite to the block's.
 
 
 class BlockStyle(NamedTuple):
-    """What all blocks of an NF-ResNet or SkipInit ResNet have in common.
+    """Settings that all blocks of an NF-ResNet or SkipInit ResNet share.
 
     Attributes:
       activation: one that keeps the variance, together with the convolution.

@@ -1,4 +1,4 @@
-"""How the parameters of a network lie in memory: those of blocks that are alike can be stacked in one array.
+"""Layout of a network's parameters in memory: those of blocks that are alike can be stacked in one array.
 
 Stacked, the modules of several blocks are one, by the name of the first block's, and its arrays have one axis
 more in front, [blocks, ...]: what is done for each block is compiled once. Files hold parameters unstacked.

@@ -1,4 +1,4 @@
-"""What 'float32' promises of the products in convolutions and linear layers."""
+"""Precision of the products in convolutions and linear layers under 'float32'."""
 
 from contextlib import AbstractContextManager
 

@@ -1,4 +1,4 @@
-"""Scan over layers: runs blocks one after another, stacked ones compiled once, rematerialized if asked."""
+"""Scan over layers: runs blocks one after another, stacked ones compiled once, rematerialized on request."""
 
 import contextlib
 from collections.abc import Callable, Sequence

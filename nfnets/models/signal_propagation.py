@@ -85,7 +85,7 @@ def predicted_signal(name: str, variant: Variant, alpha: float = ALPHA) -> Signa
 
 
 def predict_normalizer_free(variant: Variant, alpha: float = ALPHA) -> Signal:
-    """What NFNets, NF-ResNets and NF-RegNets are designed for, with skip gains of 1.
+    """The signal that NFNets, NF-ResNets and NF-RegNets are designed for, with skip gains of 1.
 
     Branches have mean 0 and variance 1; each adds alpha^2 to the variance, which starts from 1 again where a
     transition's shortcut convolves a normalized input.
@@ -98,7 +98,7 @@ def predict_normalizer_free(variant: Variant, alpha: float = ALPHA) -> Signal:
 
 
 def predict_batch_normalized(variant: Variant, activation: str = 'relu') -> Signal:
-    """What a pre-activation ResNet with batch normalization does, initialized after He et al. 2015.
+    """The signal of a pre-activation ResNet with batch normalization, initialized after He et al. 2015.
 
     Branches, and the shortcuts of transitions, convolve f(x) of a normal x with weights of mean 0 and
     variance 2 / fan-in, so the moments of f(x) leave them twice as large: its squared mean as the channels'

@@ -16,7 +16,7 @@ ALPHA = 0.2  # Scale of each residual branch, so the growth of variance with dep
 
 
 class BlockSetting(NamedTuple):
-    """What the place of a block in the network fixes.
+    """Settings of a block that follow from its place in the network.
 
     Attributes:
       beta: standard deviation expected of the input.

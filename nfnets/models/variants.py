@@ -30,7 +30,7 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What training and evaluation of one member depend on.
+    """Training and evaluation settings of one member of a family.
 
     Attributes:
       train_size: side of the training images, px.

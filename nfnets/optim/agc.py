@@ -84,7 +84,7 @@ def adaptive_grad_clip(
 
 
 def _fractions(is_clipped: jax.Array, groups: np.ndarray) -> AdaptiveGradClipState:
-    """Of bool [units], and the name of each unit's group [units]."""
+    """Fractions clipped, from bool [units] and the name of each unit's group [units]."""
     names, members = np.unique(groups, return_inverse=True)
     members = members.astype(np.int8)  # A constant of the compiled program.
     by_group = {

@@ -108,5 +108,5 @@ def clipped_fraction(opt_state: optax.OptState) -> jax.Array:
 
 
 def clipped_by_group(opt_state: optax.OptState) -> dict[str, jax.Array]:
-    """The same of each group's units, by name; a group of which nothing is clipped is missing."""
+    """Fraction of each group's units clipped in the last update, by name; groups without AGC are missing."""
     return optax.tree_utils.tree_get(opt_state, 'clipped_by_group')

@@ -1,1 +1,1 @@
-"""What a run will take, before it is started or anything is rented: memory, time, cores."""
+"""Estimates of a run before it starts or anything is rented: memory, time, cores."""

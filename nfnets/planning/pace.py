@@ -1,4 +1,4 @@
-"""What a training run will need of its devices and hosts: time, and images a second."""
+"""Time of a training run, and the images a second that its devices and hosts must handle."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What training a variant on ImageNet takes, before anything is rented: memory, time, cores for the input."""
+"""Plan of training a variant on ImageNet, before anything is rented: memory, time, cores for the input."""
 
 import dataclasses
 import sys

@@ -58,7 +58,7 @@ def _row(name: str, cells: Iterable[str]) -> str:
 
 
 def _estimates(plan: dict[str, Any]) -> Iterator[str]:
-    """What of all this is not certain, and why."""
+    """Which numbers of the plan are estimates, and why."""
     device = plan['device']['name']
     compiler = plan['memory']['with_remat']['compiler']
     yield 'All but the first part are estimates:'

@@ -97,7 +97,7 @@ def out_of_memory(config: Config, step: int, error: Exception) -> str:
 
 
 def facts(config: Config, train: Source, evaluation: Source, steps_there: list[int]) -> dict[str, Any]:
-    """What must be the same on all processes of a run, by name."""
+    """Facts that must be equal on all processes of a run, by name."""
     names = hashlib.sha256('\0'.join(train.class_names).encode()).hexdigest()[:12]
     settings = flatten(json.loads(to_json(config)))
     del settings['data.dir']  # Each host may have its own copy.

@@ -12,7 +12,7 @@ from nfnets.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """What JAX counts as one device: a TensorCore of v3, a chip of the later ones.
+    """One device as JAX counts them: a TensorCore of v3, a chip of later TPUs.
 
     Attributes:
       name: of the kind.
@@ -68,7 +68,7 @@ class Slice:
 
     @property
     def accelerator_type(self) -> str:
-        """What to rent, as in `gcloud compute tpus tpu-vm create --accelerator-type`."""
+        """The type to rent, as in `gcloud compute tpus tpu-vm create --accelerator-type`."""
         return self.device.accelerator_type.format(self.num_devices * self.device.counted)
 
 

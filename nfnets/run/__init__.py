@@ -1,1 +1,1 @@
-"""What a training run leaves in its working directory, and what it needs of its processes and signals."""
+"""The working directory of a training run, its processes, and the signals that end it."""

@@ -134,7 +134,7 @@ class Preemption:
         return self._asked is not None
 
     def error(self, step: int) -> Preempted:
-        """What to raise once the state of a step is saved."""
+        """The error to raise once the state of a step is saved."""
         kind = Interrupted if self._asked == signal.SIGINT else Preempted
         name = _NAMES[self._asked or signal.SIGTERM]
         return kind(f'{name}: saved at step {step}, where the same command resumes')

@@ -39,7 +39,7 @@ class WorkdirLock:
 
 
 def _obstacle(workdir: epath.Path, error: OSError) -> str:
-    """What is in the way of a directory, for messages."""
+    """What keeps a directory from being written, for messages."""
     there = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
     if not there.is_dir():
         return f'{there} is a file, and must be a directory'

@@ -1,4 +1,4 @@
-"""What a run measures, on disk: `metrics.jsonl` and TensorBoard events."""
+"""Metrics of a run on disk: `metrics.jsonl` and TensorBoard events."""
 
 import contextlib
 import json

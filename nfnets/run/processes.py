@@ -124,7 +124,7 @@ def _gather(text: str) -> list[str]:
 
 
 def stopped_by_lost_process(step: int, error: Exception) -> TrainingStopped:
-    """What to raise where a step failed that runs on several processes; none may compute together after it.
+    """The error to raise after a step on several processes failed; they cannot compute together any more.
 
     A process that is killed closes its connections. So the step may fail here before JAX has noticed, by
     heartbeats that do not come, who is lost; then JAX ends this process with a message that names the other,

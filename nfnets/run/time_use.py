@@ -1,4 +1,4 @@
-"""Where the time of a run goes."""
+"""Fractions of a run's time: steps, input, evaluation, checkpoints."""
 
 import time
 from collections.abc import Callable

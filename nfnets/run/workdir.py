@@ -23,7 +23,7 @@ _NEEDED = (
 
 
 class SavedRun(NamedTuple):
-    """What a run left.
+    """The config and checkpoints of a run in its working directory.
 
     Attributes:
       state: the fields of `TrainState` in its newest checkpoint, unstacked NumPy arrays.

@@ -11,7 +11,7 @@ from nfnets.weights.pickles import Refused
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """What cannot be read off the parameters themselves; None: not known.
+    """Metadata of a checkpoint that its parameters alone do not show; None: not known.
 
     Attributes:
       class_names: name of each class, 0 first.
@@ -33,7 +33,7 @@ class About:
 
 
 def to_json(about: About, **more: Any) -> str:
-    """What a file's metadata holds, with more for readers that do not look at the parameters."""
+    """The metadata of a file as JSON, with extra keys for readers that do not load the parameters."""
     return json.dumps({**more, **dataclasses.asdict(about)}, indent=1)
 
 

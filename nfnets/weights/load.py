@@ -30,7 +30,7 @@ _KINDS = (
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """What a checkpoint holds.
+    """The contents of a checkpoint.
 
     Attributes:
       path: of the file or directory.
@@ -160,7 +160,7 @@ def _read_file(path: epath.Path) -> Weights:
 
 
 def _reader(file: Path) -> Callable[[Path], tuple[str, Params, About]] | None:
-    """What reads a file of this form."""
+    """The reader of files of this form."""
     with file.open('rb') as content:
         head = content.read(9)
     if head[:4] == b'PK\x03\x04':

@@ -47,7 +47,7 @@ class Stream(Protocol):
 
 
 class Name(NamedTuple):
-    """What a file named: the name, and what calling it does here (None: it cannot be called)."""
+    """A global that a pickle names, and the function that stands for it here (None: it cannot be called)."""
 
     path: str
     call: Callable[..., Any] | None = None
@@ -161,7 +161,7 @@ class _Machine:
                 raise Refused(f'it uses the instruction {instruction}')
 
     def name(self, path: str) -> Name:
-        """What a name stands for; Refused if for nothing."""
+        """The stand-in for a global by its name; raises Refused if there is none."""
         if path not in self._names:
             raise Refused(f'it names {path}')
         return self._names[path]

@@ -42,7 +42,7 @@ def random_images(size: int) -> np.ndarray:
 
 
 def our_logits(state_dict: Mapping[str, np.ndarray], variant: str, images: np.ndarray) -> np.ndarray:
-    """Of our network with timm's weights, [N, 1000]."""
+    """Logits of our network with timm's weights, [N, 1000]."""
     params = from_timm(state_dict)
     for name, value in to_timm(params).items():
         np.testing.assert_array_equal(value, state_dict[name])
@@ -52,7 +52,7 @@ def our_logits(state_dict: Mapping[str, np.ndarray], variant: str, images: np.nd
 
 
 def timm_logits(model: Any, images: np.ndarray) -> np.ndarray:
-    """Of timm's model, [N, 1000]."""
+    """Logits of timm's model, [N, 1000]."""
     import torch
 
     with torch.no_grad():

@@ -32,7 +32,7 @@ MADE = 'made'  # A source: JPEGs that are made for the benchmark.
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What is measured.
+    """Settings of a measurement.
 
     Attributes:
       variant: one of `VARIANTS`, whose sizes and augmentation the images get.
@@ -42,7 +42,7 @@ class Setup:
       split: data.train_split.
       batch: images that the host makes at a time.
       images: that each round makes at least.
-      batch_on_device: images of a step on the device; 0: the device is left out.
+      batch_on_device: images of a step on the device; 0: the device is skipped.
       against: 'pil', or None to measure no other loader.
     """
 

@@ -16,7 +16,7 @@ _SIDES = (3 / 4, 4 / 3)  # Least and most ratio of a crop's sides.
 
 
 class Task(NamedTuple):
-    """What every image goes through."""
+    """The work on every image."""
 
     size: int  # Of the result, px.
     crop_area: tuple[float, float]  # Least and most fraction of an image.

@@ -27,7 +27,7 @@ _MATRIX = 4096  # Side of the matrices whose product gives the device's rate.
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What is timed.
+    """The step that is timed.
 
     Attributes:
       command: 'step' for the training step, 'eval' for the forward pass in evaluation.

@@ -10,8 +10,8 @@ number of epochs at a learning rate that grows with the batch, as in arXiv 2102.
 batch sizes and clipping thresholds (figure 2), `layers` leaves parts of the network unclipped, `global` clips
 the norm of all gradients together instead, or scales updates as LARS does. `ladder` trains small NFNets on
 the rungs of configs/imagenet_ladder.py (table 2). Prints a table of the top-1 on the 360 held-out images in
-percent, mean and standard deviation over the seeds. Runs that are complete are not repeated: start it again
-to go on.
+percent, mean and standard deviation over the seeds. Complete runs are not repeated: the
+same command resumes a sweep.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ Setting = tuple[str, Mapping[str, Any]]  # Network, and what differs.
 
 
 class Study(NamedTuple):
-    """What is compared.
+    """The settings that a study compares.
 
     Attributes:
       batches: sizes.
@@ -61,12 +61,12 @@ def clipped(threshold: float, **settings: Any) -> Setting:
 
 
 def skipping(part: str) -> Setting:
-    """With AGC on all but the classifier's weight and one more part."""
+    """Settings with AGC on all but the classifier's weight and one more part."""
     return clipped(CLIPPING, **{'optimizer.agc_skip': f'{CLASSIFIER}|{part}'})
 
 
 def rung(name: str) -> Setting:
-    """Of the ladder."""
+    """The settings of a rung of the ladder."""
     settings = imagenet_ladder.settings(name)
     if 'model.widths' in settings:
         settings = {**settings, 'model.widths': WIDTHS['default']}
@@ -146,7 +146,7 @@ Results = dict[str, dict[int, Summary]]  # By setting and batch.
 
 
 def table(results: Results) -> str:
-    """In Markdown."""
+    """A Markdown table of the results."""
     batches = next(iter(results.values()))
     lines = [
         '| | ' + ' | '.join(f'batch {batch}' for batch in batches) + ' |',

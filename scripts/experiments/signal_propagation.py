@@ -71,7 +71,7 @@ def photographs(folder: Path | None, count: int, size: int) -> np.ndarray:
 
 
 def signals(name: str, variant: Variant, inputs: Mapping[str, jax.Array], alpha: float) -> dict[str, Signal]:
-    """What is drawn of one network, by kind of image, and as predicted; alpha is for NF-ResNets alone."""
+    """The signals of one network, by kind of image, and as predicted; alpha is for NF-ResNets alone."""
     kind = name.removesuffix('-unstandardized')
     own: dict[str, Any] = {'alpha': alpha} if kind == 'NFResNet' else {}
     settings = {'weight_standardization': False} if name == UNSTANDARDIZED else {}
@@ -125,10 +125,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """
     parser = Parser(__doc__)
     parser.add_argument('--model', action='append', required=True, choices=(*NETWORKS, UNSTANDARDIZED))
-    parser.add_argument('--variant', help='of every model; the smallest of its kind if left out')
+    parser.add_argument('--variant', help='of every model; default: the smallest of its kind')
     parser.add_argument('--size', type=int, default=224, help='side of the images, px')
     parser.add_argument('--images', type=int, default=16, help='how many of each kind')
-    parser.add_argument('--data', type=Path, help="folder of images; scikit-learn's photographs if left out")
+    parser.add_argument('--data', type=Path, help="folder of images; default: scikit-learn's photographs")
     parser.add_argument('--alpha', type=float, default=ALPHA, help='scale of the branches of NF-ResNets')
     parser.add_argument('--plot', type=Path, default=Path('signal_propagation.png'))
     arguments = parser.parse_args(argv)

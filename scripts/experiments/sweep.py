@@ -1,4 +1,4 @@
-"""Many small runs in parallel processes, each in a directory of its own, so that a sweep can go on.
+"""Many small runs in parallel processes, each in a directory of its own, so that a sweep can be resumed.
 
 `ablate.py` does its runs with this module, which is no command.
 """
@@ -20,7 +20,7 @@ import jax
 
 from nfnets import host
 
-_DIVERGED = 'diverged.txt'  # Holds what stopped a run that cannot go on.
+_DIVERGED = 'diverged.txt'  # Holds the error of a run that diverged.
 
 
 class Run(NamedTuple):
@@ -117,7 +117,7 @@ class Summary(NamedTuple):
 
 
 def summarize(runs: Sequence[Run], workdir: Path, chance: float = 10.0) -> Summary:
-    """What the seeds of one setting came to."""
+    """Mean and spread over the seeds of one setting."""
     accuracies = [top_1(workdir / run.name) for run in runs]
     percent = [chance if a is None or math.isnan(a) else 100 * a for a in accuracies]
     diverged = sum(a is None or math.isnan(a) for a in accuracies)

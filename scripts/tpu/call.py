@@ -6,7 +6,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from job import LaunchError, Mistake
+from job import InvalidJob, LaunchError
 
 
 class CallFailed(LaunchError):
@@ -24,7 +24,7 @@ def run(command: list[str], at: Path, *, seconds: float, shows: bool = False, as
 
     Raises:
       CallFailed: it failed, or took too long.
-      Mistake: it is not installed.
+      InvalidJob: it is not installed.
     """
     pipe = None if shows or asks else subprocess.PIPE
     name = ' '.join(command[: next((i for i, word in enumerate(command) if word[0] == '-'), None)])
@@ -40,7 +40,7 @@ def run(command: list[str], at: Path, *, seconds: float, shows: bool = False, as
         )
     except FileNotFoundError as error:
         hint = ': https://cloud.google.com/sdk/docs/install' if command[0] == 'gcloud' else ''
-        raise Mistake(f'{command[0]} is not installed, or not in PATH{hint}') from error
+        raise InvalidJob(f'{command[0]} is not installed, or not in PATH{hint}') from error
     with process:
         try:
             out, err = process.communicate(timeout=seconds)

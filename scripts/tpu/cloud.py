@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from call import CallFailed, run
-from job import Job, Mistake
+from job import InvalidJob, Job
 
 ROOT = Path(__file__).resolve().parents[2]
 _SENT = ('configs', 'nfnets', 'scripts', 'pyproject.toml', 'requirements.txt', 'setup.py')
@@ -18,20 +18,20 @@ _WORKER = re.compile(r'^nfnets-worker (\S+) (new|ready|running|lost|ended -?\d+)
 
 
 class Worker(NamedTuple):
-    """How training stands on one host; `worker.py` explains the states."""
+    """State of training on one host; `worker.py` explains the states."""
 
     host: str
     state: str
-    said: str  # What training printed last.
+    last_line: str  # Of training's output.
 
     def __str__(self) -> str:
-        return f'{self.host} {self.state}' + (f': {self.said}' if self.said else '')
+        return f'{self.host} {self.state}' + (f': {self.last_line}' if self.last_line else '')
 
 
 class Cloud:
-    """What can be done with a job's queued resource, its TPU and its workers.
+    """Operations on a job's queued resource, its TPU and its workers.
 
-    Every method raises CallFailed if a call fails or takes too long, and Mistake if gcloud is missing.
+    Every method raises CallFailed if a call fails or takes too long, and InvalidJob if gcloud is missing.
     """
 
     def __init__(self, job: Job, is_dry: bool):
@@ -57,11 +57,11 @@ class Cloud:
         self._call(self._queued('delete', *flags), seconds=_LONG, asks=asks)
 
     def state(self) -> str:
-        """Of the queued resource: 'ACTIVE', 'SUSPENDED', ...; '' if there is none."""
+        """State of the queued resource: 'ACTIVE', 'SUSPENDED', ...; '' if there is none."""
         return self._value_or_none(self._queued('describe', '--format=value(state.state)'))
 
     def node_state(self) -> str:
-        """Of its TPU: 'READY', 'PREEMPTED', ...; '' if there is none."""
+        """State of its TPU: 'READY', 'PREEMPTED', ...; '' if there is none."""
         call = ['gcloud', 'compute', 'tpus', 'tpu-vm', 'describe', self.job.name]
         return self._value_or_none([*call, *self._place, '--format=value(state)'])
 
@@ -72,7 +72,7 @@ class Cloud:
         if not self.is_dry:
             if changed := self._call(['git', 'status', '--porcelain', '--', *_SENT]):
                 names = ', '.join(line[3:] for line in changed.splitlines())
-                raise Mistake(f'workers get only what is committed; commit or undo: {names}')
+                raise InvalidJob(f'workers get only what is committed; commit or undo: {names}')
             (ROOT / self.folder).mkdir(parents=True, exist_ok=True)
         form = ['--format=tar.gz', '--prefix=nfnets/', f'--output={self.folder}/code.tar.gz']
         self._call(['git', 'archive', *form, 'HEAD'])
@@ -96,7 +96,7 @@ class Cloud:
         return _parse(self._ssh('python3 worker.py stop'))
 
     def workers(self) -> list[Worker]:
-        """How training stands on every worker; all were reached."""
+        """State of training on every worker; all were reached."""
         workers = _parse(self._ssh(_STATUS))
         if not workers and not self.is_dry:
             raise CallFailed(f'the workers of {self.job.name} did not say how training stands')

@@ -1,4 +1,4 @@
-"""What is to be trained, and on which TPU: a TOML file such as f0_v4_32.toml."""
+"""Reads a job, a TOML file such as f0_v4_32.toml: what to train, and on which TPU."""
 
 import re
 import tomllib
@@ -24,16 +24,16 @@ _FORMS: dict[Any, str] = {
 
 
 class LaunchError(Exception):
-    """What was asked for cannot be done; the message is one line."""
+    """The request cannot be carried out; the message is one line."""
 
 
-class Mistake(LaunchError):
+class InvalidJob(LaunchError):
     """Something is wrong with what was given, or missing on this machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """The keys of the file; those with a default may be left out."""
+    """The keys of the file; those with a default are optional."""
 
     name: str  # Of the queued resource and of its TPU.
     project: str  # Of Google Cloud.
@@ -42,7 +42,7 @@ class Job:
     spot: bool  # Cheaper, and taken away at any time.
     workdir: str  # A directory in a bucket, 'gs://...'.
     train: list[str]  # What scripts/train.py is given besides.
-    runtime: str = ''  # Left out: the one for JAX on this kind of TPU.
+    runtime: str = ''  # Empty: the one for JAX on this kind of TPU.
     setup: str = ''  # A command for every host, run after all else is set up.
     env: dict[str, str] = field(default_factory=dict)  # Environment of training.
     create_flags: list[str] = field(default_factory=list)  # More for `queued-resources create`.
@@ -57,28 +57,28 @@ def read_job(path: Path) -> Job:
     """Reads and checks a job.
 
     Raises:
-      Mistake: the file cannot be read, or something in it is missing, unknown or impossible.
+      InvalidJob: the file cannot be read, or something in it is missing, unknown or impossible.
     """
     try:
         values = tomllib.loads(path.read_text())
         _check_keys(values)
         job = Job(**values)
         _check(job)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, Mistake) as error:
-        raise Mistake(f'{path}: {error}') from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, InvalidJob) as error:
+        raise InvalidJob(f'{path}: {error}') from error
     return job
 
 
 def _check_keys(values: dict[str, Any]) -> None:
     known = {f.name: f for f in fields(Job)}
     if unknown := [key for key in values if key not in known]:
-        raise Mistake(f'unknown {", ".join(unknown)}; there are {", ".join(known)}')
+        raise InvalidJob(f'unknown {", ".join(unknown)}; there are {", ".join(known)}')
     required = [name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
     if missing := [name for name in required if name not in values]:
-        raise Mistake(f'missing: {", ".join(missing)}')
+        raise InvalidJob(f'missing: {", ".join(missing)}')
     for key, value in values.items():
         if not _is_of(known[key].type, value):
-            raise Mistake(f'{key} = {value!r} must be {_FORMS[known[key].type]}')
+            raise InvalidJob(f'{key} = {value!r} must be {_FORMS[known[key].type]}')
 
 
 def _is_of(form: Any, value: Any) -> bool:
@@ -92,18 +92,18 @@ def _is_of(form: Any, value: Any) -> bool:
 def _check(job: Job) -> None:
     for text in (job.project, job.workdir, job.setup, *job.train):
         if found := re.search(r'\b(PROJECT|BUCKET)\b', text):
-            raise Mistake(f'{text!r}: put your own in place of {found[0]}')
+            raise InvalidJob(f'{text!r}: put your own in place of {found[0]}')
     if not re.fullmatch(r'[a-z]([-a-z0-9]{0,38}[a-z0-9])?', job.name):
-        raise Mistake(f'name = {job.name!r} must be small letters, digits and -, at most 40')
+        raise InvalidJob(f'name = {job.name!r} must be small letters, digits and -, at most 40')
     kind, _, size = job.accelerator.partition('-')
     if not size.isdigit() or (kind not in RUNTIMES and not job.runtime):
-        raise Mistake(
+        raise InvalidJob(
             f'accelerator = {job.accelerator!r} must be KIND-SIZE, KIND one of {", ".join(RUNTIMES)}, '
             'or another for which runtime is given'
         )
     if not re.fullmatch(r'gs://[^/]+/.+', job.workdir):
-        raise Mistake(f'workdir = {job.workdir!r} must be gs://BUCKET/DIRECTORY: the disks go with the TPU')
+        raise InvalidJob(f'workdir = {job.workdir!r} must be gs://BUCKET/DIRECTORY: disks go with the TPU')
     if not any(argument.startswith('--config=') for argument in job.train):
-        raise Mistake(f'train = {job.train} has no --config=FILE')
+        raise InvalidJob(f'train = {job.train} has no --config=FILE')
     if any(argument.startswith('--workdir') for argument in job.train):
-        raise Mistake('train has --workdir; workdir is a key of its own')
+        raise InvalidJob('train has --workdir; workdir is a key of its own')

@@ -6,7 +6,7 @@
     python scripts/tpu/pod.py delete JOB.toml
 
 `watch` does by itself what `setup` and `start` do by hand. Every command takes --dry-run, which prints its
-calls instead of making them. docs/pods.md tells of every step from an empty project on; f0_v4_32.toml beside
+calls instead of making them. docs/pods.md describes every step from an empty project on; f0_v4_32.toml beside
 this file is a job, and job.py explains its keys. Needs gcloud, git, and Python 3.11 or later, no packages.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from call import CallFailed
 from cloud import Cloud
-from job import LaunchError, Mistake, read_job
+from job import InvalidJob, LaunchError, read_job
 from watch import watch
 
 _COMMANDS = {
@@ -44,9 +44,9 @@ def main() -> None:
                 print(line)
     except LaunchError as error:
         print(f'error: {error}', file=sys.stderr)
-        sys.exit(2 if isinstance(error, Mistake) else 1)
+        sys.exit(2 if isinstance(error, InvalidJob) else 1)
     except KeyboardInterrupt:
-        sys.exit('\nleft; training, if it is under way, goes on')
+        sys.exit('\nleft; training, if it is running, continues')
 
 
 def _parse() -> argparse.Namespace:
@@ -106,7 +106,7 @@ def _print_watch(cloud: Cloud, every: float, deletes: bool) -> None:
     cloud.start()
     print('# if training ended, but has not finished')
     cloud.start()
-    print('# if it ended on some workers and goes on on others')
+    print('# if it ended on some workers and still runs on others')
     cloud.stop()
     print('# if the TPU was taken away')
     cloud.delete(asks=False)

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from call import CallFailed
 from cloud import Cloud, Worker
-from job import LaunchError, Mistake
+from job import InvalidJob, LaunchError
 
 _GONE = ('', 'PREEMPTED', 'TERMINATED')  # States of a TPU that does not come back.
 _MOST_FAILURES = 3  # In a row, each within _SETTLED seconds of a start: the next is the last.
 _SETTLED = 3600
 _PATIENCE = 3  # Looks at training that runs on some workers only, before it is stopped there.
-_MISTAKE = 'ended 2'  # scripts/train.py does not like what it was given.
-_START_AGAIN = 'ended 75'  # It was asked to end, and has saved its state.
+_INVALID = 'ended 2'  # scripts/train.py refused its input.
+_START_AGAIN = 'ended 75'  # Preempted, with its state saved.
 
 
 def watch(cloud: Cloud, every: float, deletes: bool) -> None:
@@ -25,13 +25,13 @@ def watch(cloud: Cloud, every: float, deletes: bool) -> None:
       deletes: fetches the log and deletes the queued resource at the end, good or bad.
 
     Raises:
-      Mistake: there is nothing to watch.
+      InvalidJob: there is nothing to watch.
       LaunchError: starting again is of no use.
     """
     watcher = Watcher(cloud)
     try:
         _until(watcher.look, cloud, every)
-    except Mistake:
+    except InvalidJob:
         raise
     except LaunchError:
         _end(cloud, every, deletes)
@@ -56,7 +56,7 @@ class Watcher:
 
         Raises:
           CallFailed: it could not be done; look again.
-          Mistake: there is nothing to look at.
+          InvalidJob: there is nothing to look at.
           LaunchError: starting again is of no use.
         """
         state = self._cloud.state()
@@ -72,7 +72,7 @@ class Watcher:
         elif self._has_deleted:
             self._create()
         else:
-            raise Mistake(f'there is no queued resource {self._cloud.job.name}: create it first')
+            raise InvalidJob(f'there is no queued resource {self._cloud.job.name}: create it first')
         return False
 
     def _look_at_workers(self) -> bool:
@@ -91,23 +91,23 @@ class Watcher:
             return True
         if states == {'running'}:
             self._looks_at_some = 0
-            progress = [worker.said for worker in workers if 'images/s' in worker.said]
+            progress = [worker.last_line for worker in workers if 'images/s' in worker.last_line]
             self._say(f'running on {len(workers)} workers' + ''.join(f': {said}' for said in progress[:1]))
-        elif _MISTAKE in states:
-            raise LaunchError(f'training would end the same way again: {_tell(workers)}')
+        elif _INVALID in states:
+            raise LaunchError(f'training would end the same way again: {_summary(workers)}')
         elif 'running' in states:
             self._wait_for_the_rest(workers)
         elif 'new' in states:
             self._set_up()
         else:
             if not states <= {'ready', _START_AGAIN}:
-                self._fail(f'training ended: {_tell(workers)}')
+                self._fail(f'training ended: {_summary(workers)}')
             self._start()
         return False
 
     def _wait_for_the_rest(self, workers: list[Worker]) -> None:
         self._looks_at_some += 1
-        self._say(_tell(workers))
+        self._say(_summary(workers))
         if self._looks_at_some >= _PATIENCE:
             self._looks_at_some = 0
             self._say('stopping it where it still runs')
@@ -146,7 +146,7 @@ class Watcher:
             self._failures = 0
         self._failures += 1
         if self._failures > _MOST_FAILURES:
-            raise LaunchError(f'given up after {_MOST_FAILURES} attempts to go on: {reason}')
+            raise LaunchError(f'given up after {_MOST_FAILURES} attempts to resume: {reason}')
         self._say(reason)
 
     def _say(self, text: str) -> None:
@@ -189,9 +189,9 @@ def _is_deleted(cloud: Cloud) -> bool:
     return True
 
 
-def _tell(workers: list[Worker]) -> str:
-    """How many are in which state, and what was said by up to three that do not run."""
+def _summary(workers: list[Worker]) -> str:
+    """Counts of workers by state, and the last output of up to three that do not run."""
     counts = Counter(worker.state for worker in workers)
-    told = ', '.join(f'{count} {state}' for state, count in counts.items())
-    said = [str(worker) for worker in workers if worker.state != 'running' and worker.said]
-    return '; '.join([told, *said[:3]])
+    summary = ', '.join(f'{count} {state}' for state, count in counts.items())
+    lines = [str(worker) for worker in workers if worker.state != 'running' and worker.last_line]
+    return '; '.join([summary, *lines[:3]])

@@ -112,7 +112,7 @@ def state() -> str:
 
 
 def last_line() -> str:
-    """What training printed last; the lines of a progress bar end in a carriage return."""
+    """The last line of training's output; the lines of a progress bar end in a carriage return."""
     if not LOG.exists():
         return ''
     with LOG.open('rb') as log:

@@ -96,7 +96,7 @@ PLAN = 'plan --variant=F0 --device=v4 --devices=128'
 FOLDER = f'{TRAIN} --config.data.source=folder'
 TFDS = f'{TRAIN} --config.data.source=tfds'
 
-# ----------------------------------------------------------------- Command lines, and what is told of each
+# ----------------------------------------------------------------- Command lines, and the error of each
 CASES = [
     # Mistyped.
     (f'{TRAIN} --config.train.batch_sise=64', 'train.batch_sise=64', 'did you mean train.batch_size?'),
@@ -252,7 +252,9 @@ CASES = [
     (f'{PLAN} --step-ms=nan', '--step-ms=nan', 'more than 0'),
     (f'{PLAN} --core-rate=inf', '--core-rate=inf', 'finite'),
 ]
-CASES += [(f'{TRAIN} {shlex.quote(f"--config.{setting}")}', setting, told) for setting, told in SETTINGS]
+CASES += [
+    (f'{TRAIN} {shlex.quote(f"--config.{setting}")}', setting, message) for setting, message in SETTINGS
+]
 
 
 @pytest.fixture(scope='module')
@@ -302,8 +304,10 @@ def _furnish(directory):
     small_runs.write(epath.Path(directory / 'unsaved'), [])
 
 
-@pytest.mark.parametrize(('command', 'told'), [(c, told) for c, *told in CASES], ids=[c[0] for c in CASES])
-def test_a_bad_input_costs_one_line_that_names_it_and_writes_nothing(directory, command, told):
+@pytest.mark.parametrize(
+    ('command', 'message'), [(c, message) for c, *message in CASES], ids=[c[0] for c in CASES]
+)
+def test_a_bad_input_costs_one_line_that_names_it_and_writes_nothing(directory, command, message):
     before = _files(directory)
     name, *words = shlex.split(command)
     changed = {'NFNETS_HOST': 'as-is', 'COLUMNS': '200'}
@@ -313,7 +317,7 @@ def test_a_bad_input_costs_one_line_that_names_it_and_writes_nothing(directory, 
     lines = [line for line in errors.splitlines() if line.startswith('error: ')]
     assert len(lines) == 1, errors
     assert 'Traceback' not in errors
-    for part in told:
+    for part in message:
         assert part in lines[0], lines[0]
     assert _files(directory) == before
     assert not printed

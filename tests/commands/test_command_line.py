@@ -83,7 +83,7 @@ def test_settings_have_the_types_of_the_default_ones():
     assert arguments.ema
 
 
-def test_a_config_of_before_is_told_where_the_configs_are(tmp_path, monkeypatch):
+def test_an_old_config_gets_an_error_that_names_the_configs_module(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'configs', None)  # As outside of the clone.
     (tmp_path / 'old.py').write_text(OWN.replace('nfnets.configs', 'configs'))
     with pytest.raises(InputError, match=r'line 2: .*; write from nfnets\.configs import default'):

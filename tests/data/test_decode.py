@@ -86,7 +86,7 @@ def test_timms_style_is_pillows_resize(shape):
     assert np.abs(out - other).max() > 10
 
 
-def test_timms_margin_is_that_of_its_crop_share():
+def test_timms_margin_is_that_of_its_crop_fraction():
     # crop_pct of timm's dm_nfnet_f0 .. f6, which resize to int(size / crop_pct).
     shares = {256: 0.9, 320: 0.91, 352: 0.92, 416: 0.94, 512: 0.951, 544: 0.954, 576: 0.956}
     for variant in ('F0', 'F1', 'F2', 'F3', 'F4', 'F5', 'F6'):

@@ -71,17 +71,17 @@ def test_sixteen_bits_become_eight(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('content', 'told'),
+    ('content', 'message'),
     [
         (b'', 'is no image that Pillow reads'),
         (b'<html>', 'is no image that Pillow reads'),
         (None, 'No such file'),
     ],
 )
-def test_what_is_no_image_is_named(content, told, tmp_path):
+def test_what_is_no_image_is_named(content, message, tmp_path):
     if content is not None:
         (tmp_path / 'a.jpg').write_bytes(content)
-    with pytest.raises(InputError, match=rf'a\.jpg .*{told}'):
+    with pytest.raises(InputError, match=rf'a\.jpg .*{message}'):
         read_image(tmp_path / 'a.jpg', PREPROCESSING)
 
 
@@ -143,11 +143,11 @@ def test_files_are_taken_as_they_are_named_and_in_order(photos):
     assert _found(*given) == (given, None)
 
 
-def test_where_there_is_no_image_it_is_said(photos):
+def test_a_folder_without_images_is_named(photos):
     (photos / 'empty').mkdir()
     (photos / 'texts').mkdir()
     (photos / 'texts' / 'a.md').write_bytes(b'')
-    for given, told in (
+    for given, message in (
         ('photos/empty', r'photos/empty holds no image: expected \.avif, \.bmp, '),
         ('photos/texts', r'photos/texts holds no image: 1 file skipped, .*: 1 \.md$'),
         ('photos/*.gif', r'photos/\*\.gif matches no image: expected'),
@@ -156,7 +156,7 @@ def test_where_there_is_no_image_it_is_said(photos):
         ('s3://bucket/*.jpg', r's3://bucket/\*\.jpg .*give a path on a disk or gs://'),
         ('photos/**/*.jpg', r'photos/\*\*/\*\.jpg: \*\* is no pattern here; name a directory'),
     ):
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             find_images(['photos/b.jpg', given])
 
 

@@ -86,7 +86,7 @@ def test_no_more_open_files_are_asked_for_than_needed(tmp_path, limits):
     assert limits == [450, 450]
 
 
-def test_a_system_that_does_not_allow_as_many_open_files_is_told_of(tmp_path, limits, monkeypatch):
+def test_a_limit_of_open_files_that_is_too_low_is_named(tmp_path, limits, monkeypatch):
     limits[:] = [256, 300]
     with pytest.raises(InputError, match='300 shards need as many open files, and this system allows 300'):
         _open_300(tmp_path)
@@ -96,8 +96,8 @@ def test_a_system_that_does_not_allow_as_many_open_files_is_told_of(tmp_path, li
 
     monkeypatch.setattr(resource, 'setrlimit', refuse)
     limits[:] = [256, resource.RLIM_INFINITY]
-    told = r'300 shards need .* allows 256 and refuses \d+: current limit exceeds maximum limit; prepare'
-    with pytest.raises(InputError, match=told):
+    message = r'300 shards need .* allows 256 and refuses \d+: current limit exceeds maximum limit; prepare'
+    with pytest.raises(InputError, match=message):
         _open_300(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The three sources, and what is said of data that cannot be used."""
+"""The three sources, and the errors about data that cannot be used."""
 
 import io
 import shutil
@@ -126,9 +126,9 @@ def test_files_of_other_types_are_counted_by_their_endings(folder):
     val = folder / 'val'
     _touch(val / 'eel', 'c.webp', 'more/D.WebP', 'LICENSE', '.DS_Store', '.git/x.txt', 'folder.old/e.jpg')
     _touch(val / 'dog', *(f'{i}.{k}' for k in ('tiff', 'psd', 'raw', 'heic') for i in range(3)))
-    (told,) = _load('folder', 'val', folder).warnings[:1]
+    (message,) = _load('folder', 'val', folder).warnings[:1]
     counts = '3 .heic, 3 .psd, 3 .raw, 3 .tiff, 2 .txt and 2 more'
-    assert told == f'{val}: 17 files skipped, of other types than {types}: {counts}'
+    assert message == f'{val}: 17 files skipped, of other types than {types}: {counts}'
     for file in val.rglob('*.*'):
         if file.is_file() and file.suffix not in ('.jpg', '.JPEG'):
             file.unlink()
@@ -138,14 +138,14 @@ def test_files_of_other_types_are_counted_by_their_endings(folder):
 
 def test_classes_without_an_image_are_named(folder):
     val = folder / 'val'
-    (told,) = _load('folder', 'val', folder).warnings[1:]
-    assert told == f'{val} has no image of 1 of the 3 classes: cat'
+    (message,) = _load('folder', 'val', folder).warnings[1:]
+    assert message == f'{val} has no image of 1 of the 3 classes: cat'
     shutil.rmtree(val / 'dog')
     _touch(val / 'dog', 'a.tiff')  # Nothing but what is not read.
     _touch(folder / 'train', *(f'x{i}/a.jpg' for i in range(5)))
-    skipped, told = _load('folder', 'val', folder).warnings
+    skipped, message = _load('folder', 'val', folder).warnings
     assert skipped.endswith(': 1 .tiff, 1 .txt')
-    assert told == f'{val} has no image of 7 of the 8 classes: cat, dog, x0, x1, x2 and 2 more'
+    assert message == f'{val} has no image of 7 of the 8 classes: cat, dog, x0, x1, x2 and 2 more'
 
 
 def test_data_in_order_gives_no_warning(folder):
@@ -210,7 +210,7 @@ def test_an_unknown_set_names_the_nearest():
         _load('tfds', 'train', '/nowhere', name='imagnet2012')
 
 
-def test_a_set_not_prepared_says_how_to(tmp_path):
+def test_the_error_about_an_unprepared_set_gives_the_command(tmp_path):
     with pytest.raises(InputError, match=r'not prepared in .*ILSVRC2012_img_train\.tar .*tfds build'):
         _load('tfds', 'train', tmp_path)
     with pytest.raises(InputError, match=r'not prepared in .*tfds build cifar10 --data_dir='):

@@ -111,7 +111,7 @@ def test_processes_share_the_batches_of_one(processes, as_process):
             np.testing.assert_array_equal(joined, value)
 
 
-def test_going_on_from_a_position_gives_the_same_batches_bit_for_bit():
+def test_resuming_from_a_position_gives_the_same_batches_bit_for_bit():
     batches = _train(Numbered(40))
     for _ in range(4):
         next(batches)
@@ -170,7 +170,7 @@ def test_broken_images_are_counted_and_replaced_on_demand():
         np.testing.assert_array_equal(colors, batch['labels'])
 
 
-def test_broken_images_are_left_out_of_an_evaluation_on_demand():
+def test_broken_images_are_skipped_in_an_evaluation_on_demand():
     batches = _eval(Numbered(37, broken=(0, 36)), skip_broken=True)
     seen = [x for b in batches for x in b['labels'][b['mask'] > 0]]
     assert sorted(seen) == list(range(1, 36))
@@ -205,20 +205,20 @@ def test_a_file_that_cannot_be_read_is_named():
 
 @pytest.mark.parametrize('skip_broken', [False, True])
 @pytest.mark.parametrize(
-    ('error', 'told'),
+    ('error', 'message'),
     [
         (MemoryError(), 'out of memory of the host'),
         (OSError(errno.ENOMEM, 'Cannot allocate memory'), 'Cannot allocate memory'),
         (OSError(errno.EMFILE, 'Too many open files'), 'Too many open files'),
     ],
 )
-def test_what_the_host_lacks_is_no_broken_image(error, told, skip_broken, monkeypatch):
+def test_what_the_host_lacks_is_no_broken_image(error, message, skip_broken, monkeypatch):
     def read(self, index):
         raise error
 
     monkeypatch.setattr(Numbered, 'read', read)
     batches = _train(Numbered(12), skip_broken=skip_broken)
-    with pytest.raises(TrainingStopped, match=rf'^example \d+ cannot be read: .*{told}'):
+    with pytest.raises(TrainingStopped, match=rf'^example \d+ cannot be read: .*{message}'):
         next(batches)
     assert batches.skipped == 0
     batches.close()

@@ -32,9 +32,9 @@ def damaged(request, undisturbed, tmp_path):
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')  # Of Orbax's threads.
 def test_the_one_before_is_used_with_a_warning(damaged, undisturbed, capfd):
     training_runs.train(damaged, training_runs.TINY)
-    told = capfd.readouterr().out
-    assert 'resuming from step 8\n' in told
-    assert 'checkpoint 12 is damaged' in told
+    message = capfd.readouterr().out
+    assert 'resuming from step 8\n' in message
+    assert 'checkpoint 12 is damaged' in message
     training_runs.assert_equal(damaged, undisturbed[0])
 
 

@@ -24,9 +24,9 @@ def test_a_checkpoint_that_does_not_fit_stops_the_run_and_leaves_the_ones_before
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
     output, _ = process.communicate(timeout=training_runs.PATIENCE)
     assert process.returncode == 1, output
-    told = _error(output)
-    assert told.startswith('error: a checkpoint cannot be written to')
-    kept = int(told.rpartition('last checkpoint: ')[2])
+    message = _error(output)
+    assert message.startswith('error: a checkpoint cannot be written to')
+    kept = int(message.rpartition('last checkpoint: ')[2])
     _assert_goes_on(workdir, kept)
 
 
@@ -48,8 +48,8 @@ def test_a_disk_that_is_full_stops_the_run_and_leaves_the_checkpoints_before(req
 
 def _error(output):
     """The one line of ours; Orbax's threads log the same failure, with tracebacks, before it and after."""
-    (told,) = (line for line in output.splitlines() if line.startswith('error: '))
-    return told
+    (message,) = (line for line in output.splitlines() if line.startswith('error: '))
+    return message
 
 
 def _assert_goes_on(workdir, step):

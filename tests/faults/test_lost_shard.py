@@ -34,8 +34,8 @@ def test_the_run_saves_and_ends_with_the_name_of_the_shard(damage, tiny_imagenet
     damage(shard)
     output, _ = process.communicate(timeout=training_runs.PATIENCE)
     assert process.returncode == 2, output
-    told = output.splitlines()[-1]
-    assert f'of {shard}' in told
-    saved = int(told.rpartition('saved at step ')[2])
+    message = output.splitlines()[-1]
+    assert f'of {shard}' in message
+    saved = int(message.rpartition('saved at step ')[2])
     assert (workdir / 'checkpoints' / str(saved)).is_dir()
     assert saved >= 4

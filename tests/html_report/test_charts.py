@@ -38,7 +38,7 @@ def test_runs_share_a_chart_with_what_each_has_logged(tmp_path):
     json.dumps(list(drawn.values()), allow_nan=False)
 
 
-def test_steps_of_other_lengths_are_told_in_epochs(tmp_path):
+def test_steps_of_other_lengths_are_plotted_over_epochs(tmp_path):
     sizes = {'a': 64, 'b': 128}
     runs = read_runs(
         [small_runs.write(tmp_path / n, LINES, {'train.batch_size': size}) for n, size in sizes.items()]

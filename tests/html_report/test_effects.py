@@ -21,8 +21,8 @@ def _tables(tmp_path, *each):
     runs = read_runs([small_runs.write(tmp_path / f'{n}', LINES, keys) for n, keys in enumerate(each)])
     tables = {}
     for table in settings(runs).iter('table'):
-        (told, *_), *rows = ([''.join(cell.itertext()) for cell in row] for row in table.iter('tr'))
-        tables[told] = {key: cells for key, *cells in rows}
+        (message, *_), *rows = ([''.join(cell.itertext()) for cell in row] for row in table.iter('tr'))
+        tables[message] = {key: cells for key, *cells in rows}
     del tables['setting']
     return tables
 
@@ -59,12 +59,12 @@ def test_what_a_rate_was_made_of_is_no_difference_beside_the_rate(tmp_path):
 def test_a_variant_counts_where_the_network_is_it(tmp_path):
     assert _tables(tmp_path / 'own', {'model.variant': 'F0'}, {'model.variant': 'F1'}) == {}
     whole = {'model.widths': None, 'model.depths': None, 'model.group_width': None, 'model.variant': 'F1'}
-    told = _tables(tmp_path / 'whole', {}, whole)['differs']
-    assert told['model.variant'] == ['F0 (unused)', 'F1']
-    assert told['model.depths'] == ['(1, 2)', '(2, 4, 12, 6)']
+    message = _tables(tmp_path / 'whole', {}, whole)['differs']
+    assert message['model.variant'] == ['F0 (unused)', 'F1']
+    assert message['model.depths'] == ['(1, 2)', '(2, 4, 12, 6)']
 
 
-def test_what_is_not_computed_stands_apart(tmp_path):
+def test_settings_that_change_no_result_are_listed_separately(tmp_path):
     quiet = {
         'train.log_every_steps': 7,
         'eval.every_steps': 9,
@@ -81,7 +81,7 @@ def test_what_is_not_computed_stands_apart(tmp_path):
     }
 
 
-def test_what_stands_apart_is_what_may_change_on_resume(tmp_path):
+def test_settings_listed_separately_are_those_that_may_change_on_resume(tmp_path):
     workdir = small_runs.write(tmp_path / 'run', LINES)
     (run,) = read_runs([workdir])
     before = flatten(run.config.to_dict())

@@ -118,7 +118,7 @@ def test_a_network_without_a_mistake_shows_none():
     assert worst_mistakes(_Predictor(), DigitsSource('eval'), perfect, 5) == []
 
 
-def test_broken_images_are_left_out_or_named():
+def test_broken_images_are_skipped_or_named():
     broken = _Broken('eval')
     predictions = predict_split(_Predictor(), broken, most=360, name='run', skip_broken=True)
     assert predictions.indices.tolist() == [i for i in range(360) if i not in (0, 40, 359)]

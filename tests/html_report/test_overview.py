@@ -47,7 +47,7 @@ def _cells(section):
     return [dict(zip(head, row, strict=True)) for row in rows], notes
 
 
-def test_a_run_is_told_with_its_network_and_its_speed(tmp_path):
+def test_a_run_is_listed_with_its_network_and_its_speed(tmp_path):
     workdirs = [small_runs.write(tmp_path / 'run', LINES), small_runs.write(tmp_path / 'new', [])]
     (run, new), notes = _cells(overview(read_runs(workdirs)))
     assert run == {

@@ -59,7 +59,7 @@ def test_a_long_curve_becomes_means_of_stretches():
     assert len(thin(curve, 5).steps) == 5
 
 
-def test_runs_are_named_apart_and_read_once(tmp_path):
+def test_runs_of_one_name_get_their_folder_and_are_read_once(tmp_path):
     workdirs = [small_runs.write(tmp_path / parent / 'run', LINES) for parent in 'ab']
     workdirs += [small_runs.write(tmp_path / 'other', LINES[:1]), tmp_path / 'a' / '..' / 'other']
     runs = read_runs(workdirs)
@@ -84,7 +84,7 @@ def test_differences_are_of_the_settings_that_are_not_the_same_in_all(tmp_path):
     assert all_settings(runs)['train.batch_size'] == [64, 64, 64]
 
 
-def test_runs_on_other_data_are_told_apart(tmp_path):
+def test_runs_on_different_data_are_distinguished(tmp_path):
     first, second = read_runs([small_runs.write(tmp_path / name, LINES) for name in 'ab'])
     assert are_on_same_data([first, second])
     assert not are_on_same_data([first, dataclasses.replace(second, class_names=('cat', 'dog'))])

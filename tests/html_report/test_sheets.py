@@ -14,7 +14,7 @@ def _captions(elements):
     return [[''.join(one.itertext()) for one in e] for part in elements for e in part.iter('figcaption')]
 
 
-def test_mistakes_have_their_probabilities_however_sure_they_are():
+def test_misclassified_images_have_their_probabilities_however_sure():
     worst = [Mistake(PIXELS, 0, 1, 1.0, 0.0, 'x'), Mistake(PIXELS, 1, 0, 0.6, 0.4, 'y')]
     assert _captions(sheets.mistakes(worst, NAMES)) == [
         ['is cat 0%', 'as dog 100%'],

@@ -138,12 +138,12 @@ def test_the_confusion_matrix_and_mistakes_are_the_networks(written):
     ]
 
 
-def test_what_a_run_lacks_is_said_and_names_are_text(written):
+def test_missing_parts_of_a_run_are_listed_and_names_are_text(written):
     _, page, _ = written
-    told = page.text()
-    assert re.search('Skipped: .*<b>& holds no checkpoints/: the run has not saved any yet', told)
-    assert '<b>&: lines of its metrics that cannot be read and are skipped: 1.' in told
-    assert 'train.batch_size' in told
+    messages = page.text()
+    assert re.search('Skipped: .*<b>& holds no checkpoints/: the run has not saved any yet', messages)
+    assert '<b>&: lines of its metrics that cannot be read and are skipped: 1.' in messages
+    assert 'train.batch_size' in messages
     headings = [text for _, text in page.all('h3')]
     assert headings == ['whole', '<b>&', 'whole', '<b>&']
     sheets = [a for a, _ in page.all('div', class_='cards')]

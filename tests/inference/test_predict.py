@@ -55,13 +55,13 @@ def test_the_likeliest_classes_come_first_with_their_probabilities(activation, t
     preprocessing = Preprocessing(32, 3, 'timm')
     weights = _weights(About(NAMES, preprocessing, activation=activation))
     paths = _pictures(tmp_path, 19)  # Two full batches and a part.
-    told = list(Predictor(weights).classify(paths, most=3))
-    assert [path for path, _ in told] == paths
+    message = list(Predictor(weights).classify(paths, most=3))
+    assert [path for path, _ in message] == paths
     images = np.stack([decode_eval(tf.constant(p.read_bytes()), preprocessing).numpy() for p in paths])
     network = make_network(10, tiny_network.VARIANT, activation=activation)
     logits = network.apply(weights.params, None, normalize(images), False)['logits']
     expected = softmax(np.asarray(logits, np.float64), axis=1)
-    for (_, predictions), probabilities in zip(told, expected, strict=True):
+    for (_, predictions), probabilities in zip(message, expected, strict=True):
         assert [p.label for p in predictions] == list(np.argsort(-probabilities)[:3])
         assert [p.name for p in predictions] == [NAMES[p.label] for p in predictions]
         np.testing.assert_allclose(
@@ -69,7 +69,7 @@ def test_the_likeliest_classes_come_first_with_their_probabilities(activation, t
         )
 
 
-def test_a_working_directory_tells_its_network_whichever_it_is(tmp_path):
+def test_a_working_directory_names_its_network_whichever_it_is(tmp_path):
     config = digits.get_config('ResNet')
     config.model.widths, config.model.depths = (16, 32), (1, 1)
     config = config_lib.complete(config, num_examples=1437, num_classes=10, num_devices=1)
@@ -98,15 +98,15 @@ def test_a_working_directory_tells_its_network_whichever_it_is(tmp_path):
         Predictor(weights)
 
 
-def test_pictures_before_a_broken_one_are_told(tmp_path):
+def test_images_before_a_broken_one_are_predicted(tmp_path):
     paths = _pictures(tmp_path, 2)
-    told = Predictor(_weights(About(NAMES, Preprocessing(32, 0)))).classify([*paths, tmp_path / 'none'])
-    assert [next(told)[0], next(told)[0]] == paths
+    message = Predictor(_weights(About(NAMES, Preprocessing(32, 0)))).classify([*paths, tmp_path / 'none'])
+    assert [next(message)[0], next(message)[0]] == paths
     with pytest.raises(InputError, match='none cannot be read'):
-        next(told)
+        next(message)
 
 
-def test_one_of_the_family_tells_its_preprocessing_and_imagenets_names():
+def test_a_variant_fixes_its_preprocessing_and_imagenets_names():
     shapes = parameter_shapes(make_network(1000, 'F0'))
     params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     predictor = Predictor(Weights('x', 'released', params, About()))
@@ -114,7 +114,7 @@ def test_one_of_the_family_tells_its_preprocessing_and_imagenets_names():
     assert predictor.names[281].startswith('tabby')
 
 
-def test_what_is_not_told_is_asked_for():
+def test_a_missing_argument_is_named():
     with pytest.raises(InputError, match='give --size'):
         Predictor(_weights(About(NAMES)))
     assert Predictor(_weights(About()), size=32).preprocessing == Preprocessing(32, 32, 'paper')
@@ -143,12 +143,12 @@ def test_the_package_itself_has_the_predictor_and_imports_it_only_when_asked():
     subprocess.run([sys.executable, '-c', command], cwd=training_runs.ROOT, check=True)
 
 
-def test_pictures_may_be_strings_or_a_single_one(tmp_path):
+def test_images_may_be_strings_or_a_single_path(tmp_path):
     predictor = Predictor(_weights(About(NAMES, Preprocessing(32, 0))))
     paths = _pictures(tmp_path, 2)
     expected = list(predictor.classify(paths))
-    told = list(predictor.classify(map(str, paths)))
-    assert told == [(str(path), best) for path, best in expected]
+    message = list(predictor.classify(map(str, paths)))
+    assert message == [(str(path), best) for path, best in expected]
     for one in (str(paths[0]), paths[0]):
         ((path, best),) = predictor.classify(one)
         assert (path, [p.label for p in best]) == (one, [p.label for p in expected[0][1]])
@@ -184,13 +184,13 @@ def script(checkpoint, monkeypatch, capsys):
 def test_the_script_prints_a_table_or_lines_of_json_of_a_directory(script, tmp_path):
     paths = [str(path) for path in _pictures(tmp_path, 3)]
     (tmp_path / 'notes.txt').write_text('')
-    status, lines, told = script(tmp_path, '--json')
-    assert (status, told.count('\n')) == (0, 1)
-    assert told.startswith('1 file skipped, of other types than .avif, ')
+    status, lines, message = script(tmp_path, '--json')
+    assert (status, message.count('\n')) == (0, 1)
+    assert message.startswith('1 file skipped, of other types than .avif, ')
     by_json = [json.loads(line) for line in lines.splitlines()]
     assert [one['image'] for one in by_json] == paths
-    status, table, told = script(f'{tmp_path}/*.png', '--csv')
-    assert (status, told) == (0, '')
+    status, table, message = script(f'{tmp_path}/*.png', '--csv')
+    assert (status, message) == (0, '')
     header, *rows = csv.reader(io.StringIO(table))
     assert header == ['image', 'rank', 'label', 'name', 'probability']
     assert rows == [
@@ -202,7 +202,7 @@ def test_the_script_prints_a_table_or_lines_of_json_of_a_directory(script, tmp_p
     assert script(tmp_path, '--csv', '--json')[0] == 2
 
 
-def test_a_mistake_costs_one_line(script, tmp_path):
+def test_invalid_input_gives_a_one_line_error(script, tmp_path):
     (image,) = _pictures(tmp_path, 1)
     (tmp_path / 'empty').mkdir()
     for arguments, expected in (
@@ -212,12 +212,12 @@ def test_a_mistake_costs_one_line(script, tmp_path):
         ((f'{tmp_path}/*.jpg',), f'error: {tmp_path}/*.jpg matches no image: '),
         (('https://host/a.jpg',), 'error: https://host/a.jpg '),
     ):
-        status, lines, told = script(*arguments)
-        assert (status, lines, told.count('\n')) == (2, '', 1)
-        assert told.startswith(expected)
+        status, lines, message = script(*arguments)
+        assert (status, lines, message.count('\n')) == (2, '', 1)
+        assert message.startswith(expected)
 
 
-def test_pictures_are_found_in_a_bucket(checkpoint, tmp_path):
+def test_images_are_found_in_a_bucket(checkpoint, tmp_path):
     (tmp_path / 'photos' / 'more').mkdir(parents=True)
     _pictures(tmp_path / 'photos', 7)  # More than a page of its listing.
     _pictures(tmp_path / 'photos' / 'more', 2)

@@ -69,7 +69,7 @@ def test_every_example_is_counted_once_by_its_own_preprocessing(style):
     json.dumps(result)
 
 
-def test_the_average_is_evaluated_where_it_is_asked_for():
+def test_the_ema_is_evaluated_on_request():
     average = tiny_network.params(num_classes=10, seed=5)
     weights = _weights(About(NAMES, step=7), ema_params=average)
     result = score(_config(), weights, ema=True)
@@ -109,7 +109,7 @@ def test_a_config_takes_the_network_of_a_checkpoint():
         with_network_of(_config(), Weights('x', 'npz', {}, About()))
 
 
-def test_a_checkpoint_is_evaluated_as_it_was_trained_unless_told_otherwise(tmp_path):
+def test_a_checkpoint_is_evaluated_as_it_was_trained_unless_set_otherwise(tmp_path):
     """A run at 24 px, where configs/digits.py says 32."""
     at_24 = {'data.train_size': 24, 'data.eval_size': 24, 'data.eval_margin': 2}
     weights = load_checkpoint(small_runs.write(tmp_path / 'run', [], at_24, has_checkpoint=True))
@@ -127,14 +127,14 @@ def test_a_checkpoint_is_evaluated_as_it_was_trained_unless_told_otherwise(tmp_p
     for result in results:
         assert result['preprocessing'] == {'size': 24, 'margin': 2, 'style': 'paper'}
         assert result['loss'] == results[0]['loss']
-    told = {'data.eval_size': 32, 'data.eval_style': 'timm'}
-    given.update_from_flattened_dict(told)
-    otherwise = score(config_of(weights, given, told, is_given=True, keeps_network=True), weights)
+    message = {'data.eval_size': 32, 'data.eval_style': 'timm'}
+    given.update_from_flattened_dict(message)
+    otherwise = score(config_of(weights, given, message, is_given=True, keeps_network=True), weights)
     assert otherwise['preprocessing'] == {'size': 32, 'margin': 2, 'style': 'timm'}
     assert otherwise['loss'] != results[0]['loss']
 
 
-def test_what_the_data_is_warned_of_is_told_once(monkeypatch, capsys):
+def test_a_warning_about_the_data_is_printed_once(monkeypatch, capsys):
     monkeypatch.setattr(DigitsSource, 'warnings', ('3 files skipped',))
     score(_config(), _weights())
     assert capsys.readouterr().err.count('warning: 3 files skipped\n') == 1
@@ -187,10 +187,10 @@ def test_the_commands_evaluate_convert_and_classify(tmp_path):
         images[-1].write_bytes(encoded)
     status, printed, errors = _run('predict', *images, '--checkpoint', published, '--json')
     assert status == 0, errors
-    told = [json.loads(line) for line in printed.splitlines()]
-    assert [t['image'] for t in told] == list(map(str, images))
-    assert all(len(t['predictions']) == 5 for t in told)
+    message = [json.loads(line) for line in printed.splitlines()]
+    assert [t['image'] for t in message] == list(map(str, images))
+    assert all(len(t['predictions']) == 5 for t in message)
     status, printed, errors = _run('predict', images[0], tmp_path / 'none.png', '--checkpoint', published)
     assert status == 2
-    assert f'{100 * told[0]["predictions"][0]["probability"]:.1f}%' in printed
+    assert f'{100 * message[0]["predictions"][0]["probability"]:.1f}%' in printed
     assert errors == f'error: {tmp_path}/none.png cannot be read as an image: No such file or directory\n'

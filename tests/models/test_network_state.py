@@ -149,7 +149,7 @@ def test_evaluation_is_that_of_the_whole_split_at_once_on_one_device(run):
     assert losses['eval'] != pytest.approx(losses['eval_ema'], rel=1e-3)
 
 
-def test_a_run_that_goes_on_ends_bit_equal_statistics_included(run, tmp_path):
+def test_a_resumed_run_ends_bit_equal_statistics_included(run, tmp_path):
     workdir, _ = run
     again = tmp_path / 'run'
     shutil.copytree(workdir, again)

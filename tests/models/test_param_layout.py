@@ -62,7 +62,7 @@ def test_a_config_that_treats_a_block_in_its_own_way_stacks_the_others(key):
 
 
 @pytest.mark.parametrize('as_array', [np.asarray, jnp.asarray])
-def test_blocks_are_joined_in_order_and_come_apart_again(as_array):
+def test_blocks_are_stacked_in_order_and_unstacked_again(as_array):
     arrays = {f'N/~/block_{i}': {'w': np.full((2, 3), i, np.float32), 'g': np.float32(i)} for i in range(4)}
     params = jax.tree.map(as_array, {**arrays, 'N/~/linear': {'w': np.ones(3)}})
     layout = stack_alike(params, [4])

@@ -47,7 +47,7 @@ def test_a_property_of_names_becomes_a_tree_like_the_parameters():
         ('NFNet/~/final_conv/w', None),
     ],
 )
-def test_a_name_in_a_block_comes_apart(name, parts):
+def test_a_name_in_a_block_is_split(name, parts):
     assert split_block(name) == parts
 
 
@@ -119,13 +119,13 @@ def test_a_pattern_stands_for_the_names_that_it_is_found_in(pattern, found):
 
 
 @pytest.mark.parametrize(
-    ('pattern', 'told'),
+    ('pattern', 'message'),
     [
         ('stem(', r'stem\( is no regular expression'),
         ('head', 'is found in no parameter; there are NFNet/~/stem_conv0/w'),
         ('NFNet', 'all 4 parameters: none would be left'),
     ],
 )
-def test_a_pattern_that_cannot_be_meant_is_refused(pattern, told):
-    with pytest.raises(InputError, match=f'^optimizer.freeze=.*{told}'):
+def test_a_pattern_that_cannot_be_meant_is_refused(pattern, message):
+    with pytest.raises(InputError, match=f'^optimizer.freeze=.*{message}'):
         check_pattern('optimizer.freeze', pattern, NAMES)

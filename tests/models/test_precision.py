@@ -56,13 +56,13 @@ def _assert_highest(equations):
     """That a backend may round no factor of a product of float32 (nothing is left to round in bfloat16)."""
     products = [e for e in equations if e.primitive.name in programs.PRODUCTS]
     assert len(products) > 10
-    told = {
+    message = {
         (e.primitive.name, e.params['precision']) for e in products if e.invars[0].aval.dtype == 'float32'
     }
     highest = jax.lax.Precision.HIGHEST
-    for name, precision in told:
+    for name, precision in message:
         assert precision == ((highest, highest) if name == 'dot_general' else 'highest'), name
-    return {name for name, _ in told}
+    return {name for name, _ in message}
 
 
 @pytest.mark.parametrize('changed', [{}, {'sam.rho': 0.05}, {'train.accumulate_steps': 2}, SCANNED])
@@ -87,7 +87,7 @@ def test_products_of_an_evaluation_are_float32_on_any_backend():
 
 @pytest.mark.parametrize('platform', ['tpu', 'cpu'])
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
-def test_what_a_backend_is_told_is_the_precision_of_every_product_and_of_its_gradients(platform, precision):
+def test_the_lowered_precision_is_that_of_every_product_and_of_its_gradients(platform, precision):
     config = _complete(_config(precision))
     loss_fn = make_loss_fn(build.network(config), num_classes=10, label_smoothing=0.1, precision=precision)
     params, network_state = jax.eval_shape(lambda: init_variables(build.network(config), jax.random.key(0)))
@@ -105,10 +105,10 @@ def test_what_a_backend_is_told_is_the_precision_of_every_product_and_of_its_gra
         # Of the stem 4, of a block 4 and its shortcut, and the last; none has a gradient of the images.
         assert len(products['convolution']) == 3 * (4 + 5 + 1) - 1
         assert len(products['dot_general']) == 3 * (2 + 1)  # Of squeeze-excite, and the classifier.
-    told = {'convolution': r'precision_config = \[([^]]*)\]', 'dot_general': r'precision = \[([^]]*)\]'}
+    message = {'convolution': r'precision_config = \[([^]]*)\]', 'dot_general': r'precision = \[([^]]*)\]'}
     for kind, lines in products.items():
         for line in lines:
-            is_highest = re.search(told[kind], line)[1].count('HIGHEST') == 2
+            is_highest = re.search(message[kind], line)[1].count('HIGHEST') == 2
             assert is_highest == (precision == 'float32'), line
             assert ('bf16' in line) == (precision == 'bfloat16')
 

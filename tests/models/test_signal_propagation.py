@@ -144,6 +144,6 @@ def test_the_script_draws_and_prints_what_it_drew(script, capsys, tmp_path):
         ('--variant', 'ResNet50', "unknown variant 'ResNet50'; there are F0, F1"),
     ],
 )
-def test_a_mistake_shows_before_anything_is_computed(flag, value, message, script, tmp_path):
+def test_invalid_input_fails_before_anything_is_computed(flag, value, message, script, tmp_path):
     with pytest.raises(InputError, match=re.escape(message.format(folder=tmp_path))):
         script('--model', 'NFNet', flag, value.format(folder=tmp_path))

@@ -143,7 +143,7 @@ def test_the_fraction_counts_units_under_a_mask():
     np.testing.assert_array_equal(updates['left_out'], grads['left_out'])
 
 
-def test_groups_are_counted_apart_and_change_nothing():
+def test_groups_are_counted_separately_and_change_no_update():
     rng = np.random.default_rng(0)
     # The groups' parameters stand mixed in the tree's order, and of one group there is nothing to clip.
     groups = {'a': 'stem', 'b': 'head', 'c': 'stem', 'd': 'body', 'e': 'body', 'f': 'none'}

@@ -1,4 +1,4 @@
-"""The memory that a compiled program is said to take, against sizes counted by hand."""
+"""The memory of a compiled program, against sizes counted by hand."""
 
 import math
 
@@ -31,7 +31,7 @@ def test_matrices_are_counted_once_and_a_result_in_the_place_of_an_argument_not_
 
 
 @pytest.mark.parametrize(('partners', 'images'), [('batch', 8), ('fresh', 16)])
-def test_a_training_step_is_lowered_for_its_state_and_each_device_s_share_of_the_batch(partners, images):
+def test_a_training_step_is_lowered_for_its_state_and_each_device_s_part_of_the_batch(partners, images):
     config = digits.get_config()
     config.update_from_flattened_dict({**TINY, 'augment.partners': partners, 'augment.mixup_alpha': 0.2})
     config = config_lib.complete(config, num_examples=1437, num_classes=10, num_devices=8)

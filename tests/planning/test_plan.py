@@ -87,7 +87,7 @@ class _Lowered:
         raise jax.errors.JaxRuntimeError(self.error)
 
 
-# As XLA's TPU compiler said of F5 with 32 images a device, and as it is quoted elsewhere.
+# The answer of XLA's TPU compiler for F5 with 32 images a device, and as it is quoted elsewhere.
 TOO_LARGE = {
     'RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (79.15G) '
     'exceeds available HBM (30.75G).': 79.15,

@@ -24,17 +24,17 @@ def test_an_ordinary_run_is_warned_of_nothing():
     assert _warnings() == []
 
 
-def test_evaluating_on_what_is_trained_on_is_told():
-    (told,) = _warnings({'data.eval_split': 'train'})
-    assert "data.train_split and data.eval_split are both 'train'" in told
+def test_evaluating_on_the_training_data_warns():
+    (message,) = _warnings({'data.eval_split': 'train'})
+    assert "data.train_split and data.eval_split are both 'train'" in message
 
 
-def test_a_batch_larger_than_the_data_is_told():
-    (told,) = _warnings({'train.batch_size': 2048, 'optimizer.warmup_steps': 1.0})
-    assert told == 'train.batch_size=2048 is more than the 1437 images there are to train on'
+def test_a_batch_larger_than_the_data_warns():
+    (message,) = _warnings({'train.batch_size': 2048, 'optimizer.warmup_steps': 1.0})
+    assert message == 'train.batch_size=2048 is more than the 1437 images there are to train on'
 
 
-def test_what_a_source_warns_of_is_told():
+def test_warnings_of_a_source_are_passed_on():
     config = complete(
         training_runs.config(training_runs.TINY), num_examples=1437, num_classes=10, num_devices=8
     )
@@ -44,26 +44,26 @@ def test_what_a_source_warns_of_is_told():
 
 
 @pytest.mark.parametrize('gib', [2, 8])
-def test_the_papers_batch_on_one_small_machine_is_told_before_it_compiles(gib, monkeypatch):
+def test_the_papers_batch_on_one_small_machine_warns_before_it_compiles(gib, monkeypatch):
     monkeypatch.setattr(memory, 'of_device', lambda: gib << 30)
     config = imagenet.get_config('F0')
     config.train.batch_size = 4096
-    told = [line for line in _warnings(config=config) if 'GiB' in line]
-    assert len(told) == 1
+    message = [line for line in _warnings(config=config) if 'GiB' in line]
+    assert len(message) == 1
     for part in (
         'train.batch_size=4096 (512 images on each device)',
         'data.train_size=192',
         'train.accumulate_steps=1',
         f'which has {gib};',
     ):
-        assert part in told[0]
+        assert part in message[0]
     # In parts, or with what is computed again, it may fit.
     config.train.accumulate_steps = 64
     assert not [line for line in _warnings(config=config) if 'GiB' in line]
 
 
 @pytest.mark.parametrize('scan', [False, True])
-def test_the_memory_that_is_told_of_is_most_of_what_xla_takes_and_no_more(scan, monkeypatch):
+def test_the_memory_in_the_warning_is_most_of_what_xla_takes_and_no_more(scan, monkeypatch):
     monkeypatch.setattr(precheck, '_FEW', 10**9)  # Asked of the smallest network, too.
     monkeypatch.setattr(memory, 'of_device', lambda: 2**20)
     changed = {'model.scan': scan, 'model.widths': (16, 32), 'model.depths': (1, 3), 'train.batch_size': 512}

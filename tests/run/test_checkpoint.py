@@ -71,7 +71,7 @@ def test_a_state_comes_back_bit_equal_with_its_position(tmp_path):
         np.testing.assert_array_equal(new, old)
 
 
-def test_what_is_stacked_in_a_state_is_apart_on_disk_and_comes_back_stacked(tmp_path):
+def test_a_stacked_state_is_unstacked_on_disk_and_comes_back_stacked(tmp_path):
     layout = ParamLayout((('Net/~/block_1', 'Net/~/block_2'),))
     rng = np.random.default_rng(0)
     both = {'w': rng.normal(size=(2, 3, 4)).astype(np.float32), 'skip_gain': np.float32([5.0, 6.0])}
@@ -196,9 +196,11 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(damage, tm
     assert {p.name for p in directory.iterdir()} == {'1', '2', '2.damaged'}
 
 
-def _assert_stops_and_touches_nothing(directory, told):
+def _assert_stops_and_touches_nothing(directory, message):
     before = {path: path.stat().st_mtime_ns for path in directory.rglob('*')}
-    with pytest.raises(TrainingStopped, match=rf'checkpoint 2 .* not damaged: {told}.*; nothing was changed'):
+    with pytest.raises(
+        TrainingStopped, match=rf'checkpoint 2 .* not damaged: {message}.*; nothing was changed'
+    ):
         Checkpoints(directory, keep=None).restore(_state(2, 0))
     assert {path: path.stat().st_mtime_ns for path in directory.rglob('*')} == before
 
@@ -216,7 +218,7 @@ def _assert_stops_and_touches_nothing(directory, told):
     ],
     ids=lambda error: f'{type(error).__name__}',
 )
-def test_what_says_nothing_of_the_files_stops_the_run_and_touches_nothing(error, tmp_path, monkeypatch):
+def test_an_error_that_shows_no_damage_stops_the_run_and_touches_nothing(error, tmp_path, monkeypatch):
     _save(tmp_path / 'checkpoints', 1, 2)
 
     def fail(*args, **kwargs):
@@ -285,10 +287,10 @@ def test_what_a_checkpoint_costs_is_measured(monkeypatch, tmp_path):
             time.sleep(0.3)
 
     monkeypatch.setattr(benchmark, 'Checkpoints', Slow)
-    told = benchmark.time_saving(_state(seed=1, updates=1), rounds=2, directory=tmp_path)
+    message = benchmark.time_saving(_state(seed=1, updates=1), rounds=2, directory=tmp_path)
     # 77 + 25 numbers of parameters, their average and momentum; two counts.
-    assert told['size_mb'] == pytest.approx(102 * 4 * 3 / 1e6, abs=0.0005)
-    assert told['copy_ms'] > 0
-    assert told['rest_ms'] > 200 - told['copy_ms']
-    assert told['write_ms'] > 300
+    assert message['size_mb'] == pytest.approx(102 * 4 * 3 / 1e6, abs=0.0005)
+    assert message['copy_ms'] > 0
+    assert message['rest_ms'] > 200 - message['copy_ms']
+    assert message['write_ms'] > 300
     assert not list(tmp_path.iterdir())

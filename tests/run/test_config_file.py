@@ -60,9 +60,9 @@ def test_another_config_is_refused_but_watching_the_run_otherwise_is_not():
     assert check_same_run(_complete(), written, 'config.json') == []
     changed = {'train__log_every_steps': 7, 'checkpoint__keep': 9, 'data__dir': '/elsewhere'}
     watched = _complete(**changed, model__scan=True, model__remat=True)
-    told = check_same_run(watched, written, 'config.json')
-    assert 'data.dir=/elsewhere (there: None)' in told
-    assert len(told) == 5
+    message = check_same_run(watched, written, 'config.json')
+    assert 'data.dir=/elsewhere (there: None)' in message
+    assert len(message) == 5
     with pytest.raises(InputError, match=r'optimizer\.momentum=0\.5 \(there: 0\.9\)'):
         check_same_run(_complete(optimizer__momentum=0.5), written, 'config.json')
     with pytest.raises(InputError, match=r'train\.accumulate_steps=2 \(there: 1\)'):

@@ -54,8 +54,8 @@ def test_while_compiling_a_run_ends_at_once_with_one_line(number, tmp_path, monk
     assert time.monotonic() - began < 2
     assert process.returncode == CODES[number], output
     assert 'Finished XLA compilation of jit(_fun)' not in output
-    told = output.rstrip().splitlines()[-1]
-    assert told == (
+    message = output.rstrip().splitlines()[-1]
+    assert message == (
         f'error: {NAMES[number]} before the first step was done, nothing to save; last checkpoint: none'
     )
 

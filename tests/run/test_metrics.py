@@ -34,14 +34,14 @@ def test_scalars_reach_metrics_and_events_alike(tmp_path):
     assert _events(tmp_path) == expected
 
 
-def test_going_on_drops_the_lines_of_steps_that_run_again(tmp_path):
+def test_resuming_drops_the_lines_of_steps_that_run_again(tmp_path):
     path = tmp_path / 'metrics.jsonl'
     path.write_text('{"step": 10, "a": 1}\n{"step": 20, "a": 2}\n{"step": 30, "a": 3}\n{"step": 4')
     MetricsWriter(tmp_path, 20).close()
     assert _lines(path) == [{'step': 10, 'a': 1}, {'step': 20, 'a': 2}]
 
 
-def test_tensorboard_is_told_to_hide_what_came_after(tmp_path):
+def test_tensorboard_hides_the_steps_after_the_resumed_one(tmp_path):
     MetricsWriter(tmp_path, 20).close()
     (path,) = tmp_path.glob('events.out.tfevents.*')
     records = tf.data.TFRecordDataset([str(path)]).as_numpy_iterator()

@@ -94,10 +94,10 @@ def test_others_go_on_from_a_checkpoint_of_two_on_other_devices(
     shutil.rmtree(workdir / 'checkpoints' / '12')
     if processes == 1:  # This one, of eight devices.
         training_runs.train(workdir, SETTINGS)
-        told = capfd.readouterr().out
+        messages = capfd.readouterr().out
     else:
-        told, *_ = map(training_runs.finish, training_runs.start_several(processes, 2, workdir, SETTINGS))
-    assert 'resuming from step 8\n' in told
+        messages, *_ = map(training_runs.finish, training_runs.start_several(processes, 2, workdir, SETTINGS))
+    assert 'resuming from step 8\n' in messages
     training_runs.assert_close(workdir, one_process)
     assert training_runs.metrics(workdir)[-1]['eval/num_examples'] == 360
 
@@ -126,21 +126,21 @@ def _errors(processes):
 
 def test_processes_with_other_flags_end_with_what_differs(tmp_path):
     others = [{**SETTINGS, 'optimizer.momentum': 0.9}, {**SETTINGS, 'optimizer.momentum': 0.8}]
-    told = _errors(training_runs.start_several(2, 1, tmp_path / 'run', others))
-    assert len(told) == 2
-    assert 'optimizer.momentum is 0.9 on process 0, and 0.8 on process 1' in told[0]
+    messages = _errors(training_runs.start_several(2, 1, tmp_path / 'run', others))
+    assert len(messages) == 2
+    assert 'optimizer.momentum is 0.9 on process 0, and 0.8 on process 1' in messages[0]
     assert not (tmp_path / 'run').exists()
 
 
 def test_processes_whose_workdirs_are_not_one_end_before_anything_is_written(two_processes, tmp_path):
     workdirs = [tmp_path / 'first', tmp_path / 'second']
-    told = _errors(training_runs.start_several(2, 1, workdirs, SETTINGS))
-    assert 'is not the same directory on all processes: process 1 does not see' in told[0]
+    messages = _errors(training_runs.start_several(2, 1, workdirs, SETTINGS))
+    assert 'is not the same directory on all processes: process 1 does not see' in messages[0]
     assert not [path for path in (tmp_path / 'first').iterdir() if path.name != 'lock']
     # One of them has a checkpoint, and would resume alone.
     shutil.copytree(two_processes[0], tmp_path / 'third')
-    told = _errors(training_runs.start_several(2, 1, [workdirs[0], tmp_path / 'third'], SETTINGS))
-    assert 'the last checkpoint in workdir is None on process 0, and 12 on process 1' in told[0]
+    messages = _errors(training_runs.start_several(2, 1, [workdirs[0], tmp_path / 'third'], SETTINGS))
+    assert 'the last checkpoint in workdir is None on process 0, and 12 on process 1' in messages[0]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from nfnets.run.progress import Progress, Throughput, check_finite
 from nfnets.run.time_use import TimeUse
 
 
-def test_norms_and_shares_are_told_of_each_group(tmp_path):
+def test_norms_and_clipped_fractions_are_logged_for_each_group(tmp_path):
     writer = MetricsWriter(tmp_path, 0)
     train = ml_collections.FrozenConfigDict({'steps': 1, 'batch_size': 1, 'log_every_steps': 1})
     groups = {'a': 'head', 'b': 'stem', 'c': 'head'}

@@ -5,7 +5,7 @@ import pytest
 from nfnets.run.time_use import TimeUse
 
 
-def test_all_time_of_an_interval_is_shared_out():
+def test_all_time_of_an_interval_is_attributed():
     times = iter([0.0, 1.0, 4.0, 8.0, 10.0, 10.0, 13.0, 14.0])
     time_use = TimeUse(lambda: next(times))
     time_use.spend_on('steps')  # A second of input before.

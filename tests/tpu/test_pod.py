@@ -44,7 +44,7 @@ from tpu_calls import (
                 *(SEND, SETUP, START),
                 '# if training ended, but has not finished',
                 START,
-                '# if it ended on some workers and goes on on others',
+                '# if it ended on some workers and still runs on others',
                 STOP,
                 '# if the TPU was taken away',
                 *(DELETE_UNASKED, CREATE),
@@ -64,7 +64,7 @@ def test_a_dry_run_prints_the_calls_and_makes_none(pod, command, expected):
 
 
 @pytest.mark.parametrize(
-    ('command', 'answers', 'said'),
+    ('command', 'answers', 'printed'),
     [
         (
             'create',
@@ -92,12 +92,12 @@ def test_a_dry_run_prints_the_calls_and_makes_none(pod, command, expected):
         ),
     ],
 )
-def test_what_is_called_is_what_a_dry_run_prints(pod, command, answers, said):
+def test_what_is_called_is_what_a_dry_run_prints(pod, command, answers, printed):
     dry = pod(command, pod.job, '--dry-run').stdout.splitlines()
     pod.answer(*answers)
     run = pod(command, pod.job)
     assert (run.returncode, run.stderr) == (0, '')
-    assert run.stdout.strip() == said
+    assert run.stdout.strip() == printed
     assert pod.calls() == [line for line in dry if line.startswith('gcloud')][: len(answers)]
     assert not pod.unanswered()
 
@@ -144,18 +144,18 @@ def test_a_reserved_tpu_on_a_network_of_its_own_that_only_iap_reaches(pod):
     assert _dry(pod, 'stop') == [alpha.replace("' --quiet", "' --tunnel-through-iap --quiet")]
 
 
-def test_what_the_workers_are_told_keeps_its_quotes(pod):
+def test_commands_for_the_workers_keep_their_quotes(pod):
     copy = 'gcloud storage rsync gs://my-bucket/data /dev/shm/data'
     _change(pod, setup=f'"{copy}"', env='{ JAX_COORDINATOR_PORT = "8476", LIBTPU_INIT_ARGS = "--a --b" }')
-    assert _told(pod, 'setup') == ['python3', 'worker.py', 'setup', copy]
+    assert _command_of(pod, 'setup') == ['python3', 'worker.py', 'setup', copy]
     env = ['env', 'JAX_COORDINATOR_PORT=8476', 'LIBTPU_INIT_ARGS=--a --b']
-    assert _told(pod, 'start')[:6] == [*env, 'python3', 'worker.py', 'start']
+    assert _command_of(pod, 'start')[:6] == [*env, 'python3', 'worker.py', 'start']
 
 
-def _told(pod, command):
+def _command_of(pod, command):
     (call,) = _dry(pod, command)
-    (told,) = [word for word in shlex.split(call) if word.startswith('--command=')]
-    return shlex.split(told.removeprefix('--command='))
+    (word,) = [word for word in shlex.split(call) if word.startswith('--command=')]
+    return shlex.split(word.removeprefix('--command='))
 
 
 @pytest.mark.parametrize(
@@ -180,11 +180,11 @@ def _told(pod, command):
     ids=str,
 )
 @pytest.mark.usefixtures('scripts')
-def test_a_mistake_in_a_job_is_named(pod, changes, expected):
+def test_an_invalid_setting_of_a_job_is_named(pod, changes, expected):
     import job
 
     _change(pod, **changes)
-    with pytest.raises(job.Mistake) as raised:
+    with pytest.raises(job.InvalidJob) as raised:
         job.read_job(pod.job)
     assert str(raised.value).startswith(f'{pod.job}: ')
     assert expected in str(raised.value)
@@ -206,7 +206,7 @@ def test_a_job_that_is_not_there_costs_one_line(pod):
     assert run.stderr == "error: nothing.toml: [Errno 2] No such file or directory: 'nothing.toml'\n"
 
 
-def test_without_gcloud_the_one_line_says_where_to_get_it(pod):
+def test_without_gcloud_the_one_line_names_where_to_get_it(pod):
     run = pod('status', pod.job, path='/nowhere')
     assert run.returncode == 2
     assert (

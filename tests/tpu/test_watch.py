@@ -10,16 +10,16 @@ def _state(state):
     return STATE, state
 
 
-def _workers(*states, said=''):
+def _workers(*states, last_line=''):
     """A look that finds the queued resource active, and its workers as given."""
-    lines = [f'nfnets-worker host-{index} {state} | {said}' for index, state in enumerate(states)]
+    lines = [f'nfnets-worker host-{index} {state} | {last_line}' for index, state in enumerate(states)]
     return [_state('ACTIVE'), (STATUS, '\n'.join(lines))]
 
 
 NOT_FOUND = (STATE, 'ERROR: (gcloud.compute) NOT_FOUND: it was not found', 1)
 NEW = [*_workers('new', 'new'), (SEND, ''), (SETUP, ''), (START, '')]
-RUNNING = _workers('running', 'running', said='5% [loss 6.5, 9000 images/s]')
-DIED = [*_workers('ended 1', 'ended -9', said='error: lost a peer'), (START, '')]
+RUNNING = _workers('running', 'running', last_line='5% [loss 6.5, 9000 images/s]')
+DIED = [*_workers('ended 1', 'ended -9', last_line='error: lost a peer'), (START, '')]
 ASKED_TO_END = [*_workers('ended 75', 'ended 75'), (START, '')]
 FINISHED = _workers('ended 0', 'ended 0')
 REPLACED = [(DELETE_UNASKED, ''), (CREATE, '')]
@@ -38,7 +38,7 @@ def _watch(pod, *looks, flags=()):
     return run
 
 
-def test_preempted_twice_it_goes_on_until_training_has_finished(pod):
+def test_preempted_twice_it_resumes_until_training_has_finished(pod):
     run = _watch(
         pod,
         [_state('WAITING_FOR_RESOURCES')],
@@ -61,7 +61,7 @@ def test_preempted_twice_it_goes_on_until_training_has_finished(pod):
     assert run.stdout.endswith('the TPU is still there and costs money: `pod.py delete` gives it back\n')
 
 
-def test_asked_to_end_it_starts_again_however_often(pod):
+def test_after_sigterm_it_starts_again_however_often(pod):
     assert _watch(pod, *[ASKED_TO_END] * 5, FINISHED).returncode == 0
 
 
@@ -69,7 +69,7 @@ def test_asked_to_end_it_starts_again_however_often(pod):
     'ends', [('ended 1', 'ended 1'), ('lost', 'lost'), ('ended -9', 'ended 75'), ('ended 0', 'ended -6')]
 )
 def test_died_it_starts_again(pod, ends):
-    run = _watch(pod, RUNNING, [*_workers(*ends, said='error: why'), (START, '')], RUNNING, FINISHED)
+    run = _watch(pod, RUNNING, [*_workers(*ends, last_line='error: why'), (START, '')], RUNNING, FINISHED)
     assert run.returncode == 0
     assert f'training ended: 1 {ends[0]}' in run.stdout or f'training ended: 2 {ends[0]}' in run.stdout
     assert 'host-0 ' + ends[0] + ': error: why' in run.stdout
@@ -83,7 +83,9 @@ def test_dying_again_and_again_it_is_given_up(pod):
     run = _watch(pod, *[DIED] * 3, DIED[:-1])
     assert run.returncode == 1
     (line,) = run.stderr.splitlines()
-    assert line.startswith('error: given up after 3 attempts to go on: training ended: 1 ended 1, 1 ended -9')
+    assert line.startswith(
+        'error: given up after 3 attempts to resume: training ended: 1 ended 1, 1 ended -9'
+    )
     assert 'host-1 ended -9: error: lost a peer' in line
     assert 'costs money' in run.stdout
 
@@ -99,11 +101,11 @@ def test_a_request_that_fails_is_made_again_but_not_for_ever(pod):
 def test_a_request_that_always_fails_is_given_up(pod):
     run = _watch(pod, *[REFUSED] * 3, [_state('FAILED')])
     assert run.returncode == 1
-    assert run.stderr == 'error: given up after 3 attempts to go on: the request for the TPU failed\n'
+    assert run.stderr == 'error: given up after 3 attempts to resume: the request for the TPU failed\n'
 
 
-def test_a_mistake_in_the_settings_ends_it_at_once(pod):
-    run = _watch(pod, NEW, _workers('ended 2', 'ended 2', said='error: data.dir: there is nothing'))
+def test_an_invalid_setting_ends_it_at_once(pod):
+    run = _watch(pod, NEW, _workers('ended 2', 'ended 2', last_line='error: data.dir: there is nothing'))
     assert run.returncode == 1
     assert run.stderr == (
         'error: training would end the same way again: 2 ended 2; host-0 ended 2: error: data.dir: there is '
@@ -161,11 +163,11 @@ def test_at_the_end_the_tpu_is_deleted_if_that_was_asked_for(pod, is_good):
 
 
 @pytest.mark.usefixtures('scripts')
-def test_failures_that_are_an_hour_apart_are_not_counted_together():
+def test_failures_an_hour_from_each_other_are_not_counted_together():
     import watch
 
     now = [0.0]
-    dead = SimpleNamespace(state='lost', said='', host='h')
+    dead = SimpleNamespace(state='lost', last_line='', host='h')
     cloud = SimpleNamespace(
         job=SimpleNamespace(name='f0'), state=lambda: 'ACTIVE', workers=lambda: [dead], start=lambda: None
     )

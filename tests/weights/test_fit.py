@@ -1,4 +1,4 @@
-"""Which network parameters are of, and what is said where they do not fit."""
+"""Which network parameters are of, and what is reported where they do not fit."""
 
 import golden_numbers
 import jax
@@ -50,13 +50,15 @@ def test_what_is_no_nfnet_has_no_architecture():
 def test_another_variant_is_named():
     with pytest.raises(InputError) as error:
         check_params(golden_numbers.f0_params(), _shapes('F1'), 'F0.npz')
-    told = str(error.value)
-    assert told.startswith(
+    message = str(error.value)
+    assert message.startswith(
         'F0.npz does not fit the network: it holds F0 with 1000 classes, for --config.model.variant=F0'
     )
-    assert 'Missing: NFNet/~/nf_block_12/skip_gain' in told
-    assert 'Unexpected: NFNet/~/nf_block_1/~/conv_shortcut/bias' in told
-    assert 'Of another shape or type: NFNet/~/nf_block_1/~/conv0/bias float32[256], not float32[128]' in told
+    assert 'Missing: NFNet/~/nf_block_12/skip_gain' in message
+    assert 'Unexpected: NFNet/~/nf_block_1/~/conv_shortcut/bias' in message
+    assert (
+        'Of another shape or type: NFNet/~/nf_block_1/~/conv0/bias float32[256], not float32[128]' in message
+    )
 
 
 def test_another_number_of_classes_is_named():

@@ -26,18 +26,18 @@ for path in sys.argv[1:]:
     began = time.perf_counter()
     try:
         load_checkpoint(path)
-        told = 'LOADED'
+        result = 'LOADED'
     except InputError as error:
-        told = str(error)
+        result = str(error)
     except BaseException as error:
-        told = f'ESCAPED {error!r}'
-    print(json.dumps([path, told, time.perf_counter() - began]), flush=True)
+        result = f'ESCAPED {error!r}'
+    print(json.dumps([path, result, time.perf_counter() - began]), flush=True)
 """
 
 
 @pytest.fixture(scope='module')
-def told(tmp_path_factory):
-    """{name: (what loading said, seconds)} of every file, loaded by a process with little memory."""
+def results(tmp_path_factory):
+    """{name: (what loading printed, seconds)} of every file, loaded by a process with little memory."""
     folder = tmp_path_factory.mktemp('hostile')
     sentinel = folder / 'executed'
     for name, content in hostile_files.everything(f'touch {sentinel}'):
@@ -46,7 +46,7 @@ def told(tmp_path_factory):
         file.write(b'\x80\x04\x8e' + (9 << 30).to_bytes(8, 'little'))
         file.truncate(9 << 30)  # Nothing on the disk but for the first block.
     paths = sorted(folder.iterdir())
-    # Slow is found by the seconds told; a hang by the timeout.
+    # Slow is found by the seconds; a hang by the timeout.
     run = subprocess.run(
         [sys.executable, '-c', LOADER, *paths],
         cwd=ROOT,
@@ -61,15 +61,15 @@ def told(tmp_path_factory):
     return {Path(path).name: (text, seconds) for path, text, seconds in lines}
 
 
-def test_every_file_is_refused_with_one_line_that_names_it(told):
-    for name, (text, _) in told.items():
+def test_every_file_is_refused_with_one_line_that_names_it(results):
+    for name, (text, _) in results.items():
         assert f'/{name} ' in text, (name, text)
         assert '\n' not in text, name
         assert len(text) < 1000, name
 
 
-def test_none_takes_long(told):
-    assert max(told.items(), key=lambda item: item[1][1])[1][1] < 30
+def test_none_takes_long(results):
+    assert max(results.items(), key=lambda item: item[1][1])[1][1] < 30
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_none_takes_long(told):
         ('web_page', 'none of the forms that are read'),
     ],
 )
-def test_it_says_what_it_refused(told, name, reason):
-    assert reason in told[name][0]
+def test_the_error_names_what_was_refused(results, name, reason):
+    assert reason in results[name][0]
 
 
 @pytest.mark.parametrize('fixture', ['dill_fixture_p3', 'dill_fixture_p4', 'dill_fixture_jaxleaf_p4'])

@@ -1,4 +1,4 @@
-"""Every form there and back, found by its content, with what is told of the parameters."""
+"""Every form there and back, found by its content, with the metadata of the parameters."""
 
 import hashlib
 import itertools
@@ -66,7 +66,7 @@ def test_tensors_whose_header_is_as_long_as_a_pickle_begins_are_read(tmp_path):
 
 
 @pytest.mark.parametrize('form', ['npz', 'timm'])
-def test_what_is_told_of_the_parameters_is_kept(form, tmp_path):
+def test_metadata_of_the_parameters_is_kept(form, tmp_path):
     weights = load_checkpoint(_save(tmp_path / 'x', form, tiny_network.params()))
     assert weights.about == ABOUT
     assert weights.sha256 == hashlib.sha256((tmp_path / 'x').read_bytes()).hexdigest()
@@ -84,7 +84,7 @@ def test_a_workdir_keeps_what_concerns_every_step(tmp_path):
     assert settings['model']['num_classes'] == 3
 
 
-def test_raw_and_averaged_parameters_are_told_apart():
+def test_raw_and_ema_parameters_are_distinguished():
     raw, average = tiny_network.params(seed=1), tiny_network.params(seed=2)
     weights = Weights('x', 'workdir', raw, About(step=3), average)
     assert weights.choose(ema=False) == (raw, About(step=3, parameters='raw'))
