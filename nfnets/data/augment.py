@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from nfnets.data.mixing import mix
+from nfnets.data.pixels import pack, unpack
 from nfnets.data.randaugment import randaugment
 
 _MEAN = (0.485, 0.456, 0.406)  # Of ImageNet's channels, in the range 0..1.
@@ -93,15 +94,16 @@ def augment(
         mixup_alpha=augmentation.mixup_alpha,
         cutmix=augmentation.cutmix,
     )
-    pixels = mixed.images
+    images = mixed.images
     if augmentation.randaugment_layers:
         pixels = randaugment(
             randaugment_key,
-            jnp.clip(pixels, 0.0, 255.0).astype(jnp.uint8),
+            pack(jnp.clip(images, 0.0, 255.0)),
             layers=augmentation.randaugment_layers,
             magnitude=augmentation.randaugment_magnitude,
         )
-    return AugmentedBatch(normalize(pixels), mixed.labels, mixed.mix_labels, mixed.ratio)
+        images = unpack(pixels)
+    return AugmentedBatch(normalize(images), mixed.labels, mixed.mix_labels, mixed.ratio)
 
 
 def normalize(images: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from nfnets.data.operations import OPERATIONS, Draws
 
 
-def randaugment(key: jax.Array, images: jax.Array, *, layers: int, magnitude: int) -> jax.Array:
+def randaugment(key: jax.Array, pixels: jax.Array, *, layers: int, magnitude: int) -> jax.Array:
     """Applies operations drawn at random, uniformly and with replacement, one after the other.
 
     Each layer deals the images out at random to slots, of which each operation has as many, so that every
@@ -15,18 +15,21 @@ def randaugment(key: jax.Array, images: jax.Array, *, layers: int, magnitude: in
 
     Args:
       key: random.
-      images: uint8 [N, H, W, 3].
+      pixels: int32 [N, H, W], of `pixels.pack`.
       layers: operations on each image.
       magnitude: 0..30.
 
     Returns:
-      uint8 [N, H, W, 3].
+      int32 [N, H, W].
     """
-    for layer_key in jax.random.split(key, layers):
+
+    def layer(pixels: jax.Array, layer_key: jax.Array) -> tuple[jax.Array, None]:
         slot_key, draw_key = jax.random.split(layer_key)
-        slots = deal(slot_key, images.shape[0])
-        images = apply_layer(images, slots, sample_draws(draw_key, images.shape), magnitude)
-    return images
+        slots = deal(slot_key, pixels.shape[0])
+        return apply_layer(pixels, slots, sample_draws(draw_key, pixels.shape), magnitude), None
+
+    # A loop, as the sixteen operations are much to compile.
+    return jax.lax.scan(layer, pixels, jax.random.split(key, layers))[0]
 
 
 def deal(key: jax.Array, count: int) -> jax.Array:
@@ -39,9 +42,9 @@ def _num_slots(count: int) -> int:
 
 
 def sample_draws(key: jax.Array, shape: tuple[int, ...]) -> Draws:
-    """Random draws for images of a shape [N, H, W, 3]."""
+    """Random draws for images of a shape [N, H, W]."""
     sign_key, row_key, column_key = jax.random.split(key, 3)
-    count, height, width = shape[:3]
+    count, height, width = shape
     return Draws(
         sign=jax.random.rademacher(sign_key, (count,), jnp.float32),
         row=jax.random.randint(row_key, (count,), 0, height),
@@ -49,26 +52,27 @@ def sample_draws(key: jax.Array, shape: tuple[int, ...]) -> Draws:
     )
 
 
-def apply_layer(images: jax.Array, slots: jax.Array, draws: Draws, magnitude: int) -> jax.Array:
+def apply_layer(pixels: jax.Array, slots: jax.Array, draws: Draws, magnitude: int) -> jax.Array:
     """One operation on each image: number slot // (slots an operation).
 
     Args:
-      images: uint8 [N, H, W, 3].
+      pixels: int32 [N, H, W], of `pixels.pack`.
       slots: int32 [N], from `deal`.
       draws: of each image.
       magnitude: 0..30.
 
     Returns:
-      uint8 [N, H, W, 3].
+      int32 [N, H, W].
     """
-    num_slots = _num_slots(images.shape[0])
+    num_slots = _num_slots(pixels.shape[0])
     share = num_slots // len(OPERATIONS)
     # Which image sits in each slot; the empty ones compute on the first and are not looked at.
-    seated = jnp.zeros(num_slots, jnp.int32).at[slots].set(jnp.arange(images.shape[0]))
-    dealt = images[seated].reshape(len(OPERATIONS), share, *images.shape[1:])
-    dealt_draws = [x[seated].reshape(len(OPERATIONS), share) for x in draws]
-    done = [
-        make(magnitude)(dealt[k], Draws(*(x[k] for x in dealt_draws)))
-        for k, make in enumerate(OPERATIONS.values())
-    ]
+    is_seated = slots[None, :] == jnp.arange(num_slots, dtype=slots.dtype)[:, None]
+    dealt = pixels[jnp.argmax(is_seated, axis=1)].reshape(len(OPERATIONS), share, *pixels.shape[1:])
+    # Not a gather, which TPUs are slow at where it is of single numbers.
+    dealt_draws = [jnp.sum(jnp.where(is_seated, x, 0), axis=1).reshape(len(OPERATIONS), share) for x in draws]
+    done = []
+    for k, (name, make) in enumerate(OPERATIONS.items()):
+        with jax.named_scope(name):
+            done.append(make(magnitude)(dealt[k], Draws(*(x[k] for x in dealt_draws))))
     return jnp.concatenate(done)[slots]

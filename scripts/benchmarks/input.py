@@ -22,6 +22,7 @@ from nfnets import build
 from nfnets.configs import imagenet
 from nfnets.data import decode
 from nfnets.data.mixing import mix
+from nfnets.data.pixels import pack, unpack
 from nfnets.data.randaugment import randaugment
 from nfnets.data.source import Source
 from nfnets.models.variants import RECIPES
@@ -197,7 +198,7 @@ def device_stages(variant: str, batch: int) -> dict[str, float]:
 
     def operations(key: jax.Array, images: jax.Array) -> jax.Array:
         layers, magnitude = settings.randaugment_layers, recipe.randaugment_magnitude
-        return randaugment(key, images, layers=layers, magnitude=magnitude)
+        return unpack(randaugment(key, pack(images), layers=layers, magnitude=magnitude))
 
     stages = {}
     for name, stage in {'mixing': mixing, 'randaugment': operations}.items():
