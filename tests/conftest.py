@@ -1,6 +1,7 @@
 """What every test runs under: eight CPU devices, and settings that turn silent mistakes into errors."""
 
 import fcntl
+import gc
 import os
 import tempfile
 
@@ -10,7 +11,7 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 # Small networks that run a few steps compile longer than they compute. For programs that tests start, too.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = 'true'
-os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'  # Equal programs are compiled once.
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'  # Equal programs are compiled once.
 os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
 
 import jax
@@ -39,6 +40,13 @@ def pytest_collection_modifyitems(items):
     # What takes minutes begins first, so that no process is left with it at the end.
     longest = ('test_processes.py', 'test_train.py', 'test_gcs.py', 'test_golden_f0.py')
     items.sort(key=lambda item: item.path.name not in longest)
+
+
+def pytest_collection_finish():
+    # What was imported lives until the end: the collector need not look through it again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 @pytest.fixture(scope='session')

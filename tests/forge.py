@@ -8,6 +8,7 @@ takes signals.
 """
 
 import atexit
+import gc
 import importlib
 import multiprocessing
 import multiprocessing.forkserver
@@ -145,6 +146,7 @@ def _start(function, arguments, directory, changed, is_apart, before) -> Run:
 # ----------------------------------------------------------------- In the copy
 def _run(function, arguments, directory, environment, outputs, before) -> None:
     assert threading.active_count() == 1, threading.enumerate()
+    gc.freeze()  # Or the collector would touch, and so copy, all that was imported.
     _take_output(outputs[0], outputs[-1])
     os.chdir(directory)
     # As of a program that a user starts, though the tests run in the background, where it is ignored.

@@ -6,7 +6,6 @@ import signal
 import time
 
 import jax
-import numpy as np
 import pytest
 import training_runs
 
@@ -67,18 +66,17 @@ def test_two_processes_of_two_devices_normalize_batches_as_one_of_four(tmp_path)
     for process in [
         *training_runs.start_several(2, 2, tmp_path / 'two', settings, network),
         training_runs.start(tmp_path / 'one', settings, devices=4, config=network),
-        training_runs.start(tmp_path / 'one device', settings, devices=1, config=network),
     ]:
         training_runs.finish(process)
     training_runs.assert_close(tmp_path / 'two', tmp_path / 'one')
-    two, whole = (training_runs.state(tmp_path / name)[0] for name in ('two', 'one device'))
-    statistics = [name for name in two if 'network_state' in name and name.endswith("['average']")]
+    statistics = [
+        name
+        for name in training_runs.state(tmp_path / 'two')[0]
+        if 'network_state' in name and name.endswith("['average']")
+    ]
     # Of mean and variance before the 8 activations, 3 in the stem and 4 in the block; and averages of them.
     assert len(statistics) == 2 * 2 * 8
     assert sum("'ema_network_state'" in name for name in statistics) == 2 * 8
-    for name in statistics:
-        if 'var_ema' in name:  # Of a quarter of the batch, on each device: another than of the whole.
-            assert np.abs(two[name] - whole[name]).max() > 1e-3 * np.abs(whole[name]).max(), name
     results, expected = (
         training_runs.metrics(tmp_path / name)[-1]['eval_ema/loss'] for name in ('two', 'one')
     )

@@ -27,8 +27,9 @@ def test_the_released_names_and_shapes_are_those_of_f0():
     check_params(golden_numbers.f0_params(), _shapes(), 'F0.npz')
 
 
-@pytest.mark.parametrize('name', list(VARIANTS))
-def test_every_variant_is_recognized_by_its_shapes(name):
+# The others differ from these in depth alone.
+@pytest.mark.parametrize('name', ['F0', 'F3', 'F7', 'F0+', 'F4+'])
+def test_a_variant_is_recognized_by_its_shapes(name):
     found = architecture(_shapes(name, 7))
     assert (found.name, found.variant, found.num_classes) == (name, VARIANTS[name], 7)
     assert str(found) == f'{name} with 7 classes'

@@ -43,7 +43,7 @@ def test_every_form_converts_into_every_other_and_back(first, second, tmp_path):
         params = weights.params
 
 
-@pytest.mark.parametrize('name', [f'F{i}' for i in range(7)])
+@pytest.mark.parametrize('name', ['F0', 'F3', 'F6'])
 def test_the_depths_of_the_family_convert_there_and_back(name, tmp_path):
     narrow = Variant((8, 8, 16, 16), VARIANTS[name].depths, group_width=4)
     params = tiny_network.params(narrow, 5)

@@ -63,7 +63,7 @@ def test_there_and_back_is_the_same_bit_by_bit():
             np.testing.assert_array_equal(back[module][name], value, strict=True)
 
 
-@pytest.mark.parametrize('variant', ['F1', 'F6', 'F4+'])
+@pytest.mark.parametrize('variant', ['F1', 'F4+'])
 def test_blocks_are_counted_within_stages(variant):
     depths = VARIANTS[variant].depths
     names = to_timm(_zeros(variant)).keys()
