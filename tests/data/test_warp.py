@@ -53,19 +53,22 @@ def test_each_pixel_comes_from_its_nearest_neighbor_by_the_map_of_its_image(kind
         assert np.mean(result != _expected(image, maps[chosen])) < 5e-3
 
 
-@pytest.mark.parametrize('size', [(32, 32), (192, 192), (47, 90), (90, 47)])
-@pytest.mark.parametrize('magnitude', [0, 3, 5, 10, 15])
+@pytest.mark.parametrize(('magnitude', 'size'), [(0, (8, 8)), (3, (47, 90)), (5, (192, 192)), (15, (90, 47))])
 @pytest.mark.parametrize('kind', ['rotate', 'shear_x', 'shear_y'])
 def test_moving_lines_gives_the_pixels_of_a_gather(kind, magnitude, size):
     maps, images = _maps(kind, magnitude, *size), _images(2, *size)
     sources = warp_lib.find_sources(maps, *size)
     moves = warp_lib.plan_moves(maps, sources)
+    both = jax.jit(
+        lambda x, choice: (
+            warp_lib.by_moving(x, choice, moves, sources),
+            warp_lib.by_gathering(x, choice, sources),
+        )
+    )
     for choice in ([0, 1], [1, 1]):
-        arguments = jnp.asarray(images), jnp.asarray(choice)
-        moved = warp_lib.by_moving(*arguments, moves, sources)
+        moved, expected = both(jnp.asarray(images), jnp.asarray(choice))
         inside = sources.inside[np.asarray(choice)]
-        expected = np.where(inside, warp_lib.by_gathering(*arguments, sources), 0)
-        np.testing.assert_array_equal(np.where(inside, moved, 0), expected)
+        np.testing.assert_array_equal(moved[inside], expected[inside])
 
 
 def test_a_map_that_turns_by_more_than_45_degrees_is_gathered():

@@ -1,8 +1,7 @@
-"""Data that disappears, or is cut short, while a run reads it."""
+"""Data that disappears while a run reads it."""
 
 import shutil
 
-import pytest
 import training_runs
 
 SETTINGS = {
@@ -16,22 +15,13 @@ SETTINGS = {
 }
 
 
-def _remove(file):
-    file.unlink()
-
-
-def _cut_short(file):
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-@pytest.mark.parametrize('damage', [_remove, _cut_short])
-def test_the_run_saves_and_ends_with_the_name_of_the_shard(damage, tiny_imagenet_tfrecords, tmp_path):
+def test_the_run_saves_and_ends_with_the_name_of_the_shard(tiny_imagenet_tfrecords, tmp_path):
     shutil.copytree(tiny_imagenet_tfrecords, tmp_path / 'data')
     workdir = tmp_path / 'run'
     process = training_runs.start(workdir, {**SETTINGS, 'data.dir': tmp_path / 'data'})
     training_runs.wait_for(workdir / 'checkpoints' / '4', process)
     (shard,) = (tmp_path / 'data').rglob('*train.tfrecord*')
-    damage(shard)
+    shard.unlink()
     output, _ = process.communicate(timeout=training_runs.PATIENCE)
     assert process.returncode == 2, output
     message = output.splitlines()[-1]
