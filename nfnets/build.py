@@ -122,9 +122,16 @@ def train_step(config: Config, devices: Sequence[jax.Device] | None = None) -> T
         optimizer(config),
         functools.partial(augment, augmentation(config)),
         ema_decay=config.optimizer.ema_decay,
+        is_reported=functools.partial(_is_reported, config),
         layout=param_layout(config),
         devices=devices,
     )
+
+
+def _is_reported(config: Config, step: jax.Array) -> jax.Array:
+    """Whether the norms of a step are logged, or looked at before it is saved."""
+    every = (config.train.log_every_steps, config.checkpoint.every_steps, config.train.steps)
+    return functools.reduce(jnp.logical_or, [step % n == 0 for n in every])
 
 
 def new_state(config: Config) -> TrainState:
@@ -141,15 +148,19 @@ def lower_train_step(config: Config, devices: Sequence[jax.Device] | None = None
       devices: to compile it for, which need not be here; None: all there are.
     """
     devices = jax.devices() if devices is None else devices
+    return train_step(config, devices).lower(*step_arguments(config, len(devices)))  # type: ignore[attr-defined]
+
+
+def step_arguments(config: Config, num_devices: int) -> tuple[TrainState, dict[str, Any], jax.Array]:
+    """Shapes of the training step's arguments: the state, a batch of so many devices, and the key."""
     size = config.data.train_size
-    per_device = config.train.batch_size // len(devices) * augmentation(config).images_per_example
+    per_device = config.train.batch_size // num_devices * augmentation(config).images_per_example
     batch = {
-        'images': jax.ShapeDtypeStruct((len(devices), per_device, size, size, 3), jnp.uint8),
-        'labels': jax.ShapeDtypeStruct((len(devices), per_device), jnp.int32),
+        'images': jax.ShapeDtypeStruct((num_devices, per_device, size, size, 3), jnp.uint8),
+        'labels': jax.ShapeDtypeStruct((num_devices, per_device), jnp.int32),
     }
     state = jax.eval_shape(functools.partial(new_state, config))
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return train_step(config, devices).lower(state, batch, key)  # type: ignore[attr-defined]
+    return state, batch, jax.eval_shape(lambda: jax.random.key(0))
 
 
 def train_batches(config: Config, examples: Source, position: int) -> stream.TrainBatches:

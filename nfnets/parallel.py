@@ -42,9 +42,13 @@ def parallelize(
 
 def mean(tree: Tree) -> Tree:
     """Mean over all devices, but of integers, which must be the same on all; inside a parallel function."""
-    if jax.lax.axis_size(_AXIS) == 1:
+    devices = jax.lax.axis_size(_AXIS)
+    if devices == 1:
         return tree  # XLA's CPU backend would copy it.
-    means = jax.lax.pmean(tree, _AXIS)
+    # Divided before the sum, in what computes it: after it, that is a pass of its own on TPU.
+    parts = jax.tree.map(lambda x: x if jnp.issubdtype(x.dtype, jnp.integer) else x / devices, tree)
+    with jax.named_scope('all-reduce'):
+        means = jax.lax.psum(parts, _AXIS)
     return jax.tree.map(lambda x, mean: x if jnp.issubdtype(x.dtype, jnp.integer) else mean, tree, means)
 
 

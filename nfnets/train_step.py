@@ -15,6 +15,7 @@ from nfnets.data.augment import AugmentedBatch
 from nfnets.models.param_layout import UNSTACKED, ParamLayout
 from nfnets.models.param_names import Predicate, map_names
 from nfnets.models.precision import float32_products
+from nfnets.models.row_major import row_major
 from nfnets.optim.ema import update_ema
 from nfnets.optim.optimizer import clipped_by_group, clipped_fraction
 from nfnets.train_state import TrainState
@@ -82,6 +83,7 @@ def make_train_step(
     augment: Augment,
     *,
     ema_decay: float,
+    is_reported: Callable[[jax.Array], bool | jax.Array] = lambda step: True,
     layout: ParamLayout = UNSTACKED,
     devices: Sequence[jax.Device] | None = None,
 ) -> TrainStep:
@@ -94,6 +96,7 @@ def make_train_step(
       optimizer: whose state knows the fraction clipped (`make_optimizer`).
       augment: (key, images uint8 [M, H, W, 3], labels [M]) to an augmented batch of N.
       ema_decay: what the decay of the EMA of the parameters grows to.
+      is_reported: whether the metrics of a step, counted from 1, include norms of updates and parameters.
       layout: of the parameters in the state.
       devices: as of `parallel.parallelize`.
 
@@ -101,38 +104,79 @@ def make_train_step(
       (state, batch, key) to (state, metrics). The batch has 'images' uint8 [D, M, H, W, 3] and
       'labels' int32 [D, M] for the D devices of this process; the key is the run's, the same at every
       step; the state is donated. Metrics are scalars but for 'agc_clipped_by_group', scalars by name, and
-      'grad_sum_squares' [parameters], in the order of `ParamLayout.names`.
+      'grad_sum_squares' [parameters], in the order of `ParamLayout.names`; 'update_norm' and 'param_norm' are
+      0 on TPUs where they are not reported.
     """
+
+    def norms(grads: hk.Params, opt_state: optax.OptState, params: hk.Params, _: jax.Array) -> Metrics:
+        # The update is computed here, too: handed over, it would be written to memory at every step.
+        updates, _ = optimizer.update(grads, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        return {'update_norm': optax.tree.norm(updates), 'param_norm': optax.tree.norm(params)}
+
+    def norms_if_reported(
+        grads: hk.Params, opt_state: optax.OptState, params: hk.Params, is_reported: jax.Array
+    ) -> Metrics:
+        operands = grads, opt_state, params, is_reported
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(norms, *operands))
+        return jax.lax.cond(is_reported, norms, lambda *_: nothing, *operands)
 
     def train_step(
         state: TrainState, batch: dict[str, jax.Array], run_key: jax.Array
     ) -> tuple[TrainState, Metrics]:
         augment_key, network_key = step_keys(run_key, state.step, parallel.device_index())
-        augmented = augment(augment_key, batch['images'], batch['labels'])
+        with jax.named_scope('augment'):
+            augmented = augment(augment_key, batch['images'], batch['labels'])
         differentiate = value_and_grad(functools.partial(loss_fn, state.network_state))
         values_and_grads = differentiate(state.params, augmented, network_key)
         (loss, (top_1, network_state)), grads = parallel.mean(values_and_grads)
+        grads = jax.tree.map(row_major, grads)
 
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema_params, ema_network_state = update_ema(
-            (state.ema_params, state.ema_network_state), (params, network_state), state.step, ema_decay
-        )
-        metrics = {
-            'loss': loss,
-            'top_1': top_1,
-            'grad_sum_squares': sum_squares(grads, layout),
-            'update_norm': optax.tree.norm(updates),
-            'param_norm': optax.tree.norm(params),
-            'agc_clipped_fraction': clipped_fraction(opt_state),
-            'agc_clipped_by_group': clipped_by_group(opt_state),
-        }
+        with jax.named_scope('metrics'):
+            # They take two passes over all parameters, 8% of F0's step by the estimate of XLA's TPU compiler.
+            # Other backends share those of the update; on a CPU (jax 0.10.2) the condition crashes.
+            parameter_norms = jax.lax.platform_dependent(
+                grads,
+                state.opt_state,
+                state.params,
+                jnp.asarray(is_reported(state.step + 1)),
+                tpu=norms_if_reported,
+                default=norms,
+            )
+        opt_state = waiting_for(parameter_norms['update_norm'], state.opt_state)
+        with jax.named_scope('optimizer'):
+            updates, opt_state = optimizer.update(grads, opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+        with jax.named_scope('ema'):
+            ema_params, ema_network_state = update_ema(
+                (state.ema_params, state.ema_network_state), (params, network_state), state.step, ema_decay
+            )
+        with jax.named_scope('metrics'):
+            metrics = {
+                'loss': loss,
+                'top_1': top_1,
+                'grad_sum_squares': sum_squares(grads, layout),
+                **parameter_norms,
+                'agc_clipped_fraction': clipped_fraction(opt_state),
+                'agc_clipped_by_group': clipped_by_group(opt_state),
+            }
         state = TrainState(state.step + 1, params, network_state, ema_params, ema_network_state, opt_state)
         return state, metrics
 
     return parallel.parallelize(
         train_step, num_arguments=3, batch_argument=1, donate_argument=0, devices=devices
     )
+
+
+def waiting_for(norm: jax.Array, opt_state: optax.OptState) -> optax.OptState:
+    """The same state, but its counters, and so the learning rate and the update, need the norm.
+
+    Else XLA's TPU compiler copies the parameters and the momentum, to write over them before the norm has
+    read them. `jax.lax.optimization_barrier` would do, but crashes on CPU with donated arrays (jax 0.10.2).
+    """
+    zero = (norm < 0).astype(jnp.int32)
+    is_counter = lambda leaf: leaf.ndim == 0 and leaf.dtype == jnp.int32  # noqa: E731
+    return jax.tree.map(lambda leaf: leaf + zero if is_counter(leaf) else leaf, opt_state)
 
 
 def run_keys(seed: int) -> tuple[jax.Array, jax.Array]:

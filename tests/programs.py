@@ -11,5 +11,7 @@ def equations(jaxpr) -> Iterator:
     for equation in jaxpr.eqns:
         yield equation
         for value in equation.params.values():
+            if isinstance(value, tuple) and equation.primitive.name == 'cond':
+                value = value[-1]  # Of the forms that backends have of the same computation, the default.
             if hasattr(value, 'eqns') or hasattr(value, 'jaxpr'):
                 yield from equations(getattr(value, 'jaxpr', value))

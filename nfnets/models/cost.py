@@ -1,11 +1,11 @@
 """Parameters and multiply-adds of a network, counted on its traced program.
 
 Counted are convolutions (`convolve`) and matrix products, a multiplication and its addition as one; not
-activations, pooling, weight standardization and biases, as is usual in published figures. What a loop does is
-counted once.
+activations, pooling, weight standardization and biases, as is usual in published figures.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import haiku as hk
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from nfnets.models.convolution import convolve_p
+from nfnets.models.convolution import convolve_p, to_input_p, to_kernel_p
 from nfnets.models.nfnet import NFNet
 from nfnets.models.variants import Variant
 
@@ -52,21 +52,32 @@ def network_cost(variant: str | Variant, size: int, num_classes: int = 1000) -> 
 
 
 def multiply_adds(jaxpr: Any) -> int:
-    """Multiply-adds of the convolutions and matrix products of a jaxpr and of all within it."""
+    """Multiply-adds of the convolutions and matrix products of a jaxpr and of all within it.
+
+    Loops of `jax.lax.scan` count as often as they run. A convolution's gradients take as many as itself.
+    """
     total = 0
     for equation in jaxpr.eqns:
         out = math.prod(equation.outvars[0].aval.shape)
-        if equation.primitive is convolve_p:
-            # Each output value sums over the kernel's extent and the input channels of its group.
-            total += out * math.prod(equation.invars[1].aval.shape[:3])
+        if equation.primitive in _CONVOLUTIONS:
+            # Each output value of the convolution sums over the kernel's extent and a group's input channels.
+            values = _CONVOLUTIONS[equation.primitive](equation).aval
+            total += math.prod(values.shape) * math.prod(equation.params['w_shape'][:3])
         elif equation.primitive.name == 'dot_general':
             (contracted, _), _ = equation.params['dimension_numbers']
             shape = equation.invars[0].aval.shape
             total += out * math.prod(shape[axis] for axis in contracted)
-        for inner in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
-            if _is_jaxpr(inner):
-                total += multiply_adds(getattr(inner, 'jaxpr', inner))
+        times = equation.params['length'] if equation.primitive.name == 'scan' else 1
+        total += times * sum(map(multiply_adds, _inner(equation)))
     return total
+
+
+# Of an equation the variable that has the convolution's output, or its gradient.
+_CONVOLUTIONS: dict[Any, Callable[[Any], Any]] = {
+    convolve_p: lambda equation: equation.outvars[0],
+    to_input_p: lambda equation: equation.invars[0],
+    to_kernel_p: lambda equation: equation.invars[1],
+}
 
 
 def kept_for_backward(jaxpr: Any) -> int:
@@ -76,10 +87,15 @@ def kept_for_backward(jaxpr: Any) -> int:
         if equation.primitive.name in (convolve_p.name, 'dot_general'):
             total += math.prod(equation.outvars[0].aval.shape)
         times = equation.params['length'] if equation.primitive.name == 'scan' else 1
-        for inner in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
-            if _is_jaxpr(inner):
-                total += times * kept_for_backward(getattr(inner, 'jaxpr', inner))
+        total += times * sum(map(kept_for_backward, _inner(equation)))
     return total
+
+
+def _inner(equation: Any) -> list[Any]:
+    """The jaxprs within an equation; of the forms that backends have of the same computation, the default."""
+    found = jax.tree.leaves(equation.params, is_leaf=_is_jaxpr)
+    programs = [getattr(each, 'jaxpr', each) for each in found if _is_jaxpr(each)]
+    return programs[-1:] if equation.primitive.name == 'cond' else programs
 
 
 def _is_jaxpr(value: object) -> bool:

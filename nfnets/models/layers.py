@@ -6,6 +6,8 @@ References:
   [H] He et al. 2015, arXiv 1502.01852 (initialization, section 2.2).
 """
 
+from typing import Any
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -29,15 +31,19 @@ def standardize_weight(w: jax.Array, gain: jax.Array) -> jax.Array:
     Returns:
       [H, W, I, O], in w's dtype.
     """
-    centered, _, inverse = _standardize(w)
-    return centered * (inverse * gain[None, None, None, :])
+    with jax.named_scope('standardize'):
+        mean, _, inverse = _moments(w)
+        return (w - mean) * (inverse * gain[None, None, None, :]).astype(w.dtype)
 
 
-def _standardize(w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """w - mean, N * variance, and 1 / sqrt of that or of its floor."""
-    centered = w - _mean(w)
-    scatter = _mean(jnp.square(centered)) * (w.size // w.shape[3])
-    return centered, scatter, jax.lax.rsqrt(jnp.maximum(scatter, _FLOOR))
+def _moments(w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of each output channel the mean, N * variance, and 1 / sqrt of that or of its floor; [1, 1, 1, O]."""
+    # Both sums in one pass, in float32 or more; means of kernels are small beside their deviation.
+    x = w.astype(jnp.promote_types(w.dtype, jnp.float32))
+    total = jnp.sum(x, axis=(0, 1, 2), keepdims=True)
+    mean = total / (w.size // w.shape[3])
+    scatter = jnp.sum(jnp.square(x), axis=(0, 1, 2), keepdims=True) - total * mean
+    return mean.astype(w.dtype), scatter, jax.lax.rsqrt(jnp.maximum(scatter, _FLOOR))
 
 
 @standardize_weight.defjvp
@@ -48,18 +54,17 @@ def _standardize_weight_jvp(
     # leaves, some in a form that XLA's CPU backend is 27 times slower at. By the estimate of XLA's TPU
     # compiler it takes 0.8 to 0.9 of the cycles there (`scripts/benchmarks/standardization.py`).
     (w, gain), (w_dot, gain_dot) = primals, tangents
-    centered, scatter, inverse = _standardize(w)
-    scale = inverse * gain[None, None, None, :]
-    along = jnp.where(scatter > _FLOOR, inverse**2, 0)
-    dot = jnp.sum(centered * w_dot, axis=(0, 1, 2), keepdims=True)
-    out_dot = (w_dot - _mean(w_dot)) * scale + centered * (
-        inverse * gain_dot[None, None, None, :] - dot * along * scale
-    )
-    return centered * scale, out_dot
-
-
-def _mean(x: jax.Array) -> jax.Array:
-    return jnp.mean(x, axis=(0, 1, 2), keepdims=True)
+    with jax.named_scope('standardize'):
+        mean, scatter, inverse = _moments(w)
+        centered = w - mean
+        scale = (inverse * gain[None, None, None, :]).astype(w.dtype)
+        along = jnp.where(scatter > _FLOOR, inverse**2, 0).astype(w.dtype)
+        dot = jnp.sum(centered * w_dot, axis=(0, 1, 2), keepdims=True)
+        mean_dot = jnp.mean(w_dot, axis=(0, 1, 2), keepdims=True)
+        out_dot = (w_dot - mean_dot) * scale + centered * (
+            inverse.astype(w.dtype) * gain_dot[None, None, None, :] - dot * along * scale
+        )
+        return centered * scale, out_dot
 
 
 class WSConv2D(hk.Module):
@@ -82,13 +87,17 @@ class WSConv2D(hk.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[N, H, W, I] -> [N, ceil(H / stride), ceil(W / stride), output_channels]."""
-        shape = (self.kernel_size,) * 2 + (x.shape[-1] // self.groups, self.output_channels)
+        w, bias = self.kernel_and_bias(x.shape[-1], x.dtype)
+        return convolve(x, w, stride=self.stride, groups=self.groups) + bias[None, None, None, :]
+
+    def kernel_and_bias(self, input_channels: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
+        """The standardized kernel [H, W, I / groups, O] and the bias [O] for inputs of a dtype."""
+        shape = (self.kernel_size,) * 2 + (input_channels // self.groups, self.output_channels)
         w_init = hk.initializers.VarianceScaling(1.0, 'fan_in', 'normal')
-        w = hk.get_parameter('w', shape, x.dtype, init=w_init)
-        gain = hk.get_parameter('gain', (self.output_channels,), x.dtype, init=jnp.ones)
-        bias = hk.get_parameter('bias', (self.output_channels,), x.dtype, init=jnp.zeros)
-        out = convolve(x, standardize_weight(w, gain), stride=self.stride, groups=self.groups)
-        return out + bias[None, None, None, :]
+        w = hk.get_parameter('w', shape, dtype, init=w_init)
+        gain = hk.get_parameter('gain', (self.output_channels,), dtype, init=jnp.ones)
+        bias = hk.get_parameter('bias', (self.output_channels,), dtype, init=jnp.zeros)
+        return standardize_weight(w, gain), bias
 
 
 class Conv2D(hk.Module):

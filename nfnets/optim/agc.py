@@ -56,14 +56,8 @@ def adaptive_grad_clip(
         groups = jax.tree.leaves(map_names(group_of, params))
         return AdaptiveGradClipState(zero, dict.fromkeys(groups, zero))
 
-    def update(
-        updates: optax.Updates, state: AdaptiveGradClipState, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, AdaptiveGradClipState]:
-        if params is None:
-            raise ValueError('adaptive_grad_clip compares with the params: update(updates, state, params)')
+    def clip(updates: optax.Updates, params: optax.Params) -> tuple[optax.Updates, AdaptiveGradClipState]:
         grads, treedef = jax.tree.flatten(updates)
-        if not grads:
-            return updates, state
         stacked = jax.tree.leaves(map_names(is_stacked, params))
         norms = _norms(grads, stacked)
         # All units of all parameters in one vector: a comparison for each parameter would be thousands of
@@ -79,6 +73,16 @@ def adaptive_grad_clip(
         ]
         groups = np.repeat(jax.tree.leaves(map_names(group_of, params)), [each.size for each in norms])
         return jax.tree.unflatten(treedef, clipped), _fractions(~within, groups)
+
+    def update(
+        updates: optax.Updates, state: AdaptiveGradClipState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, AdaptiveGradClipState]:
+        if params is None:
+            raise ValueError('adaptive_grad_clip compares with the params: update(updates, state, params)')
+        if not jax.tree.leaves(updates):
+            return updates, state
+        with jax.named_scope('agc'):
+            return clip(updates, params)
 
     return optax.GradientTransformation(init, update)
 

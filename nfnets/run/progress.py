@@ -159,7 +159,7 @@ def check_finite(step: int, metrics: Mapping[str, Any], parameter_names: list[st
 
     Args:
       step: of the metrics.
-      metrics: with 'loss' [], 'param_norm' [] and 'grad_sum_squares' [parameters].
+      metrics: with 'loss' [], 'param_norm' [], 0 if it is not reported, and 'grad_sum_squares' [parameters].
       parameter_names: of the latter.
       most: how many parameters are named.
 
@@ -172,10 +172,11 @@ def check_finite(step: int, metrics: Mapping[str, Any], parameter_names: list[st
     names = [parameter_names[i] for i in broken[:most]]
     if broken.size > most:
         names.append(f'and {broken.size - most} more of {len(parameter_names)}')
+    norm = float(metrics['param_norm'])
     raise Diverged(
-        f'step {step}: the loss is {float(metrics["loss"]):g} and the norm of the parameters '
-        f'{float(metrics["param_norm"]):g}; gradients that are not finite: '
-        f'{", ".join(names) or "none"}'
+        f'step {step}: the loss is {float(metrics["loss"]):g}'
+        + (f' and the norm of the parameters {norm:g}' if norm else '')
+        + f'; gradients that are not finite: {", ".join(names) or "none"}'
     )
 
 

@@ -104,7 +104,8 @@ def test_the_lowered_precision_is_that_of_every_product_and_of_its_gradients(pla
     if platform == 'tpu':
         # Of the stem 4, of a block 4 and its shortcut, and the last; none has a gradient of the images.
         assert len(products['convolution']) == 3 * (4 + 5 + 1) - 1
-        assert len(products['dot_general']) == 3 * (2 + 1)  # Of squeeze-excite, and the classifier.
+        # Of squeeze-excite, and the classifier; and two that lay out each of the stem's kernels over blocks.
+        assert len(products['dot_general']) == 3 * (2 + 1) + 2 * 2 * 4
     message = {'convolution': r'precision_config = \[([^]]*)\]', 'dot_general': r'precision = \[([^]]*)\]'}
     for kind, lines in products.items():
         for line in lines:
