@@ -7,6 +7,7 @@
     python scripts/benchmark.py input --variant F0 --against pil    # JPEGs of its own
     python scripts/benchmark.py input --variant F0 --source tfds --dir DATA
     python scripts/benchmark.py checkpoint --variant F0 --batch 32
+    python scripts/benchmark.py tpu --variant F0 --device v3    # an estimate by XLA's TPU compiler
 
 A step is the whole of it: forward, back, AGC, momentum, the EMA of the parameters and metrics, on images that
 lie on the device. timm's is its model in training, SGD and its AGC, as PyTorch runs it eagerly, with channels
@@ -19,17 +20,22 @@ RandAugment then take the device, beside the step. Against pil: processes with P
 
 A checkpoint costs the thread that trains a copy of the state, and a rest, which is also given as a fraction
 of the step; the writing overlaps with the next steps.
+
+A TPU need not be here for its estimate, only libtpu (pip install '.[tpu]'); it takes minutes to compile, and
+is kept for the next time. Cycles and bytes are of each part of the step, loops times their trip counts.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from nfnets import host
 from nfnets.commands.command_line import Parser, run
 from nfnets.data.source import KINDS
 from nfnets.models.variants import RECIPES, VARIANTS
+from nfnets.planning.tpus import DEVICES
 
 
 def main(argv: Sequence[str]) -> None:
@@ -39,8 +45,12 @@ def main(argv: Sequence[str]) -> None:
     print(json.dumps(_measure(**arguments)))
 
 
-def _measure(command: str, rounds: int, **settings: Any) -> dict[str, Any]:
+def _measure(command: str, rounds: int = 0, **settings: Any) -> dict[str, Any]:
     # Late: TensorFlow and Orbax take seconds to import.
+    if command == 'tpu':
+        from benchmarks import tpu
+
+        return tpu.measure(tpu.Setup(**settings))
     if command == 'input':
         from benchmarks import input
 
@@ -79,6 +89,7 @@ def _parser() -> Parser:
     checkpoint = commands.add_parser('checkpoint', help='what saving the state takes')
     _add_network(checkpoint, batch=32, rounds=3, rounds_help='times that each is run')
     _add_input(commands.add_parser('input', help='reading, decoding and augmenting'))
+    _add_tpu(commands.add_parser('tpu', help="the training step, estimated by XLA's TPU compiler"))
     return parser
 
 
@@ -103,6 +114,17 @@ def _add_input(command: argparse.ArgumentParser) -> None:
     command.add_argument('--rounds', type=int, default=3, help='times that each is run')
     command.add_argument('--batch-on-device', type=int, default=8, help='0: leave the device out')
     command.add_argument('--against', choices=('pil',))
+
+
+def _add_tpu(command: argparse.ArgumentParser) -> None:
+    command.add_argument('--variant', default='F0', choices=VARIANTS)
+    command.add_argument('--device', default='v3', choices=DEVICES)
+    command.add_argument('--batch', type=int, default=32, help='images on each device')
+    command.add_argument('--augment', action='store_true', help="with the paper's augmentation")
+    command.add_argument('--scan', action='store_true', help='model.scan')
+    command.add_argument('--sam', action='store_true', help="with the paper's sharpness-aware gradient")
+    command.add_argument('--effort', default='default', choices=('default', 'least'), help='of the compiler')
+    command.add_argument('--against-file', type=Path, help='what an earlier call printed, to compare with')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""The memory of a program on a TPU that is not here, by XLA's compiler.
+"""The memory and the time of a program on a TPU that is not here, by XLA's compiler.
 
 XLA's TPU compiler comes with libtpu (`pip install '.[tpu]'`, Linux on x86-64) and needs no TPU: it gives the
 answer that it will give there. Without libtpu XLA's CPU compiler answers, and overestimates:
@@ -20,6 +20,7 @@ from jax.experimental import topologies
 
 from nfnets import host
 from nfnets.files import replace_file
+from nfnets.planning.account import account
 from nfnets.planning.memory import memory_of
 from nfnets.planning.tpus import Device
 
@@ -31,7 +32,7 @@ _LIBTPU = {
 }
 # What the TPU compiler does for speed is skipped: it takes the most time and memory here, and hardly changes
 # the memory there (`docs/performance.md`).
-_LEAST_EFFORT: dict[str, Any] = {'exec_time_optimization_effort': -1.0}
+LEAST_EFFORT: dict[str, Any] = {'exec_time_optimization_effort': -1.0}
 _TOO_LARGE = re.compile(r'(?:HLO temporaries \(|Used |Hbm usage: )([\d.]+)G')
 
 
@@ -42,11 +43,13 @@ class Answer(NamedTuple):
       compiler: which one.
       fits: whether it compiled, which XLA's TPU compiler does only if the program fits; None if unknown.
       gib: memory of a device that the program takes, GiB; if it does not fit, at least; None if not known.
+      cycles: of a training step, as the TPU compiler estimates them; None if it gives no estimate.
     """
 
     compiler: str
     fits: bool | None
     gib: float | None
+    cycles: int | None
 
 
 def tpu_devices(device: Device) -> Sequence[jax.Device] | None:
@@ -60,7 +63,7 @@ def tpu_devices(device: Device) -> Sequence[jax.Device] | None:
 
 
 def ask(lowered: jax.stages.Lowered, device: Device, *, for_tpu: bool) -> Answer:
-    """The memory of a lowered program on one device. It can take minutes, so answers are kept on disk.
+    """Memory and cycles of a lowered program on one device. It can take minutes; answers are kept on disk.
 
     Args:
       lowered: for the devices that `tpu_devices` gave, or for a CPU.
@@ -70,26 +73,27 @@ def ask(lowered: jax.stages.Lowered, device: Device, *, for_tpu: bool) -> Answer
     version = importlib.metadata.version('libtpu' if for_tpu else 'jaxlib')
     compiler = f'XLA for {"TPU " + device.name if for_tpu else "CPU"} {version}'
     digest = hashlib.sha256((compiler + lowered.as_text()).encode()).hexdigest()
-    kept = host.cache_directory() / 'memory' / f'{digest[:32]}.json'
+    kept = host.cache_directory() / 'plans' / f'{digest[:32]}.json'
     if kept.is_file():
-        fits, gib = json.loads(kept.read_text())
+        fits, gib, cycles = json.loads(kept.read_text())
     else:
-        fits, gib = _compile(lowered, for_tpu)
+        fits, gib, cycles = _compile(lowered, for_tpu)
         with contextlib.suppress(OSError):  # The answer stands, kept or not.
             kept.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(kept, json.dumps([fits, gib]))
+            replace_file(kept, json.dumps([fits, gib, cycles]))
     if not for_tpu:
         # It overestimates: what fits by it fits, what does not may.
         fits = True if gib <= device.memory_gib else None
-    return Answer(compiler, fits, gib)
+    return Answer(compiler, fits, gib, cycles)
 
 
-def _compile(lowered: jax.stages.Lowered, for_tpu: bool) -> tuple[bool, float | None]:
+def _compile(lowered: jax.stages.Lowered, for_tpu: bool) -> tuple[bool, float | None, int | None]:
     try:
-        memory = memory_of(lowered.compile(_LEAST_EFFORT if for_tpu else None))
+        compiled = lowered.compile(LEAST_EFFORT if for_tpu else None)
     except jax.errors.JaxRuntimeError as error:
         if not re.search('RESOURCE_EXHAUSTED.*hbm', str(error), re.IGNORECASE):
             raise
         needed = _TOO_LARGE.search(str(error))
-        return False, float(needed[1]) if needed else None
-    return True, memory.peak / 2**30
+        return False, float(needed[1]) if needed else None, None
+    cycles = account(compiled.as_text() or '').total.cycles if for_tpu else None
+    return True, memory_of(compiled).peak / 2**30, cycles

@@ -1,10 +1,15 @@
 """Time of a training run, and the images a second that its devices and hosts must handle."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from nfnets.data.augment import PARTNERS
 from nfnets.models.published import STEP_DEVICE, STEP_IMAGES, STEP_MS
 from nfnets.planning.tpus import DEVICES, Device
+
+# What was published for F0, F1 and F3 to the estimate of XLA's TPU compiler with the least effort for scanned
+# blocks, on v3 with 32 images a device (docs/performance.md).
+CALIBRATION = 1.0
 
 
 class Pace(NamedTuple):
@@ -44,6 +49,17 @@ def step_times(variant: str, device: Device, images_per_device: int, *, sam: boo
     if device.name != STEP_DEVICE:
         times[f'scaled to {device.name}'] = step_ms * DEVICES[STEP_DEVICE].teraflops / device.teraflops
     return times
+
+
+def estimated_time(device: Device, cycles: Sequence[int | None]) -> dict[str, float]:
+    """{how it is estimated: ms of a step}, by the TPU compiler's estimate; {} if there is none.
+
+    Args:
+      device: kind of TPU.
+      cycles: of programs that fit, the fastest first, each compiled with the least effort; None: not known.
+    """
+    known = [number for number in cycles if number is not None]
+    return {'estimated by XLA': CALIBRATION * known[0] / device.clock_mhz / 1e3} if known else {}
 
 
 def pace(step_ms: float, *, steps: int, batch_size: int, hosts: int, core_rate: float) -> Pace:

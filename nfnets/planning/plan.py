@@ -13,7 +13,7 @@ from nfnets.configs import imagenet
 from nfnets.data.imagenet import NUM_CLASSES, NUM_TRAIN_IMAGES
 from nfnets.planning import compiler
 from nfnets.planning.core_rate import core_rate
-from nfnets.planning.pace import pace, step_times
+from nfnets.planning.pace import estimated_time, pace, step_times
 from nfnets.planning.tpus import Slice, get_slice
 
 
@@ -58,6 +58,10 @@ def plan(question: Question) -> dict[str, Any]:
     if question.core_rate is None:
         _say('measuring how many images one core of this machine reads and decodes: seconds')
     rate = question.core_rate or core_rate(question.variant)
+    memory = _memory(question, devices)
+    if question.step_ms is None:
+        cycles = [answer['cycles'] for answer in memory.values() if answer['fits']]
+        times |= estimated_time(devices.device, cycles)
     run = {'steps': config.train.steps, 'batch_size': question.batch, 'hosts': devices.hosts}
     return {
         **{name: getattr(question, name) for name in ('variant', 'batch', 'accumulate', 'sam', 'devices')},
@@ -72,7 +76,7 @@ def plan(question: Question) -> dict[str, Any]:
         'core_rate': rate,
         'core_rate_is_measured': question.core_rate is None,
         'paces': {name: pace(step_ms, **run, core_rate=rate)._asdict() for name, step_ms in times.items()},
-        'memory': _memory(question, devices),
+        'memory': memory,
     }
 
 

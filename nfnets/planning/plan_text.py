@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from nfnets.models.published import STEP_DEVICE
+
 _FITS = {True: 'fits', False: 'does not fit', None: 'not known: a TPU may need less'}
 
 
@@ -40,7 +42,8 @@ def _memory(plan: dict[str, Any]) -> Iterator[str]:
 def _time(plan: dict[str, Any]) -> Iterator[str]:
     paces = plan['paces']
     if not paces:
-        yield 'time of a step: none was published for this network; give --step-ms'
+        yield 'time of a step: none was published for this network; give --step-ms, or install libtpu for'
+        yield '  an estimate: pip install .[tpu]'
         return
     yield _row('time of a step', paces)
     yield _row('  ms', (f'{pace["step_ms"]:,.1f}' for pace in paces.values()))
@@ -67,10 +70,13 @@ def _estimates(plan: dict[str, Any]) -> Iterator[str]:
     else:
         yield f'- memory, by {compiler}: more than a TPU takes; with libtpu (pip install .[tpu]) its own'
         yield '  compiler answers'
-    if plan['paces'] and 'given' not in plan['paces']:
+    if f'published for {STEP_DEVICE}' in plan['paces']:
         yield '- time: published for 32 images a device of v3, taken in proportion to the images a device;'
         yield '  remat adds up to a third'
         if device != 'v3':
             yield f'- time scaled to {device}: as if it used as much of its peak in bfloat16 as v3 did'
+    if 'estimated by XLA' in plan['paces']:
+        yield "- time estimated by XLA's TPU compiler for scanned blocks, times what was published for"
+        yield '  F0, F1 and F3 on v3 to its estimate of these'
     origin = 'measured on this machine' if plan['core_rate_is_measured'] else 'given'
     yield f'- cores: one decodes {plan["core_rate"]:,.0f} images/s ({origin}); a vCPU is half a core'

@@ -14,7 +14,7 @@ from nfnets import build, host
 from nfnets.commands import plan as command
 from nfnets.errors import InputError
 from nfnets.planning import compiler, core_rate, plan
-from nfnets.planning.pace import pace, step_times
+from nfnets.planning.pace import CALIBRATION, estimated_time, pace, step_times
 from nfnets.planning.tpus import DEVICES, get_slice
 
 
@@ -46,6 +46,13 @@ def test_the_pace_of_f5_as_worked_out_by_hand():
 )
 def test_steps_are_estimated_from_the_published_ones(variant, device, images, sam, expected):
     assert step_times(variant, DEVICES[device], images, sam=sam) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_step_is_estimated_by_the_first_program_that_has_cycles():
+    # 47 million cycles at 940 MHz are 50 ms.
+    expected = {'estimated by XLA': pytest.approx(50 * CALIBRATION)}
+    assert estimated_time(DEVICES['v3'], [None, 47_000_000, 60_000_000]) == expected
+    assert estimated_time(DEVICES['v3'], [None]) == {}
 
 
 @pytest.mark.parametrize(
@@ -106,7 +113,7 @@ def test_a_program_that_the_tpu_compiler_refuses_does_not_fit_and_is_not_compile
     monkeypatch.setattr(importlib.metadata, 'version', lambda package: '0.1')
     lowered = _Lowered(error)
     for _ in range(2):
-        assert compiler.ask(lowered, DEVICES['v4'], for_tpu=True) == ('XLA for TPU v4 0.1', False, gib)
+        assert compiler.ask(lowered, DEVICES['v4'], for_tpu=True) == ('XLA for TPU v4 0.1', False, gib, None)
     assert lowered.compiled == 1
     compiler.ask(lowered, DEVICES['v3'], for_tpu=True)
     assert lowered.compiled == 2

@@ -1,0 +1,125 @@
+"""The cycles of a compiled training step by part, as XLA's TPU compiler estimates them.
+
+Nearly every instruction of a program for TPUs carries an estimate of its cycles, and the name of what it was
+traced from, with the modules and scopes around it. They say which part of the step it belongs to.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from nfnets.data.operations import OPERATIONS
+from nfnets.planning import hlo
+
+NOT_PLACED = 'not placed'
+REPORTED = 'norms for the log, only at steps that are logged'
+_FREE = (
+    'parameter',
+    'constant',
+    'tuple',
+    'get-tuple-element',
+    'bitcast',
+    'while',
+    'conditional',
+    'call',
+)
+# The first that is found in an op_name, from the outside in.
+_SCOPES = (
+    (r'/all-reduce/', 'all-reduce'),
+    (r'/metrics/', 'metrics'),
+    (r'/agc/', 'AGC'),
+    (r'/(optimizer|ema)/', 'momentum, weight decay, EMA'),
+    (r'/standardize/', 'weight standardization'),
+    (r'/stem/|/stem_conv\d|/initial_conv', 'stem'),
+    (r'squeeze_excite', 'squeeze-excite'),
+)
+_CONVOLUTION = re.compile(r'/(conv\w*|final_conv)/')
+
+
+class Part(NamedTuple):
+    """A part of a step.
+
+    Attributes:
+      cycles: estimated, loops times their trip counts.
+      bytes: of operands and results of its instructions, likewise; without padding.
+    """
+
+    cycles: int
+    bytes: int
+
+
+class Account(NamedTuple):
+    """The estimate of a step.
+
+    Attributes:
+      parts: by name, most cycles first; they add up to the step. `NOT_PLACED` is what no name is known for.
+      reported: what a step takes besides whose norms are logged.
+      not_placed: cycles by op_name or opcode, the most first.
+    """
+
+    parts: dict[str, Part]
+    reported: Part
+    not_placed: dict[str, int]
+
+    @property
+    def total(self) -> Part:
+        """The whole of a step whose norms are not logged."""
+        return Part(*map(sum, zip(*self.parts.values(), strict=True)))
+
+
+def account(text: str) -> Account:
+    """Reads what `jax.stages.Compiled.as_text` gives of a training step for TPUs."""
+    program = hlo.parse(text)
+    cycles, size, unknown = Counter[str](), Counter[str](), Counter[str]()
+    for each in hlo.executed(program):
+        instruction = each.instruction
+        if instruction.opcode in _FREE:
+            continue
+        names = _op_names(program, instruction)
+        parts_of_names = (_part(instruction.opcode, name) for name in names)
+        part = next((x for x in parts_of_names if x != NOT_PLACED), NOT_PLACED)
+        cycles[part] += instruction.estimated_cycles * each.times
+        size[part] += each.times * (
+            hlo.size_in_bytes(instruction.result)
+            + sum(hlo.size_in_bytes(each.computation[x].result) for x in instruction.operands)
+        )
+        if part == NOT_PLACED and instruction.estimated_cycles:
+            unknown[names[0] or instruction.opcode] += instruction.estimated_cycles * each.times
+    parts = {name: Part(count, size[name]) for name, count in cycles.most_common()}
+    return Account(parts, parts.pop(REPORTED, Part(0, 0)), dict(unknown.most_common(20)))
+
+
+def _op_names(program: hlo.Program, instruction: hlo.Instruction) -> list[str]:
+    """What it was traced from; of a fusion first its convolution or product: the rest is done on the way."""
+    inside = list(_inside(program, instruction))
+    products = [each.op_name for each in inside if each.opcode in ('convolution', 'dot')]
+    return [*products, instruction.op_name, *(each.op_name for each in reversed(inside))]
+
+
+def _inside(program: hlo.Program, instruction: hlo.Instruction) -> Iterator[hlo.Instruction]:
+    if instruction.opcode == 'fusion':
+        for each in program.computations[instruction.called['calls']].values():
+            yield each
+            yield from _inside(program, each)
+
+
+def _part(opcode: str, name: str) -> str:
+    if opcode.startswith(('all-reduce', 'reduce-scatter', 'all-gather')):
+        return 'all-reduce'
+    if '/metrics/cond/' in name:
+        return REPORTED
+    if '/augment/' in name:
+        found = next((operation for operation in OPERATIONS if f'/{operation}/' in name), None)
+        return f'augmentation: {found or "mixing, dealing, normalizing"}'
+    for pattern, part in _SCOPES:
+        if re.search(pattern, name):
+            return part
+    direction = 'backward' if 'transpose(' in name else 'forward'
+    if found := _CONVOLUTION.search(name):
+        return f'{found[1]}, {direction}'
+    if re.search(r'jvp\(', name):
+        return f'activations, pooling, shortcuts, head, {direction}'
+    if opcode.startswith('copy'):
+        return 'copies'
+    return NOT_PLACED
