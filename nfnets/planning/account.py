@@ -110,8 +110,8 @@ def _part(opcode: str, name: str) -> str:
     if '/metrics/cond/' in name:
         return REPORTED
     if '/augment/' in name:
-        found = next((operation for operation in OPERATIONS if f'/{operation}/' in name), None)
-        return f'augmentation: {found or "mixing, dealing, normalizing"}'
+        operation = next((each for each in OPERATIONS if f'/{each}/' in name), None)
+        return f'augmentation: {operation or "mixing, dealing, normalizing"}'
     for pattern, part in _SCOPES:
         if re.search(pattern, name):
             return part

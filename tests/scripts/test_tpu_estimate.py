@@ -13,9 +13,6 @@ PARTS = {
     'stem': {'cycles': 5_000_000, 'bytes': 600_000_000},
     'AGC': {'cycles': 1_000_000, 'bytes': 200_000_000},
 }
-    'stem': {'cycles': 5_000_000, 'bytes': 600_000_000},
-    'AGC': {'cycles': 1_000_000, 'bytes': 200_000_000},
-}
 ANSWER = {
     'compiler': 'XLA for TPU v3 0.1, default effort',
     'estimated_cycles': 6_000_000,
