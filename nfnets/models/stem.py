@@ -17,6 +17,7 @@ from nfnets.models.activations import Activation
 from nfnets.models.convolution import convolve
 
 _BLOCK = 4  # Px of an image: two convolutions with stride 2 make one place of it.
+_MANY = 64  # Images: with as many XLA's TPU compiler fills the lanes with them.
 
 
 class StemConvolution(NamedTuple):
@@ -52,7 +53,8 @@ def run_stem(images: jax.Array, convolutions: Sequence[StemConvolution], activat
             x = convolve(activation(x) if k else x, kernel, stride=stride) + bias[None, None, None]
         return x
 
-    if images.shape[1] % _BLOCK or images.shape[2] % _BLOCK:
+    count, height, width, _ = images.shape
+    if count >= _MANY or height % _BLOCK or width % _BLOCK:
         return plain(images, arrays)
     blocked = functools.partial(_run_on_blocks, strides=strides, activation=activation)
     return jax.lax.platform_dependent(images, arrays, tpu=blocked, default=plain)

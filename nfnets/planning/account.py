@@ -80,14 +80,22 @@ def account(text: str) -> Account:
         parts_of_names = (_part(instruction.opcode, name) for name in names)
         part = next((x for x in parts_of_names if x != NOT_PLACED), NOT_PLACED)
         cycles[part] += instruction.estimated_cycles * each.times
-        size[part] += each.times * (
-            hlo.size_in_bytes(instruction.result)
-            + sum(hlo.size_in_bytes(each.computation[x].result) for x in instruction.operands)
-        )
+        size[part] += _bytes(each) * each.times
         if part == NOT_PLACED and instruction.estimated_cycles:
             unknown[names[0] or instruction.opcode] += instruction.estimated_cycles * each.times
     parts = {name: Part(count, size[name]) for name, count in cycles.most_common()}
     return Account(parts, parts.pop(REPORTED, Part(0, 0)), dict(unknown.most_common(20)))
+
+
+def _bytes(executed: hlo.Executed) -> int:
+    """Bytes of operands and results; of a move beside other work, which has a start and an end, its end."""
+    instruction = executed.instruction
+    result = hlo.size_in_bytes(instruction.result)
+    if instruction.opcode.endswith('-done'):
+        return 2 * result
+    if not instruction.estimated_cycles and not instruction.opcode.startswith('all-reduce'):
+        return 0  # Another name of what is there.
+    return result + sum(hlo.size_in_bytes(executed.computation[x].result) for x in instruction.operands)
 
 
 def _op_names(program: hlo.Program, instruction: hlo.Instruction) -> list[str]:
@@ -107,6 +115,8 @@ def _inside(program: hlo.Program, instruction: hlo.Instruction) -> Iterator[hlo.
 def _part(opcode: str, name: str) -> str:
     if opcode.startswith(('all-reduce', 'reduce-scatter', 'all-gather')):
         return 'all-reduce'
+    if opcode.endswith('-done'):
+        return 'moves between memories, beside other work'
     if '/metrics/cond/' in name:
         return REPORTED
     if '/augment/' in name:
@@ -120,6 +130,6 @@ def _part(opcode: str, name: str) -> str:
         return f'{found[1]}, {direction}'
     if re.search(r'jvp\(', name):
         return f'activations, pooling, shortcuts, head, {direction}'
-    if opcode.startswith('copy'):
+    if opcode.startswith(('copy', 'slice')):
         return 'copies'
     return NOT_PLACED

@@ -47,12 +47,13 @@ def test_on_blocks_values_and_gradients_are_those_on_pixels(shape, monkeypatch):
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9), blocked, plain)
 
 
-@pytest.mark.parametrize('size', [97, 98])
-def test_images_that_are_no_multiple_of_a_block_are_run_on_pixels(size, monkeypatch):
+@pytest.mark.parametrize(('count', 'size'), [(1, 97), (1, 98), (64, 32)])
+def test_many_images_or_of_no_multiple_of_a_block_are_run_on_pixels(count, size, monkeypatch):
     monkeypatch.setattr(jax.lax, 'platform_dependent', None)
-    images = jnp.zeros((1, size, size, 3))
+    images = jnp.zeros((count, size, size, 3))
     convolutions = list(_convolutions(np.random.default_rng(0)))
-    assert lib.run_stem(images, convolutions, ACTIVATIONS['relu']).shape == (1, 25, 25, CHANNELS[-1])
+    out = lib.run_stem(images, convolutions, ACTIVATIONS['relu'])
+    assert out.shape == (count, -(-size // 4), -(-size // 4), CHANNELS[-1])
 
 
 def test_a_kernel_on_blocks_has_each_element_once_for_each_output_of_a_block():
