@@ -93,11 +93,17 @@ def optimizer(config: Config) -> optax.GradientTransformation:
 
 
 def value_and_grad(config: Config) -> ValueAndGrad:
-    """The gradient of the loss: with SAM, and accumulated over parts of the batch, as the config sets it."""
+    """The gradient of the loss: with SAM, accumulated over parts of the batch, in the all-reduce's dtype."""
 
     def differentiate(loss_fn: Callable[..., Any]) -> Callable[..., Any]:
         gradient = sam_value_and_grad(loss_fn, **config.sam)
-        return accumulated_value_and_grad(gradient, config.train.accumulate_steps)
+        gradient = accumulated_value_and_grad(gradient, config.train.accumulate_steps)
+
+        def rounded(*args: Any) -> tuple[Any, hk.Params]:
+            values, grads = gradient(*args)
+            return values, jax.tree.map(lambda g: g.astype(config.train.all_reduce), grads)
+
+        return rounded
 
     return differentiate
 

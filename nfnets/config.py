@@ -65,6 +65,7 @@ _RULES: dict[str, _Rule] = {
     'train.epochs': _POSITIVE,
     'train.steps': _POSITIVE,
     'train.precision': _one_of('float32', 'bfloat16'),
+    'train.all_reduce': _one_of('float32', 'bfloat16'),
     'train.label_smoothing': _RATE,
     'train.log_every_steps': _POSITIVE,
     'optimizer.learning_rate_per_256': _POSITIVE,

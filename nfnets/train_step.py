@@ -92,7 +92,8 @@ def make_train_step(
     Args:
       loss_fn: from `make_loss_fn`. Each device, or each part of its batch, makes its own network state from
         the last, and they are averaged.
-      value_and_grad: how it is differentiated: `jax.value_and_grad` with has_aux, SAM, accumulation.
+      value_and_grad: how it is differentiated: `jax.value_and_grad` with has_aux, SAM, accumulation. Devices
+        add up its gradients in the dtype that they have.
       optimizer: whose state knows the fraction clipped (`make_optimizer`).
       augment: (key, images uint8 [M, H, W, 3], labels [M]) to an augmented batch of N.
       ema_decay: what the decay of the EMA of the parameters grows to.
@@ -130,7 +131,7 @@ def make_train_step(
         differentiate = value_and_grad(functools.partial(loss_fn, state.network_state))
         values_and_grads = differentiate(state.params, augmented, network_key)
         (loss, (top_1, network_state)), grads = parallel.mean(values_and_grads)
-        grads = jax.tree.map(row_major, grads)
+        grads = jax.tree.map(lambda g, p: row_major(g.astype(p.dtype)), grads, state.params)
 
         with jax.named_scope('metrics'):
             # They take two passes over all parameters, 8% of F0's step by the estimate of XLA's TPU compiler.

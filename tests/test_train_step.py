@@ -1,13 +1,16 @@
 """The training step against optax and NumPy by hand, in float32 and in the bfloat16 policy."""
 
+import math
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import optax
 import pytest
 
-from nfnets import Variant, parallel
+from nfnets import Variant, build, parallel
 from nfnets.data.augment import AugmentedBatch
 from nfnets.models.networks import make_network, variable_shapes
 from nfnets.models.param_layout import UNSTACKED, ParamLayout
@@ -255,3 +258,32 @@ def test_in_parts_a_step_takes_less_memory():
         return compiled.memory_analysis().temp_size_in_bytes
 
     assert temporary(4) < 0.5 * temporary(1)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_gradients_are_summed_over_devices_in_the_dtype_that_they_come_in(dtype):
+    config = ml_collections.ConfigDict({'sam': {'rho': 0.0, 'ascent_fraction': 0.2}})
+    config.train = {'accumulate_steps': 1, 'all_reduce': dtype}
+    targets = np.random.default_rng(0).normal(size=(8, 1, 300)).astype(np.float32)
+
+    def loss_fn(network_state, params, batch, key):
+        return jnp.sum(params['head']['w'][None] * batch.images), (jnp.zeros(()), network_state)
+
+    def augment(key, images, labels):
+        return AugmentedBatch(images, labels, labels, jnp.ones(labels.shape))
+
+    plain = OptimizerSettings(momentum=0.0, weight_decay=0.0, agc_clipping=math.inf, agc_eps=1e-3)
+    optimizer = make_optimizer(1.0, plain, is_clipped=lambda name: True)
+    step = make_train_step(loss_fn, build.value_and_grad(config), optimizer, augment, ema_decay=0.9)
+    state = parallel.replicate(init_train_state({'head': {'w': jnp.zeros(300)}}, optimizer))
+    batch = {'images': jnp.asarray(targets), 'labels': jnp.zeros((8, 1), jnp.int32)}
+    state, _ = step(state, batch, jax.random.key(0))
+    (update,) = jax.tree.leaves(state.params)
+    assert update.dtype == jnp.float32
+    parts = targets[:, 0].astype(jnp.bfloat16 if dtype == 'bfloat16' else np.float32) / 8
+    mean = np.float64(parts).sum(axis=0)
+    error = np.abs(-np.asarray(update) - mean).max() / np.abs(mean).max()
+    # Of the sum alone: that of each part is in the parts already.
+    assert error < (2.0**-6 if dtype == 'bfloat16' else 2.0**-20)
+    exact = np.float64(targets[:, 0]).mean(axis=0)
+    assert (np.abs(mean - exact).max() > 1e-5) == (dtype == 'bfloat16')

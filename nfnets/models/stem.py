@@ -95,8 +95,8 @@ def on_blocks(kernel: jax.Array, stride: int, block: int) -> jax.Array:
     """
     size, _, inputs, outputs = kernel.shape
     place = _placement(size, stride, block).astype(kernel.dtype)
-    # Each element of the result is one of the kernel's, or 0: exact in any precision.
-    laid_out = jnp.einsum('iaBs,jcDt,ijxy->BDstxacy', place, place, kernel, precision='highest')
+    # Each element of the result is one of the kernel's, or 0.
+    laid_out = jnp.einsum('iaBs,jcDt,ijxy->BDstxacy', place, place, kernel)
     spread = place.shape[2]
     return laid_out.reshape(spread, spread, block**2 * inputs, (block // stride) ** 2 * outputs)
 

@@ -27,6 +27,7 @@ _ADDED: tuple[dict[str, Any], ...] = (
         'optimizer.max_grad_norm': math.inf,
         'model.second_conv': True,
     },
+    {'train.all_reduce': 'float32'},  # Version 2.
 )
 _VERSION = 'version'
 _INFINITE = 'inf'  # JSON has no infinity.
