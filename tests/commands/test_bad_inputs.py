@@ -104,7 +104,7 @@ CASES = [
     (f'{TRAIN} --config.trian.steps=64', 'trian.steps=64', 'did you mean train.steps?'),
     (f'{TRAIN} --config.xyz=1', 'xyz=1', '--help lists them all'),
     (f'{TRAIN} --config.train.steps.more=1', 'train.steps.more=1', 'no such setting'),
-    (f'{TRAIN} --config.train=64', 'train is a group of settings: accumulate_steps, batch_size'),
+    (f'{TRAIN} --config.train=64', 'train is a group of settings: accumulate_steps, all_reduce, batch_size'),
     (f'{TRAIN} --config.nodata.flip', 'nodata.flip', 'no such setting'),
     (f'{TRAIN} --noconfig.data.flop', 'data.flop', 'did you mean data.flip?'),
     ('train --config=configs/digits.py --wrokdir=new', 'wrokdir', 'workdir'),
