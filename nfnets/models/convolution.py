@@ -4,11 +4,11 @@ A convolution and its two gradients are primitives of JAX: each is linear in bot
 transposes of each are the other two, so every transformation of JAX applies. How one is computed is chosen
 when it is lowered, by the backend that it is lowered for.
 
-On TPU and GPU that is XLA's own convolution. On a CPU, XLA's gradient of a grouped convolution with respect
-to its kernel takes 30 times what it should, and its other two passes 3 times (`docs/performance.md`): there a
-convolution for each group is fast in all three, and a 1x1 convolution is a matrix product. Within a loop,
-XLA's CPU backend is fast only at convolutions whose axes are in the usual order (NHWC, HWIO): the gradients
-are written out in it.
+On GPU, and on TPU for fewer than 64 images, that is XLA's own convolution; on TPU for more, one for each
+group. On a CPU, XLA's gradient of a grouped convolution with respect to its kernel takes 30 times what it
+should, and its other two passes 3 times (`docs/performance.md`): there a convolution for each group is fast in
+all three, and a 1x1 convolution is a matrix product. Within a loop, XLA's CPU backend is fast only at
+convolutions whose axes are in the usual order (NHWC, HWIO): the gradients are written out in it.
 """
 
 import functools
@@ -22,6 +22,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 CONVOLVED = 'convolved'  # The name of what convolutions give, for policies of `jax.checkpoint`.
+MANY = 64  # Images of a device with which XLA's TPU compiler fills the lanes, where it likes to.
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 
 
@@ -71,6 +72,28 @@ def _xla_to_input(grad: jax.Array, w: jax.Array, **params: Any) -> jax.Array:
 def _xla_to_kernel(x: jax.Array, grad: jax.Array, **params: Any) -> jax.Array:
     w = jax.ShapeDtypeStruct(params['w_shape'], grad.dtype)
     return jax.linear_transpose(lambda w: _xla(x, w, **params), w)(grad)[0]
+
+
+# ---- On a TPU, with so many images that they fill the lanes.
+
+
+def _tpu(fn: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """The form of one of XLA's three for a TPU."""
+
+    def convolution(a: jax.Array, b: jax.Array, **params: Any) -> jax.Array:
+        groups, x_shape, w_shape = (params[key] for key in ('groups', 'x_shape', 'w_shape'))
+        if groups == 1 or x_shape[0] < MANY:
+            return fn(a, b, **params)
+        # XLA's TPU compiler would put the images of grouped convolutions in the lanes, and copy between that
+        # order and the one of all that is around them.
+        of_one = {
+            'groups': 1,
+            'x_shape': (*x_shape[:3], x_shape[3] // groups),
+            'w_shape': (*w_shape[:3], w_shape[3] // groups),
+        }
+        return _by_group(functools.partial(fn, **{**params, **of_one}), a, b, groups)
+
+    return convolution
 
 
 # ---- On a CPU.
@@ -167,6 +190,7 @@ def _primitive(
     primitive.def_abstract_eval(lambda a, b, **params: a.update(shape=shape(a, b, **params), weak_type=False))
     primitive.def_impl(lambda *args, **params: _compiled(primitive, tuple(params.items()))(*args))
     mlir.register_lowering(primitive, mlir.lower_fun(xla, multiple_results=False))
+    mlir.register_lowering(primitive, mlir.lower_fun(_tpu(xla), multiple_results=False), platform='tpu')
     mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform='cpu')
 
     def batched(args: Sequence[jax.Array], dims: Sequence[int | None], **params: Any) -> tuple[Any, int]:

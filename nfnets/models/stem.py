@@ -14,10 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from nfnets.models.activations import Activation
-from nfnets.models.convolution import convolve
+from nfnets.models.convolution import MANY, convolve
 
 _BLOCK = 4  # Px of an image: two convolutions with stride 2 make one place of it.
-_MANY = 64  # Images: with as many XLA's TPU compiler fills the lanes with them.
 
 
 class StemConvolution(NamedTuple):
@@ -54,7 +53,7 @@ def run_stem(images: jax.Array, convolutions: Sequence[StemConvolution], activat
         return x
 
     count, height, width, _ = images.shape
-    if count >= _MANY or height % _BLOCK or width % _BLOCK:
+    if count >= MANY or height % _BLOCK or width % _BLOCK:
         return plain(images, arrays)
     blocked = functools.partial(_run_on_blocks, strides=strides, activation=activation)
     return jax.lax.platform_dependent(images, arrays, tpu=blocked, default=plain)

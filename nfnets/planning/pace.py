@@ -9,7 +9,7 @@ from nfnets.planning.tpus import DEVICES, Device
 
 # What was published for F0, F1 and F3 to the estimate of XLA's TPU compiler with the least effort for scanned
 # blocks, on v3 with 32 images a device (docs/performance.md).
-CALIBRATION = 1.0
+CALIBRATION = 0.66
 
 
 class Pace(NamedTuple):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nfnets.models import convolution as lib
 from nfnets.models.convolution import convolve
 
 # Kernel, stride and groups, and the input's height and width: odd, even, and less than the kernel.
@@ -130,9 +131,9 @@ def test_outside_of_a_compiled_program_it_is_the_same():
         np.testing.assert_allclose(alone, within, rtol=1e-5, atol=1e-5)
 
 
-def _lowered(platform, kernel=3, stride=1, groups=4):
+def _lowered(platform, kernel=3, stride=1, groups=4, images=2):
     """Programs of values, of the gradient by input and of that by kernel, one each."""
-    x, w = jnp.zeros((2, 4, 4, 8)), jnp.zeros((kernel, kernel, 8 // groups, 12))
+    x, w = jnp.zeros((images, 4, 4, 8)), jnp.zeros((kernel, kernel, 8 // groups, 12))
     run = lambda x, w: convolve(x, w, stride=stride, groups=groups)  # noqa: E731
     programs = run, jax.grad(lambda x, w: jnp.sum(run(x, w))), jax.grad(lambda w, x: jnp.sum(run(x, w)))
     arguments = (x, w), (x, w), (w, x)
@@ -151,11 +152,27 @@ def _groups(line):
     return int(features) * int(examples)
 
 
+@pytest.mark.parametrize('images', [2, 64])
 @pytest.mark.parametrize('platform', PLATFORMS)
-def test_on_accelerators_a_convolution_is_xlas_and_on_a_cpu_one_for_each_group(platform):
-    for text in _lowered(platform):
+def test_a_convolution_is_xlas_or_one_for_each_group_on_a_cpu_and_with_many_images_on_a_tpu(platform, images):
+    for text in _lowered(platform, images=images):
         groups = [_groups(line) for line in _convolutions(text)]
-        assert groups == ([1] * 4 if platform == 'cpu' else [4])
+        is_by_group = platform == 'cpu' or (platform == 'tpu' and images == 64)
+        assert groups == ([1] * 4 if is_by_group else [4])
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+def test_the_forms_for_many_images_on_a_tpu_are_those_of_xla(stride):
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(64, 5, 4, 6)), rng.normal(size=(3, 3, 2, 9))
+    grad = rng.normal(size=(64, -(-5 // stride), -(-4 // stride), 9))
+    params = {'stride': stride, 'groups': 3, 'x_shape': x.shape, 'w_shape': w.shape, 'precision': None}
+    cases = {lib._xla: (x, w), lib._xla_to_input: (grad, w), lib._xla_to_kernel: (x, grad)}
+    with jax.enable_x64(True):
+        for form, arguments in cases.items():
+            arguments = tuple(map(jnp.asarray, arguments))
+            actual, expected = lib._tpu(form)(*arguments, **params), form(*arguments, **params)
+            np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize('platform', PLATFORMS)

@@ -65,7 +65,7 @@ def test_the_papers_batch_on_one_small_machine_warns_before_it_compiles(gib, mon
 def test_the_memory_in_the_warning_is_most_of_what_xla_takes_and_no_more(monkeypatch):
     monkeypatch.setattr(precheck, '_FEW', 10**9)  # Asked of the smallest network, too.
     monkeypatch.setattr(memory, 'of_device', lambda: 2**20)
-    changed = {'model.scan': True, 'model.widths': (16, 32), 'model.depths': (1, 3), 'train.batch_size': 512}
+    changed = {'model.scan': True, 'model.widths': (16,), 'model.depths': (3,), 'train.batch_size': 512}
     config = training_runs.config({**training_runs.TINY, **changed, 'optimizer.warmup_steps': 1.0})
     config = complete(config, num_examples=1437, num_classes=10, num_devices=8)
     taken = memory.memory_of(build.lower_train_step(config).compile()).temporaries
