@@ -6,8 +6,8 @@ when it is lowered, by the backend that it is lowered for.
 
 On GPU, and on TPU for fewer than 64 images, that is XLA's own convolution; on TPU for more, one for each
 group. On a CPU, XLA's gradient of a grouped convolution with respect to its kernel takes 30 times what it
-should, and its other two passes 3 times (`docs/performance.md`): there a convolution for each group is fast in
-all three, and a 1x1 convolution is a matrix product. Within a loop, XLA's CPU backend is fast only at
+should, and its other two passes 3 times (`docs/performance.md`): there a convolution for each group is fast
+in all three, and a 1x1 convolution is a matrix product. Within a loop, XLA's CPU backend is fast only at
 convolutions whose axes are in the usual order (NHWC, HWIO): the gradients are written out in it.
 """
 
