@@ -55,6 +55,7 @@ def _step(
     rho=0.0,
     accumulate_steps=1,
     freeze='',
+    is_reported=lambda step: True,
 ):
     is_frozen = found_by(freeze)
     optimizer = make_optimizer(learning_rate, SEEN, is_clipped=lambda name: True, is_frozen=is_frozen)
@@ -67,7 +68,8 @@ def _step(
             sam_value_and_grad(loss_fn, rho=rho, ascent_fraction=0.5), accumulate_steps
         )
 
-    return optimizer, make_train_step(loss_fn, value_and_grad, optimizer, augment, ema_decay=0.99999)
+    settings = {'ema_decay': 0.99999, 'is_reported': is_reported}
+    return optimizer, make_train_step(loss_fn, value_and_grad, optimizer, augment, **settings)
 
 
 def _run(precision='float32', steps=2, dtypes=None, **settings):
@@ -287,3 +289,16 @@ def test_gradients_are_summed_over_devices_in_the_dtype_that_they_come_in(dtype)
     assert error < (2.0**-6 if dtype == 'bfloat16' else 2.0**-20)
     exact = np.float64(targets[:, 0]).mean(axis=0)
     assert (np.abs(mean - exact).max() > 1e-5) == (dtype == 'bfloat16')
+
+
+def test_on_a_tpu_norms_are_computed_where_they_are_reported_alone(monkeypatch):
+    _, _, expected = _run(steps=4)
+    choose = lambda *args, default, tpu: tpu(*args)  # noqa: E731
+    monkeypatch.setattr(jax.lax, 'platform_dependent', choose)
+    _, _, history = _run(steps=4, is_reported=lambda step: step % 2 == 0)
+    for step, (metrics, always) in enumerate(zip(history, expected, strict=True), start=1):
+        for name in ('update_norm', 'param_norm'):
+            assert metrics[name] == (pytest.approx(always[name], rel=1e-6) if step % 2 == 0 else 0)
+        assert always['param_norm'] > 0
+        assert metrics['loss'] == pytest.approx(always['loss'], rel=1e-6)
+        np.testing.assert_allclose(metrics['grad_sum_squares'], always['grad_sum_squares'], rtol=1e-5)

@@ -152,6 +152,7 @@ def _small(monkeypatch):
         config.model.widths, config.model.depths, config.model.group_width = (16,), (1,), 8
         config.model.activation = 'relu'  # Sooner compiled.
         config.data.train_size = 16
+        config.augment.mixup_alpha, config.augment.cutmix = 0.0, False  # Likewise.
         return config
 
     monkeypatch.setattr(plan.imagenet, 'get_config', small)

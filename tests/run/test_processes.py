@@ -10,6 +10,7 @@ import pytest
 import training_runs
 
 from nfnets.config import complete, flatten
+from nfnets.configs import digits
 from nfnets.data.digits import DigitsSource
 from nfnets.errors import InputError
 from nfnets.planning import precheck
@@ -54,19 +55,11 @@ def test_two_processes_of_four_devices_train_as_one_of_eight(one_process, two_pr
     assert len(list(workdir.glob('events.out.tfevents.*'))) == 1
 
 
-def test_two_processes_of_two_devices_normalize_batches_as_one_of_four(tmp_path):
-    settings = {
-        **SETTINGS,
-        'model.widths': '(16,)',
-        'model.depths': '(1,)',
-        'train.steps': 4,
-        'eval.every_steps': 4,
-    }
-    network = 'digits:BNNet'
-    for process in [
-        *training_runs.start_several(2, 2, tmp_path / 'two', settings, network),
-        training_runs.start(tmp_path / 'one', settings, devices=4, config=network),
-    ]:
+def test_two_processes_of_four_devices_normalize_batches_as_one_of_eight(tmp_path):
+    settings = {**SETTINGS, 'train.steps': 4, 'eval.every_steps': 4}
+    processes = training_runs.start_several(2, 4, tmp_path / 'two', settings, 'digits:BNNet')
+    training_runs.train(tmp_path / 'one', settings, lambda: digits.get_config('BNNet'))
+    for process in processes:
         training_runs.finish(process)
     training_runs.assert_close(tmp_path / 'two', tmp_path / 'one')
     statistics = [
@@ -109,9 +102,8 @@ def test_sigterm_to_one_process_ends_all_at_the_same_step(two_processes, tmp_pat
     assert [process.returncode for process in processes] == [START_AGAIN] * 2, outputs
     (saved,) = [int(path.name) for path in (workdir / 'checkpoints').iterdir()]
     assert all(f'preempted by SIGTERM: saved at step {saved},' in output for output in outputs)
-    for process in training_runs.start_several(2, 4, workdir, SETTINGS):
-        training_runs.finish(process)
-    training_runs.assert_equal(workdir, two_processes[0])
+    training_runs.train(workdir, SETTINGS)
+    training_runs.assert_close(workdir, two_processes[0])
 
 
 def _errors(processes):
