@@ -76,7 +76,7 @@ def _estimates(plan: dict[str, Any]) -> Iterator[str]:
         if device != 'v3':
             yield f'- time scaled to {device}: as if it used as much of its peak in bfloat16 as v3 did'
     if 'estimated by XLA' in plan['paces']:
-        yield "- time estimated by XLA's TPU compiler for scanned blocks with its least effort for speed, so rather"
-        yield '  too long; times what was published for F0, F1 and F3 on v3 to its estimate of these'
+        yield "- time estimated by XLA's TPU compiler for scanned blocks with its least effort for speed, so"
+        yield '  rather too long; times what was published for F0, F1 and F3 on v3 to its estimate of these'
     origin = 'measured on this machine' if plan['core_rate_is_measured'] else 'given'
     yield f'- cores: one decodes {plan["core_rate"]:,.0f} images/s ({origin}); a vCPU is half a core'
