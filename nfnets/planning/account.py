@@ -14,16 +14,6 @@ from nfnets.planning import hlo
 
 NOT_PLACED = 'not placed'
 REPORTED = 'norms for the log, only at steps that are logged'
-_FREE = (
-    'parameter',
-    'constant',
-    'tuple',
-    'get-tuple-element',
-    'bitcast',
-    'while',
-    'conditional',
-    'call',
-)
 # The first that is found in an op_name, from the outside in.
 _SCOPES = (
     (r'/all-reduce/', 'all-reduce'),
@@ -74,15 +64,16 @@ def account(text: str) -> Account:
     cycles, size, unknown = Counter[str](), Counter[str](), Counter[str]()
     for each in hlo.executed(program):
         instruction = each.instruction
-        if instruction.opcode in _FREE:
+        takes = Part(instruction.estimated_cycles * each.times, _bytes(each) * each.times)
+        if not any(takes):
             continue
         names = _op_names(program, instruction)
         parts_of_names = (_part(instruction.opcode, name) for name in names)
         part = next((x for x in parts_of_names if x != NOT_PLACED), NOT_PLACED)
-        cycles[part] += instruction.estimated_cycles * each.times
-        size[part] += _bytes(each) * each.times
-        if part == NOT_PLACED and instruction.estimated_cycles:
-            unknown[names[0] or instruction.opcode] += instruction.estimated_cycles * each.times
+        cycles[part] += takes.cycles
+        size[part] += takes.bytes
+        if part == NOT_PLACED:
+            unknown[names[0] or instruction.opcode] += takes.cycles
     parts = {name: Part(count, size[name]) for name, count in cycles.most_common()}
     return Account(parts, parts.pop(REPORTED, Part(0, 0)), dict(unknown.most_common(20)))
 
