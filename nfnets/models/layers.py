@@ -17,7 +17,6 @@ from nfnets.models.convolution import convolve
 _FLOOR = 1e-4  # Of fan-in times variance.
 
 
-@jax.custom_jvp
 def standardize_weight(w: jax.Array, gain: jax.Array) -> jax.Array:
     """Scaled weight standardization ([C] equation 5; [P] equation 1).
 
@@ -32,39 +31,13 @@ def standardize_weight(w: jax.Array, gain: jax.Array) -> jax.Array:
       [H, W, I, O], in w's dtype.
     """
     with jax.named_scope('standardize'):
-        mean, _, inverse = _moments(w)
-        return (w - mean) * (inverse * gain[None, None, None, :]).astype(w.dtype)
-
-
-def _moments(w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Of each output channel the mean, N * variance, and 1 / sqrt of that or of its floor; [1, 1, 1, O]."""
-    # Both sums in one pass, in float32 or more; means of kernels are small beside their deviation.
-    x = w.astype(jnp.promote_types(w.dtype, jnp.float32))
-    total = jnp.sum(x, axis=(0, 1, 2), keepdims=True)
-    mean = total / (w.size // w.shape[3])
-    scatter = jnp.sum(jnp.square(x), axis=(0, 1, 2), keepdims=True) - total * mean
-    return mean.astype(w.dtype), scatter, jax.lax.rsqrt(jnp.maximum(scatter, _FLOOR))
-
-
-@standardize_weight.defjvp
-def _standardize_weight_jvp(
-    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    # By hand, because its transpose has two sums over the kernel instead of the five that differentiation
-    # leaves, some in a form that XLA's CPU backend is 27 times slower at. By the estimate of XLA's TPU
-    # compiler it takes 0.8 to 0.9 of the cycles there (`scripts/benchmarks/standardization.py`).
-    (w, gain), (w_dot, gain_dot) = primals, tangents
-    with jax.named_scope('standardize'):
-        mean, scatter, inverse = _moments(w)
-        centered = w - mean
-        scale = (inverse * gain[None, None, None, :]).astype(w.dtype)
-        along = jnp.where(scatter > _FLOOR, inverse**2, 0).astype(w.dtype)
-        dot = jnp.sum(centered * w_dot, axis=(0, 1, 2), keepdims=True)
-        mean_dot = jnp.mean(w_dot, axis=(0, 1, 2), keepdims=True)
-        out_dot = (w_dot - mean_dot) * scale + centered * (
-            inverse.astype(w.dtype) * gain_dot[None, None, None, :] - dot * along * scale
-        )
-        return centered * scale, out_dot
+        # Both sums in one pass, in float32 or more; means of kernels are small beside their deviation.
+        x = w.astype(jnp.promote_types(w.dtype, jnp.float32))
+        total = jnp.sum(x, axis=(0, 1, 2), keepdims=True)
+        mean = total / (w.size // w.shape[3])
+        scatter = jnp.sum(jnp.square(x), axis=(0, 1, 2), keepdims=True) - total * mean
+        scale = jax.lax.rsqrt(jnp.maximum(scatter, _FLOOR)) * gain[None, None, None, :]
+        return (w - mean.astype(w.dtype)) * scale.astype(w.dtype)
 
 
 class WSConv2D(hk.Module):
