@@ -49,6 +49,19 @@ def pytest_collection_finish():
     gc.set_threshold(20_000, 20, 50)
 
 
+@pytest.fixture
+def form_for(monkeypatch):
+    """Chooses, by a backend's name, among the forms that backends have of a computation."""
+
+    def choose_for(platform):
+        def choose(*args, default, **forms):
+            return forms.get(platform, default)(*args)
+
+        monkeypatch.setattr(jax.lax, 'platform_dependent', choose)
+
+    return choose_for
+
+
 @pytest.fixture(scope='session')
 def made_once(tmp_path_factory):
     """Makes a directory by a function of it, once for all processes of the tests; to be read only."""

@@ -291,10 +291,9 @@ def test_gradients_are_summed_over_devices_in_the_dtype_that_they_come_in(dtype)
     assert (np.abs(mean - exact).max() > 1e-5) == (dtype == 'bfloat16')
 
 
-def test_on_a_tpu_norms_are_computed_where_they_are_reported_alone(monkeypatch):
+def test_on_a_tpu_norms_are_computed_where_they_are_reported_alone(form_for):
     _, _, expected = _run(steps=4)
-    choose = lambda *args, default, tpu: tpu(*args)  # noqa: E731
-    monkeypatch.setattr(jax.lax, 'platform_dependent', choose)
+    form_for('tpu')
     _, _, history = _run(steps=4, is_reported=lambda step: step % 2 == 0)
     for step, (metrics, always) in enumerate(zip(history, expected, strict=True), start=1):
         for name in ('update_norm', 'param_norm'):

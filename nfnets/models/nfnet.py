@@ -21,7 +21,7 @@ from nfnets.models.layers import (
 )
 from nfnets.models.param_layout import UNSTACKED, ParamLayout
 from nfnets.models.stages import ALPHA, BlockSetting, Place, lay_out, make_stages, run_stages
-from nfnets.models.stem import StemConvolution, run_stem
+from nfnets.models.stem import run_stem
 from nfnets.models.variants import VARIANTS, Variant, choose
 
 BOTTLENECK_RATIO = 0.5  # Width of the 3x3 convolutions to the block's.
@@ -135,12 +135,12 @@ class NFNet(hk.Module):
           'logits' [N, num_classes] and 'pool' [N, C], see `pooled_outputs`.
         """
         inputs = [images.shape[-1], *(conv.output_channels for conv in self.stem)]
-        convolutions = [
-            StemConvolution(*conv.kernel_and_bias(channels, images.dtype), conv.stride)
+        kernels = [
+            conv.kernel_and_bias(channels, images.dtype)
             for conv, channels in zip(self.stem, inputs, strict=False)
         ]
         with jax.named_scope('stem'):
-            out = run_stem(images, convolutions, self.activation)
+            out = run_stem(images, kernels, [conv.stride for conv in self.stem], self.activation)
         out = run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat)
         out = self.activation(self.final_conv(out))
         return pooled_outputs(self.linear, out, self.dropout_rate, is_training)

@@ -7,7 +7,6 @@ blocks with zeros between; the sums are the same. MLPerf's ResNet-50 for TPUs do
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,57 +15,48 @@ import numpy as np
 from nfnets.models.activations import Activation
 from nfnets.models.convolution import MANY, convolve
 
+KernelAndBias = tuple[jax.Array, jax.Array]
+
 _BLOCK = 4  # Px of an image: two convolutions with stride 2 make one place of it.
 
 
-class StemConvolution(NamedTuple):
-    """A convolution with SAME padding.
-
-    Attributes:
-      kernel: [3, 3, I, O].
-      bias: [O].
-      stride: 1 or 2, in both directions.
-    """
-
-    kernel: jax.Array
-    bias: jax.Array
-    stride: int
-
-
-def run_stem(images: jax.Array, convolutions: Sequence[StemConvolution], activation: Activation) -> jax.Array:
-    """Runs convolutions with an activation between each and the next.
+def run_stem(
+    images: jax.Array, kernels: Sequence[KernelAndBias], strides: Sequence[int], activation: Activation
+) -> jax.Array:
+    """Runs convolutions with SAME padding, and an activation between each and the next.
 
     Args:
       images: [N, H, W, 3].
-      convolutions: the first and the last with stride 2, those between with stride 1.
+      kernels: of each the kernel [3, 3, I, O] and the bias [O].
+      strides: of each in both directions: 2 of the first and the last, 1 of those between.
       activation: elementwise.
 
     Returns:
       [N, H / 4, W / 4, C], rounded up.
     """
-    strides = [convolution.stride for convolution in convolutions]
-    arrays = [(convolution.kernel, convolution.bias) for convolution in convolutions]
-
-    def plain(x: jax.Array, arrays: Sequence[tuple[jax.Array, jax.Array]]) -> jax.Array:
-        for k, ((kernel, bias), stride) in enumerate(zip(arrays, strides, strict=True)):
-            x = convolve(activation(x) if k else x, kernel, stride=stride) + bias[None, None, None]
-        return x
-
+    plain, blocked = (
+        functools.partial(run, strides=strides, activation=activation) for run in (_run, _run_on_blocks)
+    )
     count, height, width, _ = images.shape
     if count >= MANY or height % _BLOCK or width % _BLOCK:
-        return plain(images, arrays)
-    blocked = functools.partial(_run_on_blocks, strides=strides, activation=activation)
-    return jax.lax.platform_dependent(images, arrays, tpu=blocked, default=plain)
+        return plain(images, kernels)
+    return jax.lax.platform_dependent(images, kernels, tpu=blocked, default=plain)
+
+
+def _run(
+    x: jax.Array, kernels: Sequence[KernelAndBias], strides: Sequence[int], activation: Activation
+) -> jax.Array:
+    for k, ((kernel, bias), stride) in enumerate(zip(kernels, strides, strict=True)):
+        x = activation(x) if k else x
+        x = convolve(x, kernel, stride=stride) + bias[None, None, None]
+    return x
 
 
 def _run_on_blocks(
-    images: jax.Array,
-    arrays: Sequence[tuple[jax.Array, jax.Array]],
-    strides: Sequence[int],
-    activation: Activation,
+    images: jax.Array, kernels: Sequence[KernelAndBias], strides: Sequence[int], activation: Activation
 ) -> jax.Array:
     x, block = to_blocks(images, _BLOCK), _BLOCK
-    for k, ((kernel, bias), stride) in enumerate(zip(arrays, strides, strict=True)):
+    for k, ((kernel, bias), stride) in enumerate(zip(kernels, strides, strict=True)):
         x = activation(x) if k else x
         x = convolve(x, on_blocks(kernel, stride, block))
         block //= stride

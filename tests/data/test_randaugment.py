@@ -31,17 +31,6 @@ def _apply(case, images):
     return jax.jit(_of_images(run))(images, _draws(len(images), sign))
 
 
-@pytest.fixture(params=['default', 'tpu'])
-def form(request, monkeypatch):
-    """What the operations are computed by: one of the forms between which the backend chooses."""
-
-    def choose(*args, default, tpu=None):
-        return (tpu or default)(*args) if request.param == 'tpu' else default(*args)
-
-    monkeypatch.setattr(jax.lax, 'platform_dependent', choose)
-    return request.param
-
-
 @functools.cache
 def _all(magnitude):
     """All operations, by name, of images and draws, compiled together."""
@@ -57,8 +46,10 @@ def test_the_sixteen_operations_are_the_released_ones():
     assert len(ops.OPERATIONS) == 16
 
 
+@pytest.mark.parametrize('platform', ['cpu', 'tpu'])
 @pytest.mark.parametrize('case', CASES)
-def test_an_operation_gives_the_released_codes_image(case, form):
+def test_an_operation_gives_the_released_codes_image(case, platform, form_for):
+    form_for(platform)
     golden = golden_numbers.load('randaugment_syn.npz')
     (out,) = np.asarray(_apply(case, jnp.asarray(golden['image'])[None]))
     assert out.dtype == np.uint8

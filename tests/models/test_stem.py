@@ -1,6 +1,7 @@
 """The stem on blocks of pixels against the stem on pixels: values and gradients, and its kernels by hand."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -13,36 +14,29 @@ from nfnets.models.activations import ACTIVATIONS
 CHANNELS, STRIDES = (3, 4, 6, 5, 8), (2, 1, 1, 2)
 
 
-def _convolutions(rng):
-    for inputs, outputs, stride in zip(CHANNELS, CHANNELS[1:], STRIDES, strict=False):
+def _kernels(rng):
+    for inputs, outputs in itertools.pairwise(CHANNELS):
         kernel = rng.normal(size=(3, 3, inputs, outputs)) / np.sqrt(9 * inputs)
-        yield lib.StemConvolution(jnp.asarray(kernel), jnp.asarray(rng.normal(size=outputs)), stride)
+        yield jnp.asarray(kernel), jnp.asarray(rng.normal(size=outputs))
 
 
-def _run(images, convolutions, on_blocks, monkeypatch):
-    def choose(*args, default, tpu):
-        return (tpu if on_blocks else default)(*args)
-
-    monkeypatch.setattr(jax.lax, 'platform_dependent', choose)
-    strides = [each.stride for each in convolutions]
-
-    def loss(images, arrays):
-        each = [lib.StemConvolution(*pair, stride) for pair, stride in zip(arrays, strides, strict=True)]
-        out = lib.run_stem(images, each, ACTIVATIONS['gelu'])
+def _run(images, kernels):
+    def loss(images, kernels):
+        out = lib.run_stem(images, kernels, STRIDES, ACTIVATIONS['gelu'])
         return jnp.sum(jnp.sin(out) * jnp.arange(out.size).reshape(out.shape)), out
 
-    arrays = [(each.kernel, each.bias) for each in convolutions]
-    return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(images, arrays)
+    return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(images, kernels)
 
 
 @pytest.mark.parametrize('shape', [(8, 8), (12, 20), (32, 32)])
-def test_on_blocks_values_and_gradients_are_those_on_pixels(shape, monkeypatch):
+def test_on_blocks_values_and_gradients_are_those_on_pixels(shape, form_for):
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         images = jnp.asarray(rng.normal(size=(2, *shape, 3)))
-        convolutions = list(_convolutions(rng))
-        plain = _run(images, convolutions, False, monkeypatch)
-        blocked = _run(images, convolutions, True, monkeypatch)
+        kernels = list(_kernels(rng))
+        plain = _run(images, kernels)
+        form_for('tpu')
+        blocked = _run(images, kernels)
         assert blocked[1].shape == (2, shape[0] // 4, shape[1] // 4, CHANNELS[-1])
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9), blocked, plain)
 
@@ -51,8 +45,8 @@ def test_on_blocks_values_and_gradients_are_those_on_pixels(shape, monkeypatch):
 def test_many_images_or_of_no_multiple_of_a_block_are_run_on_pixels(count, size, monkeypatch):
     monkeypatch.setattr(jax.lax, 'platform_dependent', None)
     images = jnp.zeros((count, size, size, 3))
-    convolutions = list(_convolutions(np.random.default_rng(0)))
-    out = lib.run_stem(images, convolutions, ACTIVATIONS['relu'])
+    kernels = list(_kernels(np.random.default_rng(0)))
+    out = lib.run_stem(images, kernels, STRIDES, ACTIVATIONS['relu'])
     assert out.shape == (count, -(-size // 4), -(-size // 4), CHANNELS[-1])
 
 
