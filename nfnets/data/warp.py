@@ -6,6 +6,7 @@ shifted by powers of two, first along columns and then along rows, and a mask ch
 it takes part.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -40,17 +41,11 @@ def warp(pixels: jax.Array, choice: jax.Array, maps: np.ndarray, fill: int) -> j
       fill: instead of what would come from outside of the image.
     """
     sources = find_sources(maps, *pixels.shape[1:])
-    by_choice = {'default': by_gathering}
+    forms = {'default': functools.partial(by_gathering, sources=sources)}
     if (moves := plan_moves(maps, sources)) is not None:
-        by_choice['tpu'] = lambda pixels, choice, sources: by_moving(pixels, choice, moves, sources)
-    moved = jax.lax.platform_dependent(
-        pixels, choice, **{name: _bind(form, sources) for name, form in by_choice.items()}
-    )
+        forms['tpu'] = functools.partial(by_moving, moves=moves)
+    moved = jax.lax.platform_dependent(pixels, choice, **forms)
     return jnp.where(_chosen(sources.inside, choice), moved, fill)
-
-
-def _bind(form: Any, sources: Sources) -> Any:
-    return lambda pixels, choice: form(pixels, choice, sources)
 
 
 def _chosen(by_map: np.ndarray, choice: jax.Array) -> jax.Array:
@@ -197,7 +192,7 @@ def _pack_steps(offset: int, steps: Sequence[tuple[int, int, Any]], shape: Seque
     return Moves(offset, [s for s, _, _ in steps], starts, stops, begin, bits.transpose(0, 2, 1))
 
 
-def by_moving(pixels: jax.Array, choice: jax.Array, moves: TwoMoves, sources: Sources) -> jax.Array:
+def by_moving(pixels: jax.Array, choice: jax.Array, moves: TwoMoves) -> jax.Array:
     """What lies inside, by moves along columns and rows; pixels int32 [N, H, W], choice int32 [N]."""
     _, height, width = pixels.shape
     # The axis that is moved along comes first: only memory's addresses change.

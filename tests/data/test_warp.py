@@ -61,7 +61,7 @@ def test_moving_lines_gives_the_pixels_of_a_gather(kind, magnitude, size):
     moves = warp_lib.plan_moves(maps, sources)
     both = jax.jit(
         lambda x, choice: (
-            warp_lib.by_moving(x, choice, moves, sources),
+            warp_lib.by_moving(x, choice, moves),
             warp_lib.by_gathering(x, choice, sources),
         )
     )
