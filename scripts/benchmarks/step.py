@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from benchmarks.imagenet_config import complete
 from benchmarks.timm_step import Worker
 from benchmarks.xla_convolutions import xla_convolutions
 
 from nfnets import build, parallel
-from nfnets import config as config_lib
 from nfnets.configs import imagenet
-from nfnets.data.imagenet import NUM_CLASSES, NUM_TRAIN_IMAGES
+from nfnets.data.imagenet import NUM_CLASSES
 from nfnets.models.cost import network_cost
 from nfnets.models.networks import init_variables
 from nfnets.planning.memory import memory_of
@@ -100,15 +100,7 @@ def make_config(setup: Setup) -> ml_collections.FrozenConfigDict:
     config.model.scan, config.model.remat = setup.scan, setup.remat
     config.train.accumulate_steps = setup.accumulate
     config.sam.rho = 0.05 if setup.sam else 0.0
-    if not setup.augment:
-        config.augment.mixup_alpha = 0.0
-        config.augment.cutmix = False
-        config.augment.randaugment_layers = 0
-    config_lib.check(config)
-    # Steps and schedule follow from the size of the data; the time of a step does not.
-    return config_lib.complete(
-        config, num_examples=NUM_TRAIN_IMAGES, num_classes=NUM_CLASSES, num_devices=jax.device_count()
-    )
+    return complete(config, num_devices=jax.device_count(), augment=setup.augment)
 
 
 def training_step(setup: Setup) -> tuple[Timer, dict[str, float]]:

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nfnets import config as config_lib
+from benchmarks.imagenet_config import complete
+
 from nfnets.configs import imagenet
-from nfnets.data.imagenet import NUM_CLASSES, NUM_TRAIN_IMAGES
 from nfnets.errors import InputError
 from nfnets.models.published import STEP_DEVICE, STEP_IMAGES, STEP_MS
 from nfnets.planning.estimate import estimate_step
@@ -65,12 +65,7 @@ def _config(setup: Setup) -> Any:
     devices = DEVICES[setup.device].per_host
     config.train.batch_size = setup.batch * devices
     config.model.scan = setup.scan
-    if not setup.augment:
-        config.augment.mixup_alpha, config.augment.cutmix, config.augment.randaugment_layers = 0.0, False, 0
-    config_lib.check(config)
-    return config_lib.complete(
-        config, num_examples=NUM_TRAIN_IMAGES, num_classes=NUM_CLASSES, num_devices=devices
-    )
+    return complete(config, num_devices=devices, augment=setup.augment)
 
 
 def _read(path: Path) -> dict[str, Any]:
