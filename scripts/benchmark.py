@@ -35,6 +35,7 @@ from nfnets import host
 from nfnets.commands.command_line import Parser, run
 from nfnets.data.source import KINDS
 from nfnets.models.variants import RECIPES, VARIANTS
+from nfnets.planning.compiler import EFFORTS
 from nfnets.planning.tpus import DEVICES
 
 
@@ -123,7 +124,7 @@ def _add_tpu(command: argparse.ArgumentParser) -> None:
     command.add_argument('--augment', action='store_true', help="with the paper's augmentation")
     command.add_argument('--scan', action='store_true', help='model.scan')
     command.add_argument('--sam', action='store_true', help="with the paper's sharpness-aware gradient")
-    command.add_argument('--effort', default='default', choices=('default', 'least'), help='of the compiler')
+    command.add_argument('--effort', default='default', choices=EFFORTS, help='of the compiler')
     command.add_argument('--against-file', type=Path, help='what an earlier call printed, to compare with')
 
 

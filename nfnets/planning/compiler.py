@@ -12,7 +12,7 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -30,9 +30,9 @@ _LIBTPU = {
     'TPU_ACCELERATOR_TYPE': 'v4-8',
     'TPU_WORKER_HOSTNAMES': 'localhost',
 }
-# What the TPU compiler does for speed is skipped: it takes the most time and memory here, and hardly changes
-# the memory there (`docs/performance.md`).
-LEAST_EFFORT: dict[str, Any] = {'exec_time_optimization_effort': -1.0}
+# Options of the TPU compiler. With the least effort it skips what it does for speed, which takes the most
+# time and memory here, and hardly changes the memory there (`docs/performance.md`).
+EFFORTS: dict[str, dict[str, Any]] = {'default': {}, 'least': {'exec_time_optimization_effort': -1.0}}
 _TOO_LARGE = re.compile(r'(?:HLO temporaries \(|Used |Hbm usage: )([\d.]+)G')
 
 
@@ -62,6 +62,25 @@ def tpu_devices(device: Device) -> Sequence[jax.Device] | None:
     return described.devices
 
 
+def keep_answer(kind: str, question: str, find: Callable[[], Any]) -> Any:
+    """The answer to a question, found once and then kept on disk as JSON.
+
+    Args:
+      kind: of answer, the name of their folder.
+      question: all that the answer depends on.
+      find: finds it.
+    """
+    digest = hashlib.sha256(question.encode()).hexdigest()
+    kept = host.cache_directory() / kind / f'{digest[:32]}.json'
+    if kept.is_file():
+        return json.loads(kept.read_text())
+    answer = find()
+    with contextlib.suppress(OSError):  # The answer stands, kept or not.
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(kept, json.dumps(answer))
+    return answer
+
+
 def ask(lowered: jax.stages.Lowered, device: Device, *, for_tpu: bool) -> Answer:
     """Memory and cycles of a lowered program on one device. It can take minutes; answers are kept on disk.
 
@@ -72,15 +91,7 @@ def ask(lowered: jax.stages.Lowered, device: Device, *, for_tpu: bool) -> Answer
     """
     version = importlib.metadata.version('libtpu' if for_tpu else 'jaxlib')
     compiler = f'XLA for {"TPU " + device.name if for_tpu else "CPU"} {version}'
-    digest = hashlib.sha256((compiler + lowered.as_text()).encode()).hexdigest()
-    kept = host.cache_directory() / 'plans' / f'{digest[:32]}.json'
-    if kept.is_file():
-        fits, gib, cycles = json.loads(kept.read_text())
-    else:
-        fits, gib, cycles = _compile(lowered, for_tpu)
-        with contextlib.suppress(OSError):  # The answer stands, kept or not.
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(kept, json.dumps([fits, gib, cycles]))
+    fits, gib, cycles = keep_answer('plans', compiler + lowered.as_text(), lambda: _compile(lowered, for_tpu))
     if not for_tpu:
         # It overestimates: what fits by it fits, what does not may.
         fits = True if gib <= device.memory_gib else None
@@ -89,7 +100,7 @@ def ask(lowered: jax.stages.Lowered, device: Device, *, for_tpu: bool) -> Answer
 
 def _compile(lowered: jax.stages.Lowered, for_tpu: bool) -> tuple[bool, float | None, int | None]:
     try:
-        compiled = lowered.compile(LEAST_EFFORT if for_tpu else None)
+        compiled = lowered.compile(EFFORTS['least'] if for_tpu else None)
     except jax.errors.JaxRuntimeError as error:
         if not re.search('RESOURCE_EXHAUSTED.*hbm', str(error), re.IGNORECASE):
             raise

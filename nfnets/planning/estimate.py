@@ -1,25 +1,19 @@
 """The time of a training step as XLA's TPU compiler estimates it, for TPUs that need not be here."""
 
-import hashlib
 import importlib.metadata
-import json
 import time
-from contextlib import suppress
 from typing import Any
 
 import jax
 from ml_collections import FrozenConfigDict
 
-from nfnets import build, host
+from nfnets import build
 from nfnets.errors import InputError
-from nfnets.files import replace_file
 from nfnets.models.cost import multiply_adds
 from nfnets.planning.account import account
-from nfnets.planning.compiler import LEAST_EFFORT, tpu_devices
+from nfnets.planning.compiler import EFFORTS, keep_answer, tpu_devices
 from nfnets.planning.memory import memory_of
 from nfnets.planning.tpus import Device
-
-EFFORTS: dict[str, dict[str, Any]] = {'default': {}, 'least': LEAST_EFFORT}
 
 
 def estimate_step(config: FrozenConfigDict, device: Device, effort: str) -> dict[str, Any]:
@@ -44,17 +38,14 @@ def estimate_step(config: FrozenConfigDict, device: Device, effort: str) -> dict
         raise InputError("there is no TPU compiler here: pip install '.[tpu]'")
     lowered = build.lower_train_step(config, devices)
     compiler = f'XLA for TPU {device.name} {importlib.metadata.version("libtpu")}, {effort} effort'
-    program = lowered.as_text(debug_info=True)  # With the names that parts are told by.
-    digest = hashlib.sha256((compiler + program).encode()).hexdigest()
-    kept = host.cache_directory() / 'estimates' / f'{digest[:32]}.json'
-    if kept.is_file():
-        return json.loads(kept.read_text())
-    answer = {'compiler': compiler, **_compile(lowered, device, effort), **_work(config, devices)}
-    answer['share_of_peak'] = answer['flops'] / (answer['estimated_ms'] * 1e9 * device.teraflops)
-    with suppress(OSError):  # The answer stands, kept or not.
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(kept, json.dumps(answer))
-    return answer
+    program = lowered.as_text(debug_info=True)  # With the names that parts are known by.
+
+    def estimate() -> dict[str, Any]:
+        answer = {'compiler': compiler, **_compile(lowered, device, effort), **_work(config, devices)}
+        share = answer['flops'] / (answer['estimated_ms'] * 1e9 * device.teraflops)
+        return {**answer, 'share_of_peak': share}
+
+    return keep_answer('estimates', compiler + program, estimate)
 
 
 def _compile(lowered: jax.stages.Lowered, device: Device, effort: str) -> dict[str, Any]:

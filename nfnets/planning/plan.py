@@ -51,17 +51,16 @@ def plan(question: Question) -> dict[str, Any]:
     devices = get_slice(question.device, question.devices)
     config = _config(question, question.batch, question.devices, remat=False)
     images = question.batch // question.devices
-    if question.step_ms is None:
-        times = step_times(question.variant, devices.device, images, sam=question.sam)
-    else:
-        times = {'given': question.step_ms}
     if question.core_rate is None:
         _say('measuring how many images one core of this machine reads and decodes: seconds')
     rate = question.core_rate or core_rate(question.variant)
     memory = _memory(question, devices)
     if question.step_ms is None:
         cycles = [answer['cycles'] for answer in memory.values() if answer['fits']]
+        times = step_times(question.variant, devices.device, images, sam=question.sam)
         times |= estimated_time(devices.device, cycles)
+    else:
+        times = {'given': question.step_ms}
     run = {'steps': config.train.steps, 'batch_size': question.batch, 'hosts': devices.hosts}
     return {
         **{name: getattr(question, name) for name in ('variant', 'batch', 'accumulate', 'sam', 'devices')},
