@@ -47,7 +47,7 @@ def make_eval_step(network: hk.TransformedWithState) -> EvalStep:
             }
         return parallel.total(sums)
 
-    return parallel.parallelize(eval_step, num_arguments=2, batch_argument=1)
+    return parallel.parallelize(eval_step, arguments=(parallel.SAME, parallel.SPLIT))
 
 
 def example_metrics(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:

@@ -10,6 +10,9 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 _AXIS = 'devices'
+# Where an argument or a result, or a part of one, lies.
+SAME = None  # The same on all devices, given once.
+SPLIT = 0  # Leaves [D, ...] for the D devices of this process, which see [...].
 
 Tree = TypeVar('Tree')
 
@@ -17,27 +20,22 @@ Tree = TypeVar('Tree')
 def parallelize(
     fn: Callable[..., Any],
     *,
-    num_arguments: int,
-    batch_argument: int,
+    arguments: tuple[Any, ...],
+    results: Any = SAME,
     donate_argument: int | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable[..., Any]:
-    """Compiles a function of positional arguments to run on every device, each with its part of a batch.
+    """Compiles a function of positional arguments to run on every device.
 
     Args:
-      fn: must return what is the same on all devices: reduce with `mean` or `total`.
-      num_arguments: how many it takes.
-      batch_argument: index of the argument that differs by device, with leaves [D, N / D, ...] for the D
-        devices of this process; all others are given once.
+      fn: of one device; reduces with `mean` or `total` what must be the same on all.
+      arguments: for each, `SAME` or `SPLIT`, or a tree of these that is a prefix of it.
+      results: alike.
       donate_argument: index of an argument whose memory the result may take.
       devices: to run on, or only to compile for; None: all there are.
-
-    Returns:
-      The function; its results are given once.
     """
-    in_axes = tuple(0 if i == batch_argument else None for i in range(num_arguments))
     donate = () if donate_argument is None else (donate_argument,)
-    return jax.pmap(fn, _AXIS, in_axes=in_axes, out_axes=None, donate_argnums=donate, devices=devices)
+    return jax.pmap(fn, _AXIS, in_axes=arguments, out_axes=results, donate_argnums=donate, devices=devices)
 
 
 def mean(tree: Tree) -> Tree:

@@ -156,9 +156,8 @@ def make_train_step(
         state = TrainState(state.step + 1, params, network_state, ema_params, ema_network_state, opt_state)
         return state, metrics
 
-    return parallel.parallelize(
-        train_step, num_arguments=3, batch_argument=1, donate_argument=0, devices=devices
-    )
+    arguments = parallel.SAME, parallel.SPLIT, parallel.SAME
+    return parallel.parallelize(train_step, arguments=arguments, donate_argument=0, devices=devices)
 
 
 def waiting_for(norm: jax.Array, opt_state: optax.OptState) -> optax.OptState:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nfnets import parallel
+from nfnets.parallel import SAME, SPLIT
 
 
 def test_a_mean_and_a_total_are_over_all_devices():
@@ -14,7 +15,7 @@ def test_a_mean_and_a_total_are_over_all_devices():
 
     batch = parallel.shard_batch({'x': np.arange(16, dtype=np.float32)})
     assert batch['x'].shape == (8, 2)
-    mean, total = parallel.parallelize(step, num_arguments=2, batch_argument=1)(jnp.float32(2), batch)
+    mean, total = parallel.parallelize(step, arguments=(SAME, SPLIT))(jnp.float32(2), batch)
     assert float(total) == 2 * 120
     assert float(mean) == 2 * 120 / 8
 
@@ -25,7 +26,7 @@ def test_each_device_knows_which_it_is():
         return parallel.total(scale * own)
 
     batch = {'device': np.arange(8)[:, None]}
-    indices = parallel.parallelize(step, num_arguments=2, batch_argument=1)(1, batch)
+    indices = parallel.parallelize(step, arguments=(SAME, SPLIT))(1, batch)
     np.testing.assert_array_equal(indices, np.arange(8))
 
 
@@ -33,7 +34,7 @@ def test_a_mean_is_not_taken_of_integers():
     def step(count, batch):
         return parallel.mean({'count': count + 1, 'x': jnp.sum(batch)})
 
-    run = parallel.parallelize(step, num_arguments=2, batch_argument=1)
+    run = parallel.parallelize(step, arguments=(SAME, SPLIT))
     out = run(jnp.int32(2**24), np.arange(8, dtype=np.float32)[:, None])
     assert (out['count'], out['count'].dtype) == (2**24 + 1, jnp.int32)  # No float32 holds it.
     assert float(out['x']) == 3.5
@@ -43,7 +44,7 @@ def test_a_replicated_state_can_be_donated():
     def step(state, batch):
         return jax.tree.map(lambda x: x + parallel.total(jnp.sum(batch)), state)
 
-    run = parallel.parallelize(step, num_arguments=2, batch_argument=1, donate_argument=0)
+    run = parallel.parallelize(step, arguments=(SAME, SPLIT), donate_argument=0)
     state = parallel.replicate({'x': np.zeros(3, np.float32)})
     for _ in range(2):
         state = run(state, np.ones((8, 1), np.float32))
