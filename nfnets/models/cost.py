@@ -58,15 +58,14 @@ def multiply_adds(jaxpr: Any) -> int:
     """
     total = 0
     for equation in jaxpr.eqns:
-        out = math.prod(equation.outvars[0].aval.shape)
         if equation.primitive in _CONVOLUTIONS:
             # Each output value of the convolution sums over the kernel's extent and a group's input channels.
             values = _CONVOLUTIONS[equation.primitive](equation).aval
             total += math.prod(values.shape) * math.prod(equation.params['w_shape'][:3])
         elif equation.primitive.name == 'dot_general':
             (contracted, _), _ = equation.params['dimension_numbers']
-            shape = equation.invars[0].aval.shape
-            total += out * math.prod(shape[axis] for axis in contracted)
+            shape, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+            total += math.prod(out) * math.prod(shape[axis] for axis in contracted)
         times = equation.params['length'] if equation.primitive.name == 'scan' else 1
         total += times * sum(map(multiply_adds, _inner(equation)))
     return total

@@ -41,7 +41,7 @@ def estimate_step(config: FrozenConfigDict, device: Device, effort: str) -> dict
     program = lowered.as_text(debug_info=True)  # With the names that parts are known by.
 
     def estimate() -> dict[str, Any]:
-        answer = {'compiler': compiler, **_compile(lowered, device, effort), **_work(config, devices)}
+        answer = {'compiler': compiler, **_work(config, devices), **_compile(lowered, device, effort)}
         share = answer['flops'] / (answer['estimated_ms'] * 1e9 * device.teraflops)
         return {**answer, 'share_of_peak': share}
 
@@ -68,5 +68,5 @@ def _compile(lowered: jax.stages.Lowered, device: Device, effort: str) -> dict[s
 def _work(config: FrozenConfigDict, devices: Any) -> dict[str, int]:
     """Floating-point operations of convolutions and products in a step on one device."""
     step = build.train_step(config, devices)
-    program = jax.make_jaxpr(step)(*build.step_arguments(config, len(devices)))
+    program = jax.make_jaxpr(step)(*build.step_arguments(config, devices))
     return {'flops': 2 * multiply_adds(program.jaxpr)}
