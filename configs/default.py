@@ -59,6 +59,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.steps = placeholder(int)  # Length of the run in steps, instead of epochs.
     train.precision = 'bfloat16'  # Of activations and gradients in training; or 'float32'.
     train.all_reduce = 'float32'  # What gradients are summed over devices in; 'bfloat16' sends half as much.
+    train.shard_optimizer = False  # Momentum and EMA lie split over all devices: less memory on each.
     train.label_smoothing = 0.1  # Fraction of the target spread over all classes, 0..1.
     train.log_every_steps = 100  # Between lines of metrics.
 

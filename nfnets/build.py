@@ -26,8 +26,8 @@ from nfnets.models.param_names import all_but, found_by, layer_group
 from nfnets.optim.accumulate import accumulated_value_and_grad
 from nfnets.optim.optimizer import OptimizerSettings, make_optimizer, warmup_cosine
 from nfnets.optim.sam import sam_value_and_grad
-from nfnets.train_state import TrainState, init_train_state
-from nfnets.train_step import TrainStep, ValueAndGrad, make_loss_fn, make_train_step
+from nfnets.train_state import REPLICATED, Placement, TrainState, init_train_state, sharded_placement
+from nfnets.train_step import TrainStep, ValueAndGrad, make_loss_fn, make_train_step, parallelize_step
 
 _Settings = TypeVar('_Settings')
 
@@ -89,6 +89,7 @@ def optimizer(config: Config) -> optax.GradientTransformation:
         is_frozen=found_by(config.optimizer.freeze),
         group_of=functools.partial(layer_group, depths=config.model.depths),
         is_stacked=param_layout(config).is_stacked,
+        shard=config.train.shard_optimizer,
     )
 
 
@@ -122,7 +123,7 @@ def train_step(config: Config, devices: Sequence[jax.Device] | None = None) -> T
         precision=config.train.precision,
         is_frozen=found_by(config.optimizer.freeze),
     )
-    return make_train_step(
+    step = make_train_step(
         loss_fn,
         value_and_grad(config),
         optimizer(config),
@@ -130,8 +131,14 @@ def train_step(config: Config, devices: Sequence[jax.Device] | None = None) -> T
         ema_decay=config.optimizer.ema_decay,
         is_reported=functools.partial(_is_reported, config),
         layout=param_layout(config),
-        devices=devices,
+        is_sharded=config.train.shard_optimizer,
     )
+    return parallelize_step(step, placement(config).axes, devices)
+
+
+def placement(config: Config, devices: Sequence[jax.Device] | None = None) -> Placement:
+    """Where the state lies between steps, on all devices there are or on, or for, those given."""
+    return sharded_placement(devices) if config.train.shard_optimizer else REPLICATED
 
 
 def _is_reported(config: Config, step: jax.Array) -> jax.Array:
@@ -154,18 +161,23 @@ def lower_train_step(config: Config, devices: Sequence[jax.Device] | None = None
       devices: to compile it for, which need not be here; None: all there are.
     """
     devices = jax.devices() if devices is None else devices
-    return train_step(config, devices).lower(*step_arguments(config, len(devices)))  # type: ignore[attr-defined]
+    return train_step(config, devices).lower(*step_arguments(config, devices))  # type: ignore[attr-defined]
 
 
-def step_arguments(config: Config, num_devices: int) -> tuple[TrainState, dict[str, Any], jax.Array]:
-    """Shapes of the training step's arguments: the state, a batch of so many devices, and the key."""
+def step_arguments(
+    config: Config, devices: Sequence[jax.Device]
+) -> tuple[TrainState, dict[str, Any], jax.Array]:
+    """Shapes of the training step's arguments on those devices: the state, a batch, and the key."""
     size = config.data.train_size
-    per_device = config.train.batch_size // num_devices * augmentation(config).images_per_example
+    here = parallel.num_local(devices)
+    per_device = config.train.batch_size // len(devices) * augmentation(config).images_per_example
     batch = {
-        'images': jax.ShapeDtypeStruct((num_devices, per_device, size, size, 3), jnp.uint8),
-        'labels': jax.ShapeDtypeStruct((num_devices, per_device), jnp.int32),
+        'images': jax.ShapeDtypeStruct((here, per_device, size, size, 3), jnp.uint8),
+        'labels': jax.ShapeDtypeStruct((here, per_device), jnp.int32),
     }
     state = jax.eval_shape(functools.partial(new_state, config))
+    if config.train.shard_optimizer:
+        state = jax.eval_shape(placement(config, devices).place, state)
     return state, batch, jax.eval_shape(lambda: jax.random.key(0))
 
 

@@ -1,5 +1,6 @@
 """Data parallelism over all devices of all hosts: the only file that names the axis of `jax.pmap`."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -55,9 +56,47 @@ def total(tree: Tree) -> Tree:
     return jax.lax.psum(tree, _AXIS)
 
 
+def own_rows(x: jax.Array) -> jax.Array:
+    """The rows of an array that belong to this device; inside a parallel function.
+
+    Args:
+      x: [..., O], seen as rows [R, O].
+
+    Returns:
+      [ceil(R / D), O] of D devices, in their order, the last ones filled up with zeros; x itself where there
+      are fewer rows than devices.
+    """
+    rows, per_device = _rows(x.shape)
+    if rows is None:
+        return x
+    devices = jax.lax.axis_size(_AXIS)
+    padded = jnp.pad(x.reshape(rows, -1), ((0, per_device * devices - rows), (0, 0)))
+    return jax.lax.dynamic_slice_in_dim(padded, device_index() * per_device, per_device)
+
+
+def all_rows(part: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """The array of a shape whose `own_rows` each device gives; inside a parallel function."""
+    rows, _ = _rows(shape)
+    if rows is None:
+        return part
+    return jax.lax.all_gather(part, _AXIS, tiled=True)[:rows].reshape(shape)
+
+
+def _rows(shape: tuple[int, ...]) -> tuple[int | None, int]:
+    """How many rows an array is split into, None if it is not, and how many of them a device has."""
+    devices, rows = jax.lax.axis_size(_AXIS), math.prod(shape[:-1])
+    return (rows, -(-rows // devices)) if len(shape) > 1 and rows >= devices else (None, 0)
+
+
 def device_index() -> jax.Array:
     """The number of this device among all, int32 []; inside a parallel function."""
     return jax.lax.axis_index(_AXIS)
+
+
+def num_local(devices: Sequence[jax.Device] | None = None) -> int:
+    """How many of the devices, or of all, are this process's."""
+    own = jax.process_index()
+    return sum(device.process_index == own for device in (jax.devices() if devices is None else devices))
 
 
 def shard_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import haiku as hk
@@ -144,7 +144,7 @@ def _start(run: _Run, closing: contextlib.ExitStack) -> tuple[TrainState, int, C
         state, position, problems = checkpoints.restore(state)
         started = '\n'.join([f'resuming from step {int(state.step)}', *problems])
         require_same({'step restored': int(state.step), 'data position restored': position})
-    return parallel.replicate(state), position, checkpoints, _describe(run, state) + started
+    return build.placement(config).place(state), position, checkpoints, _describe(run, state) + started
 
 
 def _start_variables(run: _Run) -> tuple[hk.Params, hk.State, str]:
@@ -213,6 +213,7 @@ def _loop(
     config, start_step = run.config, int(state.step)
     _, run_key = run_keys(config.seed)
     train_step = build.train_step(config)
+    gather = build.placement(config).gather
     evaluate = build.evaluation(config, run.eval_source)
     writer, progress, time_use, profile = watch
     results: Results = {}
@@ -231,7 +232,7 @@ def _loop(
             if is_last or step % config.eval.every_steps == 0:
                 progress.flush()
                 time_use.spend_on('evaluation')
-                results = evaluate(_evaluated(state))
+                results = evaluate(_evaluated(state, gather))
                 skipped = parallel.sum_over_processes(batches.skipped)
                 writer.write(step, {**flat_results(results), 'train/skipped_images': skipped})
                 progress.say(f'step {step}\n{summary(results)}')
@@ -242,18 +243,18 @@ def _loop(
             if is_last or is_due or step % config.checkpoint.every_steps == 0:
                 progress.flush()
                 time_use.spend_on('checkpoints')
-                checkpoints.save(state, batches.position)
+                checkpoints.save(gather(state), batches.position)
             if is_due:
                 raise preemption.error(step)
         if not results:  # The run was complete: its metrics hold this evaluation already.
-            results = evaluate(_evaluated(state))
+            results = evaluate(_evaluated(state, gather))
             progress.say(f'already complete at step {start_step}\n{summary(results)}')
     except InputError as error:  # Data that was there when the run started.
         # Several processes must save together, and the others know nothing of this.
         if jax.process_count() > 1 or int(state.step) == start_step:
             raise
         progress.flush()
-        checkpoints.save(state, batches.position)
+        checkpoints.save(gather(state), batches.position)
         raise InputError(f'{error}; saved at step {int(state.step)}') from error
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
@@ -265,8 +266,9 @@ def _loop(
     return results
 
 
-def _evaluated(state: TrainState) -> dict[str, Variables]:
-    """Description of an evaluation during training, for its line."""
+def _evaluated(state: TrainState, gather: Callable[[TrainState], TrainState]) -> dict[str, Variables]:
+    """What an evaluation during training evaluates, by name."""
+    state = gather(state._replace(opt_state=()))
     return {
         'eval': (state.params, state.network_state),
         'eval_ema': (state.ema_params, state.ema_network_state),

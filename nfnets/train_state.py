@@ -1,12 +1,16 @@
 """All that changes from step to step: the one thing that is donated and checkpointed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+
+from nfnets import parallel
+from nfnets.optim.sharded import own_part, whole
 
 
 class TrainState(NamedTuple):
@@ -57,8 +61,56 @@ def map_params(fn: Callable[[hk.Params], hk.Params], state: TrainState) -> Train
 
     What a masked transformation keeps for some of the parameters is not expected.
     """
+    return _map_like(state.params, fn, state)
 
-    def is_params(tree: Any) -> bool:
-        return isinstance(tree, dict) and tree.keys() == state.params.keys()
 
-    return jax.tree.map(lambda x: fn(x) if is_params(x) else x, state, is_leaf=is_params)
+def _map_like(params: hk.Params, fn: Callable[[hk.Params], hk.Params], tree: Any) -> Any:
+    def is_params(part: Any) -> bool:
+        return isinstance(part, dict) and part.keys() == params.keys()
+
+    return jax.tree.map(lambda x: fn(x) if is_params(x) else x, tree, is_leaf=is_params)
+
+
+class Placement(NamedTuple):
+    """Where the state of a run lies between steps.
+
+    Attributes:
+      axes: of its fields, for `parallel.parallelize`.
+      place: puts a state, whole, on the devices of this process as the training step takes it.
+      gather: makes it whole again, on each device.
+    """
+
+    axes: Any
+    place: Callable[[TrainState], TrainState]
+    gather: Callable[[TrainState], TrainState]
+
+
+REPLICATED = Placement(parallel.SAME, parallel.replicate, lambda state: state)
+
+
+def sharded_placement(devices: Sequence[jax.Device] | None = None) -> Placement:
+    """The placement with momentum and EMA sharded over the devices, see `nfnets/optim/sharded.py`.
+
+    Args:
+      devices: that the placement is for, or only compiled for; None: all there are.
+    """
+    same, split = parallel.SAME, parallel.SPLIT
+    axes = TrainState(same, same, same, split, same, split)  # type: ignore[arg-type]
+
+    def change(fn: Callable[[hk.Params], hk.Params], state: TrainState) -> TrainState:
+        ema_params, opt_state = _map_like(state.params, fn, (state.ema_params, state.opt_state))
+        return state._replace(ema_params=ema_params, opt_state=opt_state)
+
+    def own(state: TrainState, _: jax.Array) -> TrainState:
+        return change(own_part, state)
+
+    def gather(state: TrainState) -> TrainState:
+        return change(lambda parts: whole(parts, state.params), state)
+
+    place = parallel.parallelize(own, arguments=(same, split), results=axes, devices=devices)
+    on_each = np.zeros(parallel.num_local(devices))  # `jax.pmap` wants an argument that is split.
+    return Placement(
+        axes,
+        lambda state: place(state, on_each),
+        parallel.parallelize(gather, arguments=(axes,), devices=devices),
+    )

@@ -18,6 +18,7 @@ from nfnets.models.precision import float32_products
 from nfnets.models.row_major import row_major
 from nfnets.optim.ema import update_ema
 from nfnets.optim.optimizer import clipped_by_group, clipped_fraction
+from nfnets.optim.sharded import own_part
 from nfnets.train_state import TrainState
 
 Metrics = dict[str, Any]
@@ -85,9 +86,9 @@ def make_train_step(
     ema_decay: float,
     is_reported: Callable[[jax.Array], bool | jax.Array] = lambda step: True,
     layout: ParamLayout = UNSTACKED,
-    devices: Sequence[jax.Device] | None = None,
+    is_sharded: bool = False,
 ) -> TrainStep:
-    """Builds the data-parallel training step.
+    """Builds the data-parallel training step of one device, to be run by `parallel.parallelize`.
 
     Args:
       loss_fn: from `make_loss_fn`. Each device, or each part of its batch, makes its own network state from
@@ -99,14 +100,13 @@ def make_train_step(
       ema_decay: what the decay of the EMA of the parameters grows to.
       is_reported: whether the metrics of a step, counted from 1, include norms of updates and parameters.
       layout: of the parameters in the state.
-      devices: as of `parallel.parallelize`.
+      is_sharded: whether the state's momentum and EMA are those of this device's rows of the parameters.
 
     Returns:
-      (state, batch, key) to (state, metrics). The batch has 'images' uint8 [D, M, H, W, 3] and
-      'labels' int32 [D, M] for the D devices of this process; the key is the run's, the same at every
-      step; the state is donated. Metrics are scalars but for 'agc_clipped_by_group', scalars by name, and
-      'grad_sum_squares' [parameters], in the order of `ParamLayout.names`; 'update_norm' and 'param_norm' are
-      0 on TPUs where they are not reported.
+      (state, batch, key) to (state, metrics). The batch has 'images' uint8 [M, H, W, 3] and 'labels' int32
+      [M], this device's; the key is the run's, the same at every step. Metrics are scalars but for
+      'agc_clipped_by_group', scalars by name, and 'grad_sum_squares' [parameters], in the order of
+      `ParamLayout.names`; 'update_norm' and 'param_norm' are 0 on TPUs where they are not reported.
     """
 
     def norms(grads: hk.Params, opt_state: optax.OptState, params: hk.Params) -> Metrics:
@@ -141,8 +141,9 @@ def make_train_step(
             updates, opt_state = optimizer.update(grads, opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
         with jax.named_scope('ema'):
+            new = own_part(params) if is_sharded else params, network_state
             ema_params, ema_network_state = update_ema(
-                (state.ema_params, state.ema_network_state), (params, network_state), state.step, ema_decay
+                (state.ema_params, state.ema_network_state), new, state.step, ema_decay
             )
         with jax.named_scope('metrics'):
             metrics = {
@@ -156,8 +157,26 @@ def make_train_step(
         state = TrainState(state.step + 1, params, network_state, ema_params, ema_network_state, opt_state)
         return state, metrics
 
-    arguments = parallel.SAME, parallel.SPLIT, parallel.SAME
-    return parallel.parallelize(train_step, arguments=arguments, donate_argument=0, devices=devices)
+    return train_step
+
+
+def parallelize_step(
+    step: TrainStep, axes: Any = parallel.SAME, devices: Sequence[jax.Device] | None = None
+) -> TrainStep:
+    """Runs the training step on all devices, each with its part of the batch; the state is donated.
+
+    Args:
+      step: of one device.
+      axes: of the state's fields (`Placement`).
+      devices: as of `parallel.parallelize`.
+
+    Returns:
+      A function of the same arguments, with a batch [D, M, ...] for the D devices of this process.
+    """
+    arguments, results = (axes, parallel.SPLIT, parallel.SAME), (axes, parallel.SAME)
+    return parallel.parallelize(
+        step, arguments=arguments, results=results, donate_argument=0, devices=devices
+    )
 
 
 def waiting_for(norm: jax.Array, opt_state: optax.OptState) -> optax.OptState:

@@ -123,6 +123,10 @@ def _add_tpu(command: argparse.ArgumentParser) -> None:
     command.add_argument('--batch', type=int, default=32, help='images on each device')
     command.add_argument('--augment', action='store_true', help="with the paper's augmentation")
     command.add_argument('--scan', action='store_true', help='model.scan')
+    command.add_argument('--remat', action='store_true', help='model.remat')
+    command.add_argument(
+        '--shard-optimizer', action='store_true', help="train.shard_optimizer, over one host's devices"
+    )
     command.add_argument('--sam', action='store_true', help="with the paper's sharpness-aware gradient")
     command.add_argument('--effort', default='default', choices=EFFORTS, help='of the compiler')
     command.add_argument('--against-file', type=Path, help='what an earlier call printed, to compare with')

@@ -18,8 +18,15 @@ from nfnets.models.param_names import found_by
 from nfnets.optim.accumulate import accumulated_value_and_grad
 from nfnets.optim.optimizer import OptimizerSettings, make_optimizer
 from nfnets.optim.sam import sam_value_and_grad
-from nfnets.train_state import init_train_state
-from nfnets.train_step import make_loss_fn, make_train_step, run_keys, step_keys, sum_squares
+from nfnets.train_state import REPLICATED, init_train_state, sharded_placement
+from nfnets.train_step import (
+    make_loss_fn,
+    make_train_step,
+    parallelize_step,
+    run_keys,
+    step_keys,
+    sum_squares,
+)
 
 CLASSES = 5
 SEEN = OptimizerSettings(momentum=0.9, weight_decay=1e-3, agc_clipping=0.01, agc_eps=1e-3)
@@ -56,9 +63,12 @@ def _step(
     accumulate_steps=1,
     freeze='',
     is_reported=lambda step: True,
+    placement=REPLICATED,
 ):
-    is_frozen = found_by(freeze)
-    optimizer = make_optimizer(learning_rate, SEEN, is_clipped=lambda name: True, is_frozen=is_frozen)
+    is_frozen, shard = found_by(freeze), placement is not REPLICATED
+    optimizer = make_optimizer(
+        learning_rate, SEEN, is_clipped=lambda name: True, is_frozen=is_frozen, shard=shard
+    )
     loss_fn = make_loss_fn(
         network, num_classes=CLASSES, label_smoothing=0.1, precision=precision, is_frozen=is_frozen
     )
@@ -68,22 +78,23 @@ def _step(
             sam_value_and_grad(loss_fn, rho=rho, ascent_fraction=0.5), accumulate_steps
         )
 
-    settings = {'ema_decay': 0.99999, 'is_reported': is_reported}
-    return optimizer, make_train_step(loss_fn, value_and_grad, optimizer, augment, **settings)
+    settings = {'ema_decay': 0.99999, 'is_reported': is_reported, 'is_sharded': shard}
+    step = make_train_step(loss_fn, value_and_grad, optimizer, augment, **settings)
+    return optimizer, parallelize_step(step, placement.axes)
 
 
-def _run(precision='float32', steps=2, dtypes=None, **settings):
+def _run(precision='float32', steps=2, dtypes=None, placement=REPLICATED, **settings):
     network = _network(dtypes)
-    optimizer, step = _step(network, precision, **settings)
+    optimizer, step = _step(network, precision, placement=placement, **settings)
     params, _ = network.init(jax.random.key(1), jnp.zeros((1, 2, 2, 3)), True)
     params = jax.tree.map(lambda p: p + 0.1, params)
     start = jax.tree.map(np.array, params)
-    state = parallel.replicate(init_train_state(params, optimizer))
+    state = placement.place(init_train_state(params, optimizer))
     history = []
     for _ in range(steps):
         state, metrics = step(state, parallel.shard_batch(_batch()), jax.random.key(0))
         history.append(jax.device_get(metrics))
-    return start, jax.device_get(state), history
+    return start, jax.device_get(placement.gather(state)), history
 
 
 def _gradients(w, b, x, targets):
@@ -129,9 +140,10 @@ def _oracle(params, steps, rho=0.0, size=2):
     return w, b, ema_w, losses
 
 
-@pytest.mark.parametrize('accumulate_steps', [1, 2])
-def test_two_steps_on_eight_devices_are_those_of_the_formula(accumulate_steps):
-    start, state, history = _run(accumulate_steps=accumulate_steps)
+@pytest.mark.parametrize(('accumulate_steps', 'sharded'), [(1, False), (2, False), (1, True)])
+def test_two_steps_on_eight_devices_are_those_of_the_formula(accumulate_steps, sharded):
+    placement = sharded_placement() if sharded else REPLICATED
+    start, state, history = _run(accumulate_steps=accumulate_steps, placement=placement)
     w, b, ema_w, losses = _oracle(start, 2)
     assert int(state.step) == 2
     np.testing.assert_allclose(state.params['head']['w'], w, rtol=1e-5)
@@ -218,7 +230,7 @@ def test_on_every_device_a_step_draws_by_keys_of_its_own_for_augmentation_and_ne
 
     optimizer = make_optimizer(0.1, SEEN, is_clipped=lambda name: True)
     value_and_grad = lambda loss_fn: jax.value_and_grad(loss_fn, has_aux=True)  # noqa: E731
-    step = make_train_step(loss_fn, value_and_grad, optimizer, augment, ema_decay=0.9)
+    step = parallelize_step(make_train_step(loss_fn, value_and_grad, optimizer, augment, ema_decay=0.9))
     _, run_key = run_keys(5)
     state = parallel.replicate(init_train_state({'head': {'w': jnp.ones(2)}}, optimizer))
     batch = parallel.shard_batch(_batch())
@@ -276,7 +288,9 @@ def test_gradients_are_summed_over_devices_in_the_dtype_that_they_come_in(dtype)
 
     plain = OptimizerSettings(momentum=0.0, weight_decay=0.0, agc_clipping=math.inf, agc_eps=1e-3)
     optimizer = make_optimizer(1.0, plain, is_clipped=lambda name: True)
-    step = make_train_step(loss_fn, build.value_and_grad(config), optimizer, augment, ema_decay=0.9)
+    step = parallelize_step(
+        make_train_step(loss_fn, build.value_and_grad(config), optimizer, augment, ema_decay=0.9)
+    )
     state = parallel.replicate(init_train_state({'head': {'w': jnp.zeros(300)}}, optimizer))
     batch = {'images': jnp.asarray(targets), 'labels': jnp.zeros((8, 1), jnp.int32)}
     state, _ = step(state, batch, jax.random.key(0))

@@ -10,6 +10,7 @@ import optax
 
 from nfnets.models.param_names import Predicate, map_names
 from nfnets.optim.agc import adaptive_grad_clip
+from nfnets.optim.sharded import sharded
 
 _NOT_DECAYED = re.compile(r'(?:.*/)?(?:[^/]*gain|bias[^/]*|b|scale|offset)')
 
@@ -65,6 +66,7 @@ def make_optimizer(
     is_frozen: Predicate = lambda name: False,
     group_of: Callable[[str], str] = lambda name: 'all',
     is_stacked: Predicate = lambda name: False,
+    shard: bool = False,
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent as the NFNets are trained with.
 
@@ -77,6 +79,7 @@ def make_optimizer(
       is_frozen: whether a parameter is never changed.
       group_of: as of `adaptive_grad_clip`, for `clipped_by_group`.
       is_stacked: as of `adaptive_grad_clip`.
+      shard: momentum over the devices (`nfnets/optim/sharded.py`).
 
     Returns:
       An `optax.GradientTransformation`; its update needs `params`.
@@ -90,13 +93,14 @@ def make_optimizer(
         clip = optax.clip_by_global_norm(settings.max_grad_norm)
     if settings.lars_trust > 0:
         trust = optax.scale_by_trust_ratio(trust_coefficient=settings.lars_trust)
+    momentum = optax.trace(settings.momentum, nesterov=True)
     agc = adaptive_grad_clip(settings.agc_clipping, settings.agc_eps, group_of, is_stacked)
     return optax.chain(
         clip,
         masked(agc, lambda name: is_clipped(name) and not is_frozen(name)),
         masked(optax.add_decayed_weights(settings.weight_decay), is_decayed),
         masked(trust, is_decayed),
-        optax.trace(settings.momentum, nesterov=True),
+        sharded(momentum) if shard else momentum,
         optax.scale_by_learning_rate(learning_rate),
         masked(optax.set_to_zero(), is_frozen),
     )

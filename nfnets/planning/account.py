@@ -17,6 +17,7 @@ REPORTED = 'norms for the log, only at steps that are logged'
 # The first that is found in an op_name, from the outside in.
 _SCOPES = (
     (r'/all-reduce/', 'all-reduce'),
+    (r'/all-gather/', 'all-gather'),
     (r'/metrics/', 'metrics'),
     (r'/agc/', 'AGC'),
     (r'/(optimizer|ema)/', 'momentum, weight decay, EMA'),
@@ -24,6 +25,7 @@ _SCOPES = (
     (r'/stem/|/stem_conv\d|/initial_conv', 'stem'),
     (r'squeeze_excite', 'squeeze-excite'),
 )
+_COLLECTIVES = ('all-reduce', 'all-gather')
 _CONVOLUTION = re.compile(r'/(conv\w*|final_conv)/')
 
 
@@ -84,7 +86,7 @@ def _bytes(executed: hlo.Executed) -> int:
     result = hlo.size_in_bytes(instruction.result)
     if instruction.opcode.endswith('-done'):
         return 2 * result
-    if not instruction.estimated_cycles and not instruction.opcode.startswith('all-reduce'):
+    if not instruction.estimated_cycles and not instruction.opcode.startswith(_COLLECTIVES):
         return 0  # Another name of what is there.
     return result + sum(hlo.size_in_bytes(executed.computation[x].result) for x in instruction.operands)
 
@@ -104,12 +106,13 @@ def _inside(program: hlo.Program, instruction: hlo.Instruction) -> Iterator[hlo.
 
 
 def _part(opcode: str, name: str) -> str:
-    if opcode.startswith(('all-reduce', 'reduce-scatter', 'all-gather')):
-        return 'all-reduce'
-    if opcode.endswith('-done'):
-        return 'moves between memories, beside other work'
     if '/metrics/cond/' in name:
         return REPORTED
+    for collective in _COLLECTIVES:
+        if opcode.startswith(collective):
+            return collective
+    if opcode.endswith('-done'):
+        return 'moves between memories, beside other work'
     if '/augment/' in name:
         operation = next((each for each in OPERATIONS if f'/{each}/' in name), None)
         return f'augmentation: {operation or "mixing, dealing, normalizing"}'

@@ -28,18 +28,20 @@ _ADDED: tuple[dict[str, Any], ...] = (
         'model.second_conv': True,
     },
     {'train.all_reduce': 'float32'},  # Version 2.
+    {'train.shard_optimizer': False},  # Version 3.
 )
 _VERSION = 'version'
 _INFINITE = 'inf'  # JSON has no infinity.
 _MAY_BE_INFINITE = ('optimizer.agc_clipping', 'optimizer.max_grad_norm')
 
-# Settings that say how a run is watched, where its data lies and how its blocks are compiled, not what it
-# computes: they may change when a run is resumed.
+# Settings that say how a run is watched, where its data and its state lie and how its blocks are compiled,
+# not what it computes: they may change when a run is resumed.
 MAY_CHANGE = (
     'data.dir',
     'data.skip_broken',
     'model.scan',
     'model.remat',
+    'train.shard_optimizer',
     'train.log_every_steps',
     'eval.',
     'checkpoint.',

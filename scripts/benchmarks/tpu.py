@@ -25,6 +25,8 @@ class Setup:
       batch: images of each device.
       augment: with the paper's augmentation.
       scan: model.scan.
+      remat: model.remat.
+      shard_optimizer: train.shard_optimizer, over the devices of one host.
       sam: with the paper's sharpness-aware gradient.
       effort: of the compiler, one of `EFFORTS`.
       against_file: a file with what an earlier call printed, or None.
@@ -35,6 +37,8 @@ class Setup:
     batch: int
     augment: bool
     scan: bool
+    remat: bool
+    shard_optimizer: bool
     sam: bool
     effort: str
     against_file: Path | None
@@ -64,7 +68,8 @@ def _config(setup: Setup) -> Any:
     config = imagenet.get_config(setup.variant + ('-SAM' if setup.sam else ''))
     devices = DEVICES[setup.device].per_host
     config.train.batch_size = setup.batch * devices
-    config.model.scan = setup.scan
+    config.model.scan, config.model.remat = setup.scan, setup.remat
+    config.train.shard_optimizer = setup.shard_optimizer
     return complete(config, num_devices=devices, augment=setup.augment)
 
 

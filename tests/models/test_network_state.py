@@ -23,7 +23,7 @@ from nfnets.optim.optimizer import OptimizerSettings, make_optimizer
 from nfnets.optim.sam import sam_value_and_grad
 from nfnets.train import train_and_evaluate
 from nfnets.train_state import init_train_state
-from nfnets.train_step import make_loss_fn, make_train_step
+from nfnets.train_step import make_loss_fn, make_train_step, parallelize_step
 
 CLASSES = 5
 RNG = np.random.default_rng(0)
@@ -57,7 +57,7 @@ def _step(rho, accumulate_steps):
             sam_value_and_grad(loss_fn, rho=rho, ascent_fraction=0.4), accumulate_steps
         )
 
-    step = make_train_step(loss_fn, value_and_grad, optimizer, _augment, ema_decay=0.99)
+    step = parallelize_step(make_train_step(loss_fn, value_and_grad, optimizer, _augment, ema_decay=0.99))
     params, network_state = network.init(jax.random.key(1), jnp.zeros((1, 2, 2, 3)), True)
     start = jax.tree.map(np.float64, params)
     state = parallel.replicate(init_train_state(params, optimizer, network_state))

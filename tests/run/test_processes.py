@@ -22,6 +22,7 @@ SETTINGS = {
     'train.batch_size': 48,  # For 8 devices and for 6.
     'eval.batch_size': 48,  # Does not divide the 360 images.
 }
+SHARDED = {**SETTINGS, 'train.shard_optimizer': True}
 END = {'position': 12 * 48}
 START_AGAIN = 75
 
@@ -36,9 +37,8 @@ def one_process(tmp_path_factory):
 @pytest.fixture(scope='module')
 def two_processes(tmp_path_factory):
     workdir = tmp_path_factory.mktemp('two') / 'run'
-    outputs = [
-        training_runs.finish(process) for process in training_runs.start_several(2, 4, workdir, SETTINGS)
-    ]
+    processes = training_runs.start_several(2, 4, workdir, SHARDED)
+    outputs = [training_runs.finish(process) for process in processes]
     return workdir, outputs
 
 
@@ -87,7 +87,7 @@ def test_a_checkpoint_of_two_processes_resumes_on_other_devices(
         training_runs.train(workdir, SETTINGS)
         messages = capfd.readouterr().out
     else:
-        messages, *_ = map(training_runs.finish, training_runs.start_several(processes, 3, workdir, SETTINGS))
+        messages, *_ = map(training_runs.finish, training_runs.start_several(processes, 3, workdir, SHARDED))
     assert 'resuming from step 8\n' in messages
     training_runs.assert_close(workdir, one_process)
     assert training_runs.metrics(workdir)[-1]['eval/num_examples'] == 360

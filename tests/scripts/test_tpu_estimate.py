@@ -35,7 +35,8 @@ def tpu(monkeypatch):
 
 
 def _setup(tpu, **changed):
-    settings = {'variant': 'F0', 'device': 'v3', 'batch': 32, 'augment': False, 'scan': False, 'sam': False}
+    off = dict.fromkeys(('augment', 'scan', 'remat', 'shard_optimizer', 'sam'), False)
+    settings = {'variant': 'F0', 'device': 'v3', 'batch': 32, **off}
     return tpu.Setup(**{**settings, 'effort': 'default', 'against_file': None, **changed})
 
 
@@ -43,14 +44,15 @@ def test_parts_stand_beside_those_of_an_earlier_file(tpu, monkeypatch, tmp_path,
     asked = []
 
     def estimate(config, device, effort):
-        asked.append((config.train.batch_size, config.augment.randaugment_layers, device, effort))
+        settings = config.train.batch_size, config.train.shard_optimizer, config.augment.randaugment_layers
+        asked.append((*settings, device, effort))
         return ANSWER
 
     monkeypatch.setattr(tpu, 'estimate_step', estimate)
     before = {**ANSWER, 'estimated_cycles': 8_000_000, 'parts': {'stem': {'cycles': 8_000_000, 'bytes': 1}}}
     (tmp_path / 'before.json').write_text(json.dumps(before))
-    result = tpu.measure(_setup(tpu, against_file=tmp_path / 'before.json'))
-    assert asked == [(8 * 32, 0, DEVICES['v3'], 'default')]
+    result = tpu.measure(_setup(tpu, shard_optimizer=True, against_file=tmp_path / 'before.json'))
+    assert asked == [(8 * 32, True, 0, DEVICES['v3'], 'default')]
     assert result['published_ms'] == 73.3
     assert result['parts'] == PARTS
     lines = capsys.readouterr().err.splitlines()
