@@ -21,6 +21,7 @@ ELSEWHERE = {
     'python scripts/summarize.py': 'tests/models/test_cost.py',
     'python scripts/experiments/ablate.py': 'tests/scripts/test_ablate.py',
     'python scripts/experiments/fashion_mnist.py': 'tests/scripts/test_fashion_mnist.py',
+    'nfnets-train --config=fashion_mnist': 'tests/scripts/test_fashion_mnist.py',
     'python scripts/experiments/signal_propagation.py': 'tests/models/test_signal_propagation.py',
 }
 # Of a run that is documented at full size.
@@ -57,8 +58,8 @@ def test_no_command_is_neither_run_nor_marked():
 
 @pytest.mark.parametrize(('command', 'place'), ELSEWHERE.items())
 def test_other_commands_are_run_by_the_test_they_name(command, place):
-    script = re.search(r'(\w+)\.py|nfnets-(\w+)|make', command)
-    assert (script[1] or script[2] or 'make') in (ROOT / place).read_text()
+    script = re.search(r'(\w+)\.py|--config=(\w+)|nfnets-(\w+)|make', command)
+    assert (script[1] or script[2] or script[3] or 'make') in (ROOT / place).read_text()
 
 
 def test_the_documents_have_commands():

@@ -1,16 +1,25 @@
-"""Fashion-MNIST's IDX files become a folder that training reads."""
+"""Debian's files of Fashion-MNIST become the published ones, and TFDS's own builder takes those."""
 
+import dataclasses
 import gzip
+import hashlib
 import importlib
+import io
 import struct
 
+import golden_numbers
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 import training_runs
 from PIL import Image
+from tensorflow_datasets.image_classification import mnist
 
-from nfnets.data.folder import FolderSource
+from nfnets import build
+from nfnets.configs import fashion_mnist
 from nfnets.errors import InputError
+
+LABELS = 't10k-labels-idx1-ubyte.gz'
 
 
 @pytest.fixture
@@ -19,51 +28,68 @@ def script(monkeypatch):
     return importlib.import_module('fashion_mnist')
 
 
+def _published():
+    """What TFDS knows of the published files, by name."""
+    return {info.filename: info for info in tfds.builder_cls('fashion_mnist').url_infos.values()}
+
+
+def test_debians_file_is_restored_to_the_one_that_tfds_asks_for(script):
+    known = _published()[LABELS]
+    content = script.published(golden_numbers.DIRECTORY / LABELS, known.checksum)
+    assert hashlib.sha256(content).hexdigest() == known.checksum
+    assert len(content) == known.size
+
+
+def test_a_published_file_stays_as_it_is_and_another_is_named(script, tmp_path):
+    known = _published()[LABELS]
+    restored = script.published(golden_numbers.DIRECTORY / LABELS, known.checksum)
+    (tmp_path / LABELS).write_bytes(restored)
+    assert script.published(tmp_path / LABELS, known.checksum) == restored
+    (tmp_path / LABELS).write_bytes(restored[:-1])
+    with pytest.raises(
+        InputError, match=rf'{LABELS} is not the published file: its SHA-256 is .*{known.checksum}'
+    ):
+        script.published(tmp_path / LABELS, known.checksum)
+    with pytest.raises(InputError, match=r'missing/t10k-images-idx3-ubyte\.gz cannot be read: No such file'):
+        script.main([str(tmp_path / 'missing'), str(tmp_path / 'data')])
+    assert not (tmp_path / 'data').exists()
+
+
 def _idx(values):
     head = struct.pack('>HBB', 0, 8, values.ndim) + struct.pack(f'>{values.ndim}I', *values.shape)
-    return gzip.compress(head + values.tobytes())
+    return head + values.tobytes()
 
 
-def _write(folder, count=20):
-    folder.mkdir()
+def test_tfds_builder_prepares_what_training_reads(script, monkeypatch, tmp_path):
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, 28, 28), np.uint8)
-    labels = np.arange(count, dtype=np.uint8) % 10
-    for prefix in ('train', 't10k'):
-        (folder / f'{prefix}-images-idx3-ubyte.gz').write_bytes(_idx(images))
-        (folder / f'{prefix}-labels-idx1-ubyte.gz').write_bytes(_idx(labels))
-    return images, labels
-
-
-def test_every_image_lies_in_the_folder_of_its_class(script, tmp_path):
-    images, labels = _write(tmp_path / 'idx')
-    arguments = [str(tmp_path / 'idx'), str(tmp_path / 'data')]
-    script.main(arguments)
-    for split in ('train', 'val'):
-        source = FolderSource(tmp_path / 'data', split)
-        assert len(source) == len(images)
-        assert source.warnings == ()
-    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-        path = tmp_path / 'data' / 'val' / script.CLASSES[label] / f'{index:05}.png'
-        np.testing.assert_array_equal(np.asarray(Image.open(path)), image)
-    with pytest.raises(InputError, match='data exists already and is not empty'):
-        script.main(arguments)
-
-
-@pytest.mark.parametrize(
-    ('content', 'message'),
-    [
-        (b'no gzip', 'cannot be read: Not a gzipped file'),
-        (_idx(np.zeros((2, 3), np.uint8))[:-12], 'cannot be read'),
-        (gzip.compress(b'\0\0\x0d\1' + b'\0' * 8), 'is no IDX file of unsigned bytes'),
-        (
-            gzip.compress(struct.pack('>HBBI', 0, 8, 1, 5) + b'1234'),
-            r'holds 4 values where \[5\] are promised',
-        ),
-    ],
-    ids=['not compressed', 'cut short', 'of floats', 'values missing'],
-)
-def test_a_broken_file_is_named(content, message, script, tmp_path):
-    (tmp_path / 'x.gz').write_bytes(content)
-    with pytest.raises(InputError, match=rf'x\.gz .*{message}'):
-        script.read_idx(tmp_path / 'x.gz')
+    images, labels = rng.integers(0, 256, (20, 28, 28), np.uint8), np.arange(20, dtype=np.uint8) % 10
+    (tmp_path / 'idx').mkdir()
+    digests = {}
+    for name, time in script._TIMES.items():
+        content = _idx(images if 'images' in name else labels)
+        (tmp_path / 'idx' / f'{name}.gz').write_bytes(gzip.compress(content, mtime=0))
+        # The published form, by Python's writer of it.
+        path = tmp_path / name
+        with path.open('wb') as file, gzip.GzipFile(name, 'wb', fileobj=file, mtime=time) as archive:
+            archive.write(content)
+        restored = bytearray(path.read_bytes())
+        restored[8:10] = b'\0\3'  # What Python says of level and system.
+        digests[f'{name}.gz'] = len(restored), hashlib.sha256(restored).hexdigest()
+    infos = {
+        url: dataclasses.replace(
+            info, size=tfds.core.units.Size(digests[info.filename][0]), checksum=digests[info.filename][1]
+        )
+        for url, info in mnist.FashionMNIST.url_infos.items()
+    }
+    monkeypatch.setattr(mnist.FashionMNIST, 'url_infos', infos)
+    monkeypatch.setattr(mnist, '_TRAIN_EXAMPLES', 20)
+    monkeypatch.setattr(mnist, '_TEST_EXAMPLES', 20)
+    script.main([str(tmp_path / 'idx'), str(tmp_path / 'data')])
+    config = fashion_mnist.get_config()
+    config.data.dir = str(tmp_path / 'data')
+    for split in (config.data.train_split, config.data.eval_split):
+        source = build.source(config, split)
+        examples = [source.read(index) for index in range(len(source))]
+        assert sorted(label for _, label in examples) == sorted(labels.tolist())
+        there = {(np.asarray(Image.open(io.BytesIO(image))).tobytes(), label) for image, label in examples}
+        assert there == {(image.tobytes(), label) for image, label in zip(images, labels, strict=True)}
