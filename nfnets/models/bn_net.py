@@ -11,6 +11,7 @@ import jax
 from nfnets.models.activations import PLAIN_ACTIVATIONS, Activation
 from nfnets.models.layers import (
     Conv2D,
+    Outputs,
     SqueezeExcite,
     average_pool,
     grouped,
@@ -87,11 +88,11 @@ class BNNet(hk.Module):
         self.final_bn = batch_norm('final_bn')
         self.linear = hk.Linear(num_classes, w_init=hk.initializers.RandomNormal(stddev=0.01), name='linear')
 
-    def __call__(self, images: jax.Array, is_training: bool) -> dict[str, jax.Array]:
+    def __call__(self, images: jax.Array, is_training: bool) -> Outputs:
         """Classifies images [N, H, W, 3] as `NFNet` does; inside `hk.transform_with_state`."""
         out = self.stem[0](images)
         for norm, conv in zip(self.stem_norms, self.stem[1:], strict=True):
             out = conv(self.activation(batch_normalize(norm, out, is_training)))
-        out = run_stages(self.stages, out, is_training)
-        out = self.activation(batch_normalize(self.final_bn, self.final_conv(out), is_training))
-        return pooled_outputs(self.linear, out, self.dropout_rate, is_training)
+        grids = run_stages(self.stages, out, is_training)
+        out = self.activation(batch_normalize(self.final_bn, self.final_conv(grids[-1]), is_training))
+        return pooled_outputs(self.linear, out, grids, self.dropout_rate, is_training)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from nfnets.models.activations import PLAIN_ACTIVATIONS, Activation
-from nfnets.models.layers import Conv2D, grouped, pooled_outputs, scalar, stem_pool, stochastic_depth
+from nfnets.models.layers import Conv2D, Outputs, grouped, pooled_outputs, scalar, stem_pool, stochastic_depth
 from nfnets.models.nf_resnet import BOTTLENECK_RATIO
 from nfnets.models.param_layout import UNSTACKED, ParamLayout
 from nfnets.models.stages import BlockSetting, Place, lay_out, make_stages, run_stages
@@ -83,8 +83,8 @@ class FixupResNet(hk.Module):
         )
         self.linear = hk.Linear(num_classes, w_init=jnp.zeros, name='linear')
 
-    def __call__(self, images: jax.Array, is_training: bool) -> dict[str, jax.Array]:
+    def __call__(self, images: jax.Array, is_training: bool) -> Outputs:
         """Classifies images [N, H, W, 3] as `NFNet` does."""
         out = stem_pool(self.activation(self.initial_conv(images) + scalar('bias1', images)))
-        out = run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat)
-        return pooled_outputs(self.linear, out, self.dropout_rate, is_training, bias='bias2')
+        grids = run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat)
+        return pooled_outputs(self.linear, grids[-1], grids, self.dropout_rate, is_training, bias='bias2')

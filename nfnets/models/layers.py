@@ -14,6 +14,8 @@ import jax.numpy as jnp
 
 from nfnets.models.convolution import convolve
 
+Outputs = dict[str, Any]  # Of a network, see `pooled_outputs`.
+
 _FLOOR = 1e-4  # Of fan-in times variance.
 
 
@@ -170,20 +172,26 @@ def scalar(name: str, x: jax.Array, init: hk.initializers.Initializer = jnp.zero
 
 
 def pooled_outputs(
-    linear: hk.Linear, x: jax.Array, dropout_rate: float, is_training: bool, bias: str | None = None
-) -> dict[str, jax.Array]:
+    linear: hk.Linear,
+    x: jax.Array,
+    grids: tuple[jax.Array, ...],
+    dropout_rate: float,
+    is_training: bool,
+    bias: str | None = None,
+) -> Outputs:
     """The head of a network.
 
     Args:
       linear: the classifier.
       x: [N, H, W, C], after the last activation.
+      grids: of the stages, from `run_stages`.
       dropout_rate: of the pooled features in training.
       is_training: whether to drop out, which needs a random key.
       bias: name of a learned scalar to add to the features, if there is one.
 
     Returns:
-      'logits' [N, num_classes] and 'pool' [N, C], the features that the classifier sees, before dropout; both
-      in the dtype of images and parameters.
+      'logits' [N, num_classes], 'pool' [N, C], the features that the classifier sees, before dropout, and
+      'grids', those given; all in the dtype of images and parameters. XLA computes and keeps what is used.
     """
     pool = jnp.mean(x, axis=(1, 2))
     features = pool
@@ -191,4 +199,4 @@ def pooled_outputs(
         features = hk.dropout(hk.next_rng_key(), dropout_rate, pool)
     if bias is not None:
         features = features + scalar(bias, pool)
-    return {'logits': linear(features), 'pool': pool}
+    return {'logits': linear(features), 'pool': pool, 'grids': grids}

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from nfnets.models import nf_resnet, nfnet
 from nfnets.models.bn_net import BNNet
 from nfnets.models.fixup_resnet import FixupResNet
+from nfnets.models.layers import Outputs
 from nfnets.models.nf_regnet import NFRegNet
 from nfnets.models.nf_resnet import NFResNet
 from nfnets.models.nfnet import NFNet
@@ -64,7 +65,7 @@ def make_network(
       state holds the statistics of batch normalization, and is {} in networks without it.
     """
 
-    def forward(images: jax.Array, is_training: bool) -> dict[str, jax.Array]:
+    def forward(images: jax.Array, is_training: bool) -> Outputs:
         return NETWORKS[name].module(num_classes, variant, **settings)(images, is_training)
 
     return hk.transform_with_state(forward)

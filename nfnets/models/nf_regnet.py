@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from nfnets.models.activations import ACTIVATIONS, Activation
 from nfnets.models.layers import (
+    Outputs,
     SqueezeExcite,
     WSConv2D,
     average_pool,
@@ -91,10 +92,10 @@ class NFRegNet(hk.Module):
         self.final_conv = WSConv2D(head * variant.widths[-1] // last, 1, name='final_conv')
         self.linear = hk.Linear(num_classes, w_init=jnp.zeros, name='linear')
 
-    def __call__(self, images: jax.Array, is_training: bool) -> dict[str, jax.Array]:
+    def __call__(self, images: jax.Array, is_training: bool) -> Outputs:
         """Classifies images [N, H, W, 3] as `NFNet` does."""
-        out = run_stages(
+        grids = run_stages(
             self.stages, self.initial_conv(images), is_training, layout=self.layout, remat=self.remat
         )
-        out = self.activation(self.final_conv(out))
-        return pooled_outputs(self.linear, out, self.dropout_rate, is_training)
+        out = self.activation(self.final_conv(grids[-1]))
+        return pooled_outputs(self.linear, out, grids, self.dropout_rate, is_training)

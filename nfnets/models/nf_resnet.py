@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from nfnets.models.activations import ACTIVATIONS, PLAIN_ACTIVATIONS, Activation
 from nfnets.models.layers import (
     Conv2D,
+    Outputs,
     SqueezeExcite,
     WSConv2D,
     grouped,
@@ -129,8 +130,9 @@ class NFResNet(hk.Module):
         self.stages = make_stages(places, lambda place: NFResBlock(place, variant, style))
         self.linear = hk.Linear(num_classes, w_init=hk.initializers.RandomNormal(stddev=0.01), name='linear')
 
-    def __call__(self, images: jax.Array, is_training: bool) -> dict[str, jax.Array]:
+    def __call__(self, images: jax.Array, is_training: bool) -> Outputs:
         """Classifies images [N, H, W, 3] as `NFNet` does."""
         out = stem_pool(self.initial_conv(images))
-        out = self.activation(run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat))
-        return pooled_outputs(self.linear, out, self.dropout_rate, is_training)
+        grids = run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat)
+        out = self.activation(grids[-1])
+        return pooled_outputs(self.linear, out, grids, self.dropout_rate, is_training)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from nfnets.models.activations import ACTIVATIONS, Activation
 from nfnets.models.layers import (
+    Outputs,
     SqueezeExcite,
     WSConv2D,
     average_pool,
@@ -124,7 +125,7 @@ class NFNet(hk.Module):
         self.final_conv = WSConv2D(2 * variant.widths[-1], 1, name='final_conv')
         self.linear = hk.Linear(num_classes, w_init=hk.initializers.RandomNormal(stddev=0.01), name='linear')
 
-    def __call__(self, images: jax.Array, is_training: bool) -> dict[str, jax.Array]:
+    def __call__(self, images: jax.Array, is_training: bool) -> Outputs:
         """Classifies images.
 
         Args:
@@ -132,7 +133,8 @@ class NFNet(hk.Module):
           is_training: with dropout and stochastic depth, which need a random key.
 
         Returns:
-          'logits' [N, num_classes] and 'pool' [N, C], see `pooled_outputs`.
+          'logits' [N, num_classes], 'pool' [N, C], see `pooled_outputs`, and 'grids', what leaves each stage
+          [N, H / s, W / s, C], rounded up, with s = 4, 8, 16, 32 px, before the activation that follows.
         """
         inputs = [images.shape[-1], *(conv.output_channels for conv in self.stem)]
         kernels = [
@@ -141,6 +143,6 @@ class NFNet(hk.Module):
         ]
         with jax.named_scope('stem'):
             out = run_stem(images, kernels, [conv.stride for conv in self.stem], self.activation)
-        out = run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat)
-        out = self.activation(self.final_conv(out))
-        return pooled_outputs(self.linear, out, self.dropout_rate, is_training)
+        grids = run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat)
+        out = self.activation(self.final_conv(grids[-1]))
+        return pooled_outputs(self.linear, out, grids, self.dropout_rate, is_training)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from nfnets.models.activations import PLAIN_ACTIVATIONS, Activation
-from nfnets.models.layers import Conv2D, grouped, pooled_outputs, stem_pool, stochastic_depth
+from nfnets.models.layers import Conv2D, Outputs, grouped, pooled_outputs, stem_pool, stochastic_depth
 from nfnets.models.nf_resnet import BOTTLENECK_RATIO
 from nfnets.models.stages import BlockSetting, Place, lay_out, make_stages, run_stages
 from nfnets.models.variants import RESNETS, Variant, choose
@@ -86,9 +86,9 @@ class ResNet(hk.Module):
         self.final_bn = batch_norm('final_bn')
         self.linear = hk.Linear(num_classes, w_init=jnp.zeros, name='linear')
 
-    def __call__(self, images: jax.Array, is_training: bool) -> dict[str, jax.Array]:
+    def __call__(self, images: jax.Array, is_training: bool) -> Outputs:
         """Classifies images [N, H, W, 3] as `NFNet` does; inside `hk.transform_with_state`."""
         out = stem_pool(self.initial_conv(images))
-        out = run_stages(self.stages, out, is_training)
-        out = self.activation(batch_normalize(self.final_bn, out, is_training))
-        return pooled_outputs(self.linear, out, self.dropout_rate, is_training)
+        grids = run_stages(self.stages, out, is_training)
+        out = self.activation(batch_normalize(self.final_bn, grids[-1], is_training))
+        return pooled_outputs(self.linear, out, grids, self.dropout_rate, is_training)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from nfnets.models.activations import PLAIN_ACTIVATIONS
-from nfnets.models.layers import Conv2D, pooled_outputs, stem_pool
+from nfnets.models.layers import Conv2D, Outputs, pooled_outputs, stem_pool
 from nfnets.models.nf_resnet import BlockStyle, NFResBlock
 from nfnets.models.param_layout import UNSTACKED, ParamLayout
 from nfnets.models.stages import lay_out, make_stages, run_stages
@@ -46,8 +46,9 @@ class SkipInitResNet(hk.Module):
         self.stages = make_stages(places, lambda place: NFResBlock(place, variant, style))
         self.linear = hk.Linear(num_classes, w_init=jnp.zeros, name='linear')
 
-    def __call__(self, images: jax.Array, is_training: bool) -> dict[str, jax.Array]:
+    def __call__(self, images: jax.Array, is_training: bool) -> Outputs:
         """Classifies images [N, H, W, 3] as `NFNet` does."""
         out = stem_pool(self.initial_conv(images))
-        out = self.activation(run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat))
-        return pooled_outputs(self.linear, out, self.dropout_rate, is_training)
+        grids = run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat)
+        out = self.activation(grids[-1])
+        return pooled_outputs(self.linear, out, grids, self.dropout_rate, is_training)

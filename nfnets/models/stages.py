@@ -97,7 +97,7 @@ def run_stages(
     *,
     layout: ParamLayout = UNSTACKED,
     remat: bool = False,
-) -> jax.Array:
+) -> tuple[jax.Array, ...]:
     """Applies the blocks of all stages in turn.
 
     Args:
@@ -106,7 +106,12 @@ def run_stages(
       is_training: as the blocks take it.
       layout: of the network's parameters.
       remat: rematerialize each block in the backward pass instead of keeping what is in it.
+
+    Returns:
+      The grid of each stage [N, H', W', C]: what its last block gives and the next stage takes. Blocks that
+      begin with their activation have not applied it; the stride doubles from each stage to the next.
     """
+    grids = []
     for stage in stages:
         x = run_blocks(
             [block for block, _ in stage],
@@ -116,4 +121,5 @@ def run_stages(
             layout=layout,
             remat=remat,
         )
-    return x
+        grids.append(x)
+    return tuple(grids)
