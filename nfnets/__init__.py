@@ -5,7 +5,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nfnets.inference.predict import Prediction, Predictor
+    from nfnets.inference.predict import Features, Prediction, Predictor, load
     from nfnets.models.nf_resnet import NFResNet
     from nfnets.models.nfnet import NFNet
     from nfnets.models.variants import VARIANTS, Variant
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     'VARIANTS',
+    'Features',
     'NFNet',
     'NFResNet',
     'Prediction',
@@ -21,10 +22,12 @@ __all__ = [
     'Variant',
     'Weights',
     'adaptive_grad_clip',
+    'load',
     'load_checkpoint',
 ]
 _MODULES = {
     'VARIANTS': 'models.variants',
+    'Features': 'inference.predict',
     'NFNet': 'models.nfnet',
     'NFResNet': 'models.nf_resnet',
     'Prediction': 'inference.predict',
@@ -32,12 +35,13 @@ _MODULES = {
     'Variant': 'models.variants',
     'Weights': 'weights.load',
     'adaptive_grad_clip': 'optim.agc',
+    'load': 'inference.predict',
     'load_checkpoint': 'weights.load',
 }
 
 
 def __getattr__(name: str) -> Any:
-    # Imported where used: the library needs no TensorFlow, which `Predictor` reads images with.
+    # Imported where used: a network alone is there sooner, and no TensorFlow, which images are read with.
     if name == '__version__':
         return importlib.metadata.version(__name__)
     if name not in _MODULES:

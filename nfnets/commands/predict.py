@@ -49,14 +49,13 @@ def _predict(argv: Sequence[str]) -> None:
     if arguments.size is not None and arguments.size < 1:
         raise InputError(f"--size={arguments.size}: the side of the network's input must be 1 px or more")
     host.tune()
-    from nfnets.data.image_files import find_images
-    from nfnets.inference.predict import Predictor  # Late: TensorFlow takes seconds to import.
-    from nfnets.weights.load import load_checkpoint
+    from nfnets.data.image_files import find_images  # Late: TensorFlow takes seconds to import.
+    from nfnets.inference.predict import load
 
     images, skipped = find_images(arguments.image)
     if skipped is not None:
         print(skipped, file=sys.stderr)
-    predictor = Predictor(load_checkpoint(arguments.checkpoint), ema=arguments.ema, size=arguments.size)
+    predictor = load(arguments.checkpoint, ema=arguments.ema, size=arguments.size)
     form = as_csv if arguments.csv else as_json if arguments.json else as_text
     if arguments.csv:
         print(_rows([COLUMNS]))

@@ -4,18 +4,24 @@ import glob
 import io
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import numpy as np
+import PIL.Image
 import tensorflow as tf
 from etils import epath
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ImageOps, UnidentifiedImageError
 
 from nfnets.data.decode import decode_eval
 from nfnets.data.folder import EXTENSIONS, describe_skipped
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
 from nfnets.files import as_path, failure, file_errors, is_local, why
+
+# One image, and one or several.
+Image: TypeAlias = str | os.PathLike | PIL.Image.Image | np.ndarray
+Images: TypeAlias = Image | Iterable[Image]
 
 _UPRIGHT = 1
 _ORIENTATION = 0x0112  # Of EXIF's tags.
@@ -91,22 +97,52 @@ def _is_image(path: epath.Path) -> bool:
     return path.suffix.lower() in _ENDINGS
 
 
-def read_image(path: epath.Path, preprocessing: Preprocessing) -> np.ndarray:
-    """Opens an image file and preprocesses it; what a camera held turned is turned upright.
+def is_one_image(images: 'Images') -> bool:
+    """Whether this is one image, as `read_image` takes it, and not several."""
+    return isinstance(images, str | os.PathLike | PIL.Image.Image) or getattr(images, 'ndim', 0) in (2, 3)
+
+
+def read_image(image: 'Image', preprocessing: Preprocessing) -> np.ndarray:
+    """Preprocesses an image; what a camera held turned is turned upright.
 
     Args:
-      path: a file of any format that Pillow reads.
+      image: path of a file of any format that Pillow reads, an image of Pillow, or an array uint8 [H, W, 3]
+        or [H, W].
       preprocessing: of the network.
 
     Returns:
       float32 [size, size, 3], pixels in 0..255, but for overshoot of the resize.
 
     Raises:
-      InputError: the file is missing, or no image.
+      InputError: the file is missing, or it is no image.
     """
+    if isinstance(image, str | os.PathLike):
+        return _read_file(as_path(image), preprocessing)
+    if not isinstance(image, PIL.Image.Image):
+        image = _from_array(image)
+    try:
+        return decode_eval(tf.constant(_as_png(image)), preprocessing).numpy()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f'{image} cannot be read as an image: {why(error)[:200]}') from error
+
+
+def _from_array(array: object) -> PIL.Image.Image:
+    if not hasattr(array, 'ndim'):
+        raise InputError(f'{array!r} is no image: give a path, an image of Pillow or an array')
+    levels = np.asarray(array)
+    is_image = levels.ndim == 2 or (levels.ndim == 3 and levels.shape[2] == 3)
+    if levels.dtype != np.uint8 or not is_image or not levels.size:
+        raise InputError(
+            f'an array {levels.dtype}{list(levels.shape)} is no image: give levels 0..255, uint8 [H, W, 3], '
+            'or [H, W] for gray'
+        )
+    return PIL.Image.fromarray(levels)
+
+
+def _read_file(path: epath.Path, preprocessing: Preprocessing) -> np.ndarray:
     try:
         encoded = path.read_bytes()
-        with Image.open(io.BytesIO(encoded)) as image:
+        with PIL.Image.open(io.BytesIO(encoded)) as image:
             as_it_is = (
                 image.format in ('JPEG', 'PNG') and image.getexif().get(_ORIENTATION, _UPRIGHT) == _UPRIGHT
             )
@@ -121,16 +157,16 @@ def read_image(path: epath.Path, preprocessing: Preprocessing) -> np.ndarray:
         OSError,
         SyntaxError,
         ValueError,
-        Image.DecompressionBombError,
+        PIL.Image.DecompressionBombError,
         tf.errors.OpError,
     ) as error:
         raise InputError(f'{path} cannot be read as an image: {why(error)[:200]}') from error
 
 
-def _as_png(image: Image.Image) -> bytes:
+def _as_png(image: PIL.Image.Image) -> bytes:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith('I'):  # Pillow would cut the 16 bits off at 255.
-        image = Image.fromarray((np.asarray(image) / 257).round().clip(0, 255).astype(np.uint8))
+        image = PIL.Image.fromarray((np.asarray(image) / 257).round().clip(0, 255).astype(np.uint8))
     file = io.BytesIO()
     image.convert('RGB').save(file, 'PNG', compress_level=1)
     return file.getvalue()

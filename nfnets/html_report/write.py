@@ -149,5 +149,6 @@ def _mistakes(run: Run, most_images: int) -> list[Element]:
         f'{len(source):,} images: {100 * predictions.accuracy:.2f}% are right.'
     )
     worst = worst_mistakes(predictor, source, predictions, _CARDS)
-    both = (sheets.confusion(predictions, predictor.names), sheets.mistakes(worst, predictor.names))
+    names = predictor.class_names
+    both = (sheets.confusion(predictions, names), sheets.mistakes(worst, names))
     return [element('p', text), element('div', [element('div', part) for part in both], class_='beside')]

@@ -1,36 +1,34 @@
-"""Classifies images with a checkpoint, which knows network, preprocessing and the names of the classes."""
+"""A network ready for images: what a checkpoint knows of network, preprocessing and classes in one object."""
 
-import os
+import operator
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import haiku as hk
 import jax
-import ml_collections
 import numpy as np
 from etils import epath
 
-from nfnets import build
 from nfnets.data.augment import normalize
-from nfnets.data.image_files import read_image
 from nfnets.data.imagenet import readable_names
 from nfnets.data.preprocessing import Preprocessing, default_margin
 from nfnets.errors import InputError
-from nfnets.files import as_path
+from nfnets.models.layers import Outputs
 from nfnets.models.networks import make_network, variable_shapes
 from nfnets.models.param_layout import UNSTACKED
 from nfnets.models.precision import float32_products
 from nfnets.models.variants import RECIPES
-from nfnets.run.workdir import CONFIG, read_config
 from nfnets.weights.fit import check_params, require_architecture
-from nfnets.weights.load import Weights
+from nfnets.weights.load import Weights, load_checkpoint
 
-_Path = TypeVar('_Path', bound=epath.PathLike)
+if TYPE_CHECKING:
+    from nfnets.data.image_files import Image, Images
+
 _BATCH_SIZE = 8
 
 
 class Prediction(NamedTuple):
-    """One of the likeliest classes of a image.
+    """One of the likeliest classes of an image.
 
     Attributes:
       label: number of the class.
@@ -43,12 +41,46 @@ class Prediction(NamedTuple):
     probability: float
 
 
+class Features(NamedTuple):
+    """What a network makes of images; of a single image without the axis N.
+
+    Attributes:
+      pooled: float32 [N, C], what the classifier sees.
+      grids: what leaves each stage, float32 [N, S / s, S / s, C], rounded up, of images of S px; of the
+        networks with names s = 4, 8, 16 and 32. In pre-activation networks, all but Fixup's, the activation
+        that follows is not applied.
+    """
+
+    pooled: np.ndarray
+    grids: tuple[np.ndarray, ...]
+
+
+def load(path: epath.PathLike, *, ema: bool = False, size: int | None = None) -> 'Predictor':
+    """Loads a network with its parameters, its preprocessing and the names of its classes.
+
+    Args:
+      path: whatever `load_checkpoint` takes; a working directory may be of any network.
+      ema: of a working directory, take the EMA of the parameters.
+      size: side of the network's input, px; None: the checkpoint's or its variant's.
+
+    Raises:
+      InputError: the checkpoint cannot be read, or see `Predictor`.
+    """
+    return Predictor(load_checkpoint(path), ema=ema, size=size)
+
+
 class Predictor:
-    """A network with its parameters, ready to classify images.
+    """A network with its parameters, ready for images.
+
+    An image is a path, on a disk or gs://BUCKET/PATH, of a file of any format that Pillow reads, an image of
+    Pillow, or an array uint8 [H, W, 3] or [H, W]; several are an iterable of these or an array [N, H, W, 3].
+    Their sizes do not matter. Decoding needs TensorFlow, which is imported with the first image. A JPEG's
+    path gives the pixels of evaluation; Pillow's decoder, and others, may round some otherwise.
 
     Attributes:
       preprocessing: how images are resized and cropped.
-      names: readable names of the classes, 0 first.
+      class_names: readable names of the classes, 0 first.
+      params: {module: {name: array}}, for `apply`.
     """
 
     def __init__(self, weights: Weights, *, ema: bool = False, size: int | None = None):
@@ -66,69 +98,153 @@ class Predictor:
         if size is not None and size < 1:
             raise InputError(f"--size={size}: the side of the network's input must be 1 px or more")
         variables, about = weights.variables(ema), weights.about
-        network, num_classes, eval_size = _network(weights)
-        for given, expected in zip(variables, variable_shapes(network), strict=True):
+        self._network, num_classes, eval_size = _network(weights)
+        for given, expected in zip(variables, variable_shapes(self._network), strict=True):
             check_params(given, expected, str(weights.path))
         if about.class_names is not None and len(about.class_names) != num_classes:
             raise InputError(
                 f'{weights.path} has {num_classes} classes and names for {len(about.class_names)}'
             )
         self.preprocessing = _preprocessing(weights, eval_size, size)
-        self.names = readable_names(about.class_names, num_classes)
-        self._variables = jax.device_put(variables)
+        self.class_names = readable_names(about.class_names, num_classes)
+        self.params, self._network_state = jax.device_put(variables)
+        self._probabilities = jax.jit(lambda *given: jax.nn.softmax(self.apply(*given)['logits'], axis=-1))
+        self._features = jax.jit(lambda *given: _features(self.apply(*given)))
 
-        def probabilities(variables: tuple[hk.Params, hk.State], images: jax.Array) -> jax.Array:
-            with float32_products():
-                outputs, _ = network.apply(*variables, None, normalize(images), False)
-            return jax.nn.softmax(outputs['logits'], axis=-1)
+    def apply(self, params: hk.Params, images: jax.Array) -> Outputs:
+        """The network in evaluation, to be compiled, differentiated or vectorized by JAX.
 
-        self._probabilities = jax.jit(probabilities)
+        Args:
+          params: as `params`.
+          images: pixels [N, H, W, 3], float, 0..255, such as `preprocess` gives.
+
+        Returns:
+          'logits' [N, num_classes], 'pool' [N, C] and 'grids', as of `NFNet`.
+        """
+        with float32_products():
+            return self._network.apply(params, self._network_state, None, normalize(images), False)[0]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Probabilities [N, num_classes] of pixels [N, size, size, 3], float 0..255."""
-        return np.asarray(self._probabilities(self._variables, images))
+        return np.asarray(self._probabilities(self.params, images))
 
-    def classify(
-        self, paths: _Path | Iterable[_Path], most: int = 5
-    ) -> Iterator[tuple[_Path, list[Prediction]]]:
-        """Yields the likeliest classes of each image, in order.
+    def predict(self, images: 'Images', most: int = 5) -> Any:
+        """The likeliest classes of images, the likeliest first.
 
         Args:
-          paths: strings or paths, or a single one; on a disk or gs://BUCKET/PATH.
+          images: one or several.
+          most: how many classes of each image.
+
+        Returns:
+          A list of `Prediction` for one image, a list of such lists for several.
+
+        Raises:
+          InputError: an image cannot be read.
+        """
+        several, is_one = _several(images)
+        found = [predictions for _, predictions in self.classify(several, most)]
+        return found[0] if is_one else found
+
+    def features(self, images: 'Images') -> Features:
+        """What the network makes of images, before it classifies them.
+
+        Args:
+          images: one or several; the features of all are held at once, 8 MB for each image by F0.
+
+        Raises:
+          InputError: an image cannot be read, or there is none.
+        """
+        several, is_one = _several(images)
+        parts = []
+        for given, pixels in self._batches(several):
+            found = jax.device_get(self._features(self.params, pixels))
+            parts.append(jax.tree.map(operator.itemgetter(slice(len(given))), found))
+        if not parts:
+            raise InputError('there is no image to take features of')
+        return jax.tree.map(lambda *each: each[0][0] if is_one else np.concatenate(each), *parts)
+
+    def preprocess(self, images: 'Images') -> np.ndarray:
+        """The pixels that the network takes, float32 [N, size, size, 3], 0..255 but for overshoot.
+
+        Raises:
+          InputError: an image cannot be read, or there is none.
+        """
+        from nfnets.data.image_files import read_image
+
+        several, _ = _several(images)
+        pixels = [read_image(image, self.preprocessing) for image in several]
+        if not pixels:
+            raise InputError('there is no image to preprocess')
+        return np.stack(pixels)
+
+    def classify(self, images: 'Images', most: int = 5) -> Iterator[tuple['Image', list[Prediction]]]:
+        """Yields the likeliest classes of each image, in order, while it reads on; for any number of images.
+
+        Args:
+          images: one or several.
           most: how many classes of each image.
 
         Yields:
-          A path as it was given, and its classes, the likeliest first.
+          An image as it was given, and its classes, the likeliest first.
 
         Raises:
-          InputError: at a image that cannot be read.
+          InputError: at an image that cannot be read.
         """
-        several = (paths,) if isinstance(paths, str | os.PathLike) else paths
-        batch: list[tuple[_Path, np.ndarray]] = []
-        try:
-            for path in several:
-                batch.append((path, read_image(as_path(path), self.preprocessing)))
-                if len(batch) == _BATCH_SIZE:
-                    yield from self._classify(batch, most)
-                    batch = []
-        except InputError:
-            yield from self._classify(batch, most)
-            raise
-        yield from self._classify(batch, most)
+        for given, pixels in self._batches(_several(images)[0]):
+            for image, probabilities in zip(given, self(pixels), strict=False):
+                best = np.argsort(-probabilities, kind='stable')[:most]
+                yield (
+                    image,
+                    [Prediction(int(i), self.class_names[i], float(probabilities[i])) for i in best],
+                )
 
-    def _classify(
-        self, batch: list[tuple[_Path, np.ndarray]], most: int
-    ) -> Iterator[tuple[_Path, list[Prediction]]]:
-        if not batch:
-            return
-        for (path, _), probabilities in zip(batch, self(np.stack([x for _, x in batch])), strict=True):
-            best = np.argsort(-probabilities, kind='stable')[:most]
-            yield path, [Prediction(int(i), self.names[i], float(probabilities[i])) for i in best]
+    def _batches(self, images: Iterable['Image']) -> Iterator[tuple[list['Image'], np.ndarray]]:
+        """Images as they were given, and their pixels, which other images may follow."""
+        from nfnets.data.image_files import read_image  # Late: TensorFlow takes seconds to import.
+
+        given: list[Image] = []
+        pixels: list[np.ndarray] = []
+        try:
+            for image in images:
+                pixels.append(read_image(image, self.preprocessing))
+                given.append(image)
+                if len(given) == _BATCH_SIZE:
+                    yield given, np.stack(pixels)
+                    given, pixels = [], []
+        except InputError:
+            if given:
+                yield given, _padded(pixels)
+            raise
+        if given:
+            yield given, _padded(pixels)
+
+
+def _several(images: Any) -> tuple[Iterable['Image'], bool]:
+    """Images as an iterable, and whether a single one was given."""
+    from nfnets.data.image_files import is_one_image
+
+    return ([images], True) if is_one_image(images) else (images, False)
+
+
+def _padded(pixels: list[np.ndarray]) -> np.ndarray:
+    # To 1, 2, 4 or 8: each other number would have the network compiled for itself.
+    count = 1 << (len(pixels) - 1).bit_length()
+    return np.stack(pixels + pixels[-1:] * (count - len(pixels)))
+
+
+def _features(outputs: Outputs) -> Features:
+    return Features(outputs['pool'], outputs['grids'])
 
 
 def _network(weights: Weights) -> tuple[hk.TransformedWithState, int, int | None]:
     """A checkpoint's network, its number of classes, and the side of its images, px, if that is known."""
     if weights.kind == 'workdir':
+        # Late: files need neither TensorFlow nor what trains.
+        import ml_collections
+
+        from nfnets import build
+        from nfnets.run.workdir import CONFIG, read_config
+
         config = ml_collections.FrozenConfigDict(read_config(weights.path))
         try:
             return build.network(config, UNSTACKED), config.model.num_classes, config.data.eval_size

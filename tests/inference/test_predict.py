@@ -15,6 +15,7 @@ import tensorflow as tf
 import tiny_network
 import training_runs
 from fake_gcs import FakeGcs
+from PIL import Image
 from pure_nfnet import make_network, parameter_shapes
 from scipy.special import softmax
 
@@ -111,7 +112,7 @@ def test_a_variant_fixes_its_preprocessing_and_imagenets_names():
     params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     predictor = Predictor(Weights('x', 'released', params, About()))
     assert predictor.preprocessing == Preprocessing(RECIPES['F0'].eval_size, 32, 'paper')
-    assert predictor.names[281].startswith('tabby')
+    assert predictor.class_names[281].startswith('tabby')
 
 
 def test_a_missing_argument_is_named():
@@ -154,6 +155,94 @@ def test_images_may_be_strings_or_a_single_path(tmp_path):
         assert (path, [p.label for p in best]) == (one, [p.label for p in expected[0][1]])
     with pytest.raises(InputError, match=r'https://host/a\.jpg .*give a path on a disk or gs://'):
         list(predictor.classify('https://host/a.jpg'))
+
+
+# ---- As in three lines of Python
+
+
+@pytest.fixture(scope='module')
+def model(checkpoint):
+    return nfnets.load(checkpoint)
+
+
+def _expected(checkpoint, paths):
+    """Outputs of the network applied by hand to what evaluation decodes."""
+    images = [decode_eval(tf.constant(p.read_bytes()), Preprocessing(32, 0)).numpy() for p in paths]
+    network = make_network(10, tiny_network.VARIANT)
+    params = nfnets.load_checkpoint(checkpoint).params
+    outputs = jax.jit(network.apply, static_argnums=3)(params, None, normalize(np.stack(images)), False)
+    return outputs, np.stack(images)
+
+
+def test_features_are_the_pool_and_the_grids_of_the_network(model, checkpoint, tmp_path):
+    paths = _pictures(tmp_path, 3)  # Of a batch of four.
+    expected, images = _expected(checkpoint, paths)
+    features = model.features(paths)
+    assert [grid.shape for grid in features.grids] == [(3, 8, 8, 32), (3, 4, 4, 64)]
+    given = (features.pooled, *features.grids)
+    for mine, wanted in zip(given, (expected['pool'], *expected['grids']), strict=True):
+        np.testing.assert_allclose(mine, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
+    one = model.features(paths[2])
+    assert [x.shape for x in jax.tree.leaves(one)] == [(128,), (8, 8, 32), (4, 4, 64)]
+    np.testing.assert_allclose(one.pooled, features.pooled[2], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(model.preprocess(paths), images)
+
+
+def test_apply_is_a_function_of_parameters_and_pixels_that_jax_differentiates(model, checkpoint, tmp_path):
+    expected, images = _expected(checkpoint, _pictures(tmp_path, 3))
+    value_and_grad = jax.value_and_grad(lambda params, x: model.apply(params, x)['logits'].sum())
+    value, gradient = jax.jit(value_and_grad)(model.params, images)
+    np.testing.assert_allclose(value, np.sum(expected['logits']), rtol=1e-3)
+    np.testing.assert_allclose(gradient['NFNet/~/linear']['b'], np.full(10, 3), rtol=1e-6)
+
+
+def test_an_image_is_a_path_an_array_or_one_of_pillow(model, tmp_path):
+    (path,) = _pictures(tmp_path, 1)
+    rng = np.random.default_rng(0)
+    color = rng.integers(0, 256, (45, 31, 3), np.uint8)
+    Image.fromarray(color).save(tmp_path / 'color.png')
+    turned = Image.fromarray(color[::-1, ::-1])
+    turned.getexif()[0x0112] = 3  # Held upside down.
+    gray = np.asarray(Image.open(path))
+    given = [str(path), path, Image.open(path), gray, tmp_path / 'color.png', color, turned]
+    best = model.predict(given, most=3)
+    assert best[0] == best[1] == best[2] == best[3] != best[4]
+    assert best[4] == best[5] == best[6]
+    np.testing.assert_array_equal(model.preprocess(given)[4:], model.preprocess([color] * 3))
+    assert [len(predictions) for predictions in best] == [3] * 7
+    assert model.predict(color)[0].label == best[4][0].label
+    assert [p[0].label for p in model.predict(np.stack([color] * 2))] == [best[4][0].label] * 2
+    assert model.predict([]) == []
+    assert model.class_names == ('a, with a comma', *NAMES[1:])
+    assert model.preprocessing == Preprocessing(32, 0)
+
+
+@pytest.mark.parametrize(
+    ('image', 'message'),
+    [
+        (np.zeros((4, 4, 3)), r'an array float64\[4, 4, 3\] is no image: give levels 0\.\.255'),
+        (np.zeros((2, 4, 4, 4), np.uint8), r'an array uint8\[4, 4, 4\] is no image'),
+        (np.zeros((0, 4, 3), np.uint8), r'an array uint8\[0, 4, 3\] is no image'),
+        ([7], '7 is no image: give a path, an image of Pillow or an array'),
+    ],
+)
+def test_what_is_no_image_is_named(model, image, message):
+    with pytest.raises(InputError, match=message):
+        model.predict(image)
+    with pytest.raises(InputError, match='there is no image'):
+        model.features([])
+
+
+def test_a_network_is_loaded_without_tensorflow_and_what_trains(checkpoint):
+    command = (
+        'import sys, nfnets, numpy as np\n'
+        f"model = nfnets.load('{checkpoint}')\n"
+        'print(model(np.zeros((1, 32, 32, 3), np.float32)).sum().round(3), len(model.class_names))\n'
+        "print({'tensorflow', 'ml_collections', 'PIL', 'orbax', 'tqdm'} & {*sys.modules})"
+    )
+    run = [sys.executable, '-c', command]
+    printed = subprocess.run(run, cwd=training_runs.ROOT, check=True, capture_output=True, text=True).stdout
+    assert printed.splitlines() == ['1.0 10', 'set()']
 
 
 # ---- The script
