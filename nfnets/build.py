@@ -19,7 +19,7 @@ from nfnets.data.augment import Augmentation, augment
 from nfnets.data.decode import TrainCrop
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source, load_source
-from nfnets.evaluate import Results, Variables, evaluate, make_eval_step
+from nfnets.evaluate import Look, Results, Variables, evaluate, make_eval_step
 from nfnets.models.networks import NETWORKS, init_variables, make_network, variable_shapes
 from nfnets.models.param_layout import UNSTACKED, ParamLayout, stack_alike
 from nfnets.models.param_names import all_but, found_by, layer_group
@@ -206,7 +206,12 @@ def preprocessing(config: Config) -> Preprocessing:
 
 
 def evaluation(
-    config: Config, examples: Source, watch: Callable[[stream.EvalBatches], Iterable[stream.Batch]] = iter
+    config: Config,
+    examples: Source,
+    watch: Callable[[stream.EvalBatches], Iterable[stream.Batch]] = iter,
+    *,
+    classes: Sequence[int] | None = None,
+    look: Look | None = None,
 ) -> Callable[[Mapping[str, Variables]], Results]:
     """Evaluates sets of variables by name, in the layout of training, over all of the examples.
 
@@ -214,8 +219,10 @@ def evaluation(
       config: a complete one.
       examples: the split.
       watch: hands the batches through.
+      classes: labels whose logits are kept; None: all.
+      look: called with what is said of each batch.
     """
-    eval_step = make_eval_step(network(config))
+    eval_step = make_eval_step(network(config), classes, predicts=look is not None)
 
     def run(variables_by_name: Mapping[str, Variables]) -> Results:
         batches = stream.eval_batches(
@@ -228,6 +235,6 @@ def evaluation(
         def expected_examples() -> int:
             return len(examples) - parallel.sum_over_processes(batches.skipped)
 
-        return evaluate(eval_step, variables_by_name, watch(batches), expected_examples)
+        return evaluate(eval_step, variables_by_name, watch(batches), expected_examples, look)
 
     return run

@@ -1,6 +1,7 @@
 """Accuracy and loss over a whole split: every example once, whatever the batch and the devices."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
@@ -13,11 +14,36 @@ from nfnets.models.precision import float32_products
 
 EvalStep = Callable[[dict, dict], dict]
 Results = dict[str, dict[str, float]]
-Sums = dict[str, dict[str, jax.Array]]  # By name, then by metric; float32 [] each.
+Outcome = dict[str, Any]  # Of a batch: 'sums' by metric, float32 [] each, and 'predicted' on request.
 Variables = tuple[hk.Params, hk.State]  # Parameters, and statistics of batch normalization or {}.
 
+_TOP = 5
 
-def make_eval_step(network: hk.TransformedWithState) -> EvalStep:
+
+class Predicted(NamedTuple):
+    """What a network says of N examples, those of all devices of all hosts.
+
+    Attributes:
+      indices: of the examples in their source, int32 [N].
+      mask: float32 [N], 0 for padding.
+      labels: int32 [N] or [N, K], as given.
+      best: the five likeliest classes of those kept, the likeliest first, int32 [N, 5].
+      probabilities: of these, among the classes kept, float32 [N, 5].
+    """
+
+    indices: Any
+    mask: Any
+    labels: Any
+    best: Any
+    probabilities: Any
+
+
+Look = Callable[[Predicted], None]
+
+
+def make_eval_step(
+    network: hk.TransformedWithState, classes: Sequence[int] | None = None, *, predicts: bool = False
+) -> EvalStep:
     """Builds the parallel evaluation step, in float32 whatever the precision of training.
 
     Products are float32, too (`float32_products`): the released code left them to the backend, so on
@@ -26,49 +52,68 @@ def make_eval_step(network: hk.TransformedWithState) -> EvalStep:
     Args:
       network: its apply takes (params, network_state, key, images [N, H, W, 3], is_training) and gives
         outputs with 'logits', and the state.
+      classes: labels whose logits are kept; None: all.
+      predicts: whether the outcome holds what is said of each example.
 
     Returns:
-      (variables by name, batch) to sums by name over the real examples of all devices of all hosts. The
-      batch has 'images' [D, N, H, W, 3] (pixels, 0..255), 'labels' [D, N] and 'mask' [D, N], 1 for a real
-      example and 0 for padding.
+      (variables by name, batch) to {name: {'sums': metrics summed over the real examples of all devices of
+      all hosts, 'predicted': of the same}}. The batch has 'images' [D, N, H, W, 3] (pixels, 0..255), 'labels'
+      [D, N], or sets of them [D, N, K], and 'mask' [D, N], 1 for a real example and 0 for padding; to predict
+      'indices' [D, N], too.
     """
+    kept = None if classes is None else np.asarray(classes)
 
-    def eval_step(
-        variables_by_name: dict[str, Variables], batch: dict[str, jax.Array]
-    ) -> dict[str, dict[str, jax.Array]]:
+    def eval_step(variables_by_name: dict[str, Variables], batch: dict[str, jax.Array]) -> dict[str, Outcome]:
         images = normalize(batch['images'])
-        sums = {}
+        outcomes: dict[str, Outcome] = {}
         for name, (params, network_state) in variables_by_name.items():
             with float32_products():
                 logits = network.apply(params, network_state, None, images, False)[0]['logits']
-            sums[name] = {
-                key: jnp.sum(value * batch['mask'])
-                for key, value in example_metrics(logits, batch['labels']).items()
-            }
-        return parallel.total(sums)
+            targets = label_sets(batch['labels'], logits.shape[-1])
+            if kept is not None:
+                logits, targets = logits[:, kept], targets[:, kept]
+            metrics = example_metrics(logits, targets)
+            sums = {key: jnp.sum(value * batch['mask']) for key, value in metrics.items()}
+            outcomes[name] = {'sums': parallel.total(sums)}
+            if predicts:
+                probabilities, best = jax.lax.top_k(jax.nn.softmax(logits), min(_TOP, logits.shape[-1]))
+                best = best if kept is None else jnp.asarray(kept, jnp.int32)[best]
+                one = Predicted(batch['indices'], batch['mask'], batch['labels'], best, probabilities)
+                outcomes[name]['predicted'] = parallel.gather(one)
+        return outcomes
 
     return parallel.parallelize(eval_step, arguments=(parallel.SAME, parallel.SPLIT))
 
 
-def example_metrics(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
-    """The metrics that an evaluation sums, for each example.
+def label_sets(labels: jax.Array, num_classes: int) -> jax.Array:
+    """Labels int [N], or sets of them [N, K], as float32 [N, num_classes], 1 for each label."""
+    if labels.ndim == 1:
+        return jax.nn.one_hot(labels, num_classes)
+    return jnp.pad(labels.astype(jnp.float32), ((0, 0), (0, num_classes - labels.shape[1])))
+
+
+def example_metrics(logits: jax.Array, targets: jax.Array) -> dict[str, jax.Array]:
+    """The metrics that an evaluation sums, for each example; all 0 for one without a label, but the last.
 
     Args:
       logits: [N, K].
-      labels: [N], int.
+      targets: [N, K], 1 for each label of an example, any of which is a hit, as arXiv 2006.07159 counts.
 
     Returns:
-      'loss' (nats, no smoothing), 'top_1', 'top_5' (0 or 1; of all classes where there are fewer than
-      five) and 'num_examples' (1), each float32 [N].
+      'loss' (nats, no smoothing; against several labels alike), 'top_1', 'top_5' (0 or 1; of all classes
+      where there are fewer than five), 'num_examples' (1) and 'num_unlabeled' (1 where 'num_examples' is 0),
+      each float32 [N].
     """
-    targets = jax.nn.one_hot(labels, logits.shape[-1])
-    _, best = jax.lax.top_k(logits, min(5, logits.shape[-1]))
-    hits = best == labels[:, None]
+    _, best = jax.lax.top_k(logits, min(_TOP, logits.shape[-1]))
+    hits = jnp.take_along_axis(targets, best, axis=1)
+    num_labels = jnp.sum(targets, axis=1, keepdims=True)
+    is_labeled = (num_labels[:, 0] > 0).astype(jnp.float32)
     return {
-        'loss': losses.cross_entropy(logits, targets),
-        'top_1': hits[:, 0].astype(jnp.float32),
-        'top_5': jnp.any(hits, axis=1).astype(jnp.float32),
-        'num_examples': jnp.ones(labels.shape, jnp.float32),
+        'loss': losses.cross_entropy(logits, targets / jnp.maximum(num_labels, 1)),
+        'top_1': hits[:, 0],
+        'top_5': jnp.max(hits, axis=1),
+        'num_examples': is_labeled,
+        'num_unlabeled': 1 - is_labeled,
     }
 
 
@@ -77,6 +122,7 @@ def evaluate(
     variables_by_name: Mapping[str, Variables],
     batches: Iterable[dict[str, np.ndarray]],
     expected_examples: Callable[[], int],
+    look: Look | None = None,
 ) -> Results:
     """Evaluates several sets of variables over the same batches.
 
@@ -85,36 +131,41 @@ def evaluate(
       variables_by_name: such as {'eval': (params, network_state), 'eval_ema': their EMAs}.
       batches: this process's part; every process must have as many.
       expected_examples: how many examples all processes together must have counted, checked at the end.
+      look: called with what is said of each batch, if the step predicts, in order and in every process.
 
     Returns:
-      {name: {'loss', 'top_1', 'top_5', 'num_examples'}}, means over the examples counted.
+      {name: {'loss', 'top_1', 'top_5', 'num_examples'}}, means over the examples counted; and
+      'num_unlabeled' where examples without a label were skipped.
 
     Raises:
       RuntimeError: the examples counted are not as many as expected.
     """
     # Sums of one batch are exact in float32; those of a split might not be.
     totals: dict[str, dict[str, float]] = {name: {} for name in variables_by_name}
-    for sums in _one_behind(eval_step(dict(variables_by_name), parallel.shard_batch(b)) for b in batches):
-        for name, values in jax.device_get(sums).items():
-            for key, value in values.items():
+    step = lambda batch: eval_step(dict(variables_by_name), parallel.shard_batch(batch))  # noqa: E731
+    for outcomes in _one_behind(map(step, batches)):
+        for name, outcome in jax.device_get(outcomes).items():
+            for key, value in outcome['sums'].items():
                 totals[name][key] = totals[name].get(key, 0.0) + float(value)
+            if look is not None:
+                look(Predicted(*(x.reshape(-1, *x.shape[2:]) for x in outcome['predicted'])))
     return {name: _means(values, expected_examples()) for name, values in totals.items()}
 
 
-def _one_behind(dispatched: Iterable[Sums]) -> Iterator[Sums]:
+def _one_behind(dispatched: Iterable[dict[str, Outcome]]) -> Iterator[dict[str, Outcome]]:
     """Yields what was dispatched once the next is, so that a device never waits for the host between two."""
-    pending: Sums | None = None
-    for sums in dispatched:
+    pending: dict[str, Outcome] | None = None
+    for outcomes in dispatched:
         if pending is not None:
             yield pending
-        pending = sums
+        pending = outcomes
     if pending is not None:
         yield pending
 
 
 def _means(totals: dict[str, float], expected: int) -> dict[str, float]:
-    count = round(totals.get('num_examples', 0.0))
-    if count != expected or count == 0:
-        raise RuntimeError(f'evaluation counted {count} examples where the split has {expected}')
+    count, unlabeled = (round(totals.get(key, 0.0)) for key in ('num_examples', 'num_unlabeled'))
+    if count + unlabeled != expected or count == 0:
+        raise RuntimeError(f'evaluation counted {count + unlabeled} examples where the split has {expected}')
     means = {key: totals[key] / count for key in ('loss', 'top_1', 'top_5')}
-    return {**means, 'num_examples': count}
+    return {**means, 'num_examples': count, **({'num_unlabeled': unlabeled} if unlabeled else {})}

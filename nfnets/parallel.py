@@ -29,7 +29,7 @@ def parallelize(
     """Compiles a function of positional arguments to run on every device.
 
     Args:
-      fn: of one device; reduces with `mean` or `total` what must be the same on all.
+      fn: of one device; reduces with `mean` or `total`, or gathers, what must be the same on all.
       arguments: for each, `SAME` or `SPLIT`, or a tree of these that is a prefix of it.
       results: alike.
       donate_argument: index of an argument whose memory the result may take.
@@ -54,6 +54,11 @@ def mean(tree: Tree) -> Tree:
 def total(tree: Tree) -> Tree:
     """Sum over all devices; inside a parallel function."""
     return jax.lax.psum(tree, _AXIS)
+
+
+def gather(tree: Tree) -> Tree:
+    """The parts of all devices, [N / D, ...] -> [D, N / D, ...]; inside a parallel function."""
+    return jax.lax.all_gather(tree, _AXIS)
 
 
 def own_rows(x: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from nfnets.evaluate import evaluate, make_eval_step
+from nfnets.evaluate import Predicted, evaluate, make_eval_step
 
 CLASSES = 7
 
@@ -30,15 +30,20 @@ def _batches(images, labels, size):
         pad = [(0, size - real)]
         yield {
             'images': np.pad(images[start : start + size], pad + [(0, 0)] * 3),
-            'labels': np.pad(labels[start : start + size], pad),
+            'labels': np.pad(labels[start : start + size], pad + [(0, 0)] * (labels.ndim - 1)),
             'mask': np.pad(np.ones(real, np.float32), pad),
+            'indices': np.arange(start, start + size, dtype=np.int32),
         }
 
 
-def _expected(params, images, labels):
+def _logits(params, images):
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     features = ((images.astype(np.float64) / 255 - mean) / std).mean(axis=(1, 2))
-    logits = features @ np.float64(params['linear']['w']) + np.float64(params['linear']['b'])
+    return features @ np.float64(params['linear']['w']) + np.float64(params['linear']['b'])
+
+
+def _expected(params, images, labels):
+    logits = _logits(params, images)
     rank = np.sum(logits > logits[np.arange(len(labels)), labels][:, None], axis=1)
     log_z = np.log(np.sum(np.exp(logits), axis=1))
     loss = log_z - logits[np.arange(len(labels)), labels]
@@ -86,10 +91,62 @@ def test_the_next_batch_is_dispatched_before_the_results_of_one_are_waited_for()
     def step(variables, batch):
         number = sum(event.startswith('dispatch') for event in events)
         events.append(f'dispatch {number}')
-        return {'eval': {key: Result(number) for key in ('loss', 'top_1', 'top_5', 'num_examples')}}
+        keys = ('loss', 'top_1', 'top_5', 'num_examples')
+        return {'eval': {'sums': {key: Result(number) for key in keys}}}
 
     images, labels = _examples(24)
     results = evaluate(step, {'eval': None}, _batches(images, labels, 8), lambda: 3)
     assert results['eval']['num_examples'] == 3  # As each batch says that it holds one.
     order = list(dict.fromkeys(events))
     assert order == ['dispatch 0', 'dispatch 1', 'wait 0', 'dispatch 2', 'wait 1', 'wait 2']
+
+
+def _with_label_sets(images, labels):
+    """The same examples with 0 to 3 labels each, [N, 7]."""
+    sets = np.zeros((len(labels), CLASSES), np.int32)
+    for example, count in enumerate(np.arange(len(labels)) % 4):
+        sets[example, np.random.default_rng(example).permutation(CLASSES)[:count]] = 1
+    return images, sets
+
+
+@pytest.mark.parametrize('classes', [None, (0, 2, 3, 5, 6)])
+def test_any_of_several_labels_is_a_hit_and_examples_without_one_are_skipped(classes):
+    network = _network()
+    images, labels = _with_label_sets(*_examples(37))
+    variables = network.init(jax.random.key(0), images[:1], False)
+    step = make_eval_step(network, classes)
+    results = evaluate(step, {'eval': variables}, _batches(images, labels, 16), lambda: 37)['eval']
+    kept = list(classes or range(CLASSES))
+    logits, labels = _logits(variables[0], images)[:, kept], labels[:, kept]
+    is_labeled = labels.any(axis=1)
+    losses, hits = [], {1: [], 5: []}
+    for own, wanted in zip(logits[is_labeled], labels[is_labeled], strict=True):
+        log_probabilities = own - np.log(np.sum(np.exp(own)))
+        losses.append(-np.mean(log_probabilities[wanted > 0]))
+        for most, found in hits.items():
+            found.append(any(wanted[np.argsort(-own)[:most]]))
+    assert (results['num_examples'], results['num_unlabeled']) == (sum(is_labeled), sum(~is_labeled))
+    assert 0 < results['num_unlabeled'] < 37
+    expected = np.mean(losses), np.mean(hits[1]), np.mean(hits[5])
+    np.testing.assert_allclose([results[k] for k in ('loss', 'top_1', 'top_5')], expected, rtol=1e-5)
+    assert 0.1 < results['top_1'] < 0.9
+
+
+def test_what_is_said_of_every_example_is_handed_out_once():
+    network = _network()
+    images, labels = _examples(37)
+    variables = network.init(jax.random.key(0), images[:1], False)
+    classes = (0, 1, 3, 4, 5, 6)
+    step = make_eval_step(network, classes, predicts=True)
+    said = []
+    evaluate(step, {'eval': variables}, _batches(images, labels, 16), lambda: 37, said.append)
+    said = Predicted(*map(np.concatenate, zip(*said, strict=True)))
+    real = said.mask > 0
+    assert said.indices[real].tolist() == list(range(37))
+    np.testing.assert_array_equal(said.labels[real], labels)
+    logits = _logits(variables[0], images)[:, classes]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    order = np.argsort(-logits)[:, :5]
+    np.testing.assert_array_equal(said.best[real], np.array(classes)[order])
+    expected = np.take_along_axis(probabilities, order, axis=1)
+    np.testing.assert_allclose(said.probabilities[real], expected, rtol=1e-4)

@@ -10,11 +10,9 @@ working directory of a run. It knows the network, the preprocessing, and the nam
 released and timm's have ImageNet's.
 """
 
-import csv
-import io
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from etils import epath
@@ -22,6 +20,7 @@ from etils import epath
 from nfnets import host
 from nfnets.commands.command_line import Parser, path_argument, run
 from nfnets.errors import InputError
+from nfnets.inference.tables import csv_rows
 
 if TYPE_CHECKING:
     from nfnets.inference.predict import Prediction
@@ -58,7 +57,7 @@ def _predict(argv: Sequence[str]) -> None:
     predictor = load(arguments.checkpoint, ema=arguments.ema, size=arguments.size)
     form = as_csv if arguments.csv else as_json if arguments.json else as_text
     if arguments.csv:
-        print(_rows([COLUMNS]))
+        print(csv_rows([COLUMNS]))
     for path, predictions in predictor.classify(images):
         print(form(path, predictions), flush=True)
 
@@ -75,10 +74,4 @@ def as_json(path: epath.Path, predictions: list['Prediction']) -> str:
 
 def as_csv(path: epath.Path, predictions: list['Prediction']) -> str:
     """A row for each class."""
-    return _rows([(path, rank, *prediction) for rank, prediction in enumerate(predictions, 1)])
-
-
-def _rows(rows: Iterable[Sequence[object]]) -> str:
-    file = io.StringIO()
-    csv.writer(file, lineterminator='\n').writerows(rows)
-    return file.getvalue().removesuffix('\n')
+    return csv_rows([(path, rank, *prediction) for rank, prediction in enumerate(predictions, 1)])

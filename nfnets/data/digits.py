@@ -16,6 +16,7 @@ class DigitsSource:
 
     class_names = tuple(str(digit) for digit in range(10))
     warnings: tuple[str, ...] = ()
+    label_shape: tuple[int, ...] = ()
 
     def __init__(self, split: str):
         """Args: split is 'train' or 'eval', a fifth of each class; InputError on any other."""
@@ -43,3 +44,5 @@ class DigitsSource:
 
     def describe(self, index: int) -> str:
         return f'digit {self._indices[index]} ({self._split})'
+
+    name = describe

@@ -27,6 +27,8 @@ class FolderSource:
       warnings: of files that are no images by their endings, and of classes without an image.
     """
 
+    label_shape: tuple[int, ...] = ()
+
     def __init__(self, directory: epath.Path, split: str):
         """Lists the files.
 
@@ -70,6 +72,8 @@ class FolderSource:
 
     def describe(self, index: int) -> str:
         return str(self._files[index][0])
+
+    name = describe
 
 
 def _folders(directory: epath.Path, layout: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from nfnets.data.source import Source
+from nfnets.data.source import Label, Source
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.files import failure, file_errors, is_passing
 
@@ -78,7 +78,7 @@ class Pipeline:
             lambda: self._encoded(itertools.chain([first], work)),
             output_signature=(
                 tf.TensorSpec((None,), tf.string),
-                tf.TensorSpec((None,), tf.int32),
+                tf.TensorSpec((None, *source.label_shape), tf.int32),
                 tf.TensorSpec((None, 2), tf.int64),
             ),
         )
@@ -98,7 +98,7 @@ class Pipeline:
             .with_options(options)
         )
 
-    def _encoded(self, work: Iterator[Work]) -> Iterator[tuple[list[bytes], list[int], np.ndarray]]:
+    def _encoded(self, work: Iterator[Work]) -> Iterator[tuple[list[bytes], list[Label], np.ndarray]]:
         try:
             for part in work:
                 if self._is_closed:
@@ -109,7 +109,7 @@ class Pipeline:
         except Exception as error:  # Raised again by `next`: tf.data would bury it in its own.
             self._error = error
 
-    def _read(self, index: int) -> tuple[bytes, int]:
+    def _read(self, index: int) -> tuple[bytes, Label]:
         try:
             encoded, label = self._source.read(index)
         except file_errors(MemoryError) as error:
@@ -120,9 +120,9 @@ class Pipeline:
                 raise TrainingStopped(f'{message}: {error}') from error
             if is_passing(error) or not self._skip_broken:
                 raise failure(f'{message}: {error}', error) from error
-            return b'', 0
+            return b'', np.zeros(self._source.label_shape, np.int32)
         num_classes = len(self._source.class_names)
-        if not 0 <= label < num_classes:
+        if isinstance(label, int) and not 0 <= label < num_classes:
             raise InputError(
                 f'{self._source.describe(index)} has the label {label}; the {num_classes} classes '
                 f'have 0 to {num_classes - 1}'
@@ -130,7 +130,7 @@ class Pipeline:
         return encoded, label
 
     def next(self) -> tuple[Work, np.ndarray, np.ndarray, np.ndarray]:
-        """The next part: its work, images [N, S, S, 3], labels int32 [N], and which are whole, bool [N].
+        """The next part: its work, images [N, S, S, 3], labels int32 [N] or [N, K], and which are whole.
 
         Raises:
           InputError: an image cannot be decoded or a file read, or a label is not below K.

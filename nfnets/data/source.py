@@ -2,9 +2,12 @@
 
 from typing import Protocol
 
+import numpy as np
+
 from nfnets.errors import InputError
 from nfnets.files import as_path, failure, file_errors
 
+Label = int | np.ndarray
 KINDS = ('tfds', 'folder', 'digits')
 
 
@@ -14,19 +17,27 @@ class Source(Protocol):
     Attributes:
       class_names: name of each label, 0 first.
       warnings: what may be wrong with the data, one line each.
+      label_shape: () where each example has one label, [K] where it has a set of the K.
     """
 
     class_names: tuple[str, ...]
     warnings: tuple[str, ...]
+    label_shape: tuple[int, ...]
 
     def __len__(self) -> int:
         """Number of examples."""
 
-    def read(self, index: int) -> tuple[bytes, int]:
-        """The encoded image (JPEG, PNG, BMP or GIF) and the label of one example; thread-safe."""
+    def read(self, index: int) -> tuple[bytes, Label]:
+        """The encoded image (JPEG, PNG, BMP or GIF) and the label of one example; thread-safe.
+
+        A set of labels is int32 [K], 1 for those in it.
+        """
 
     def describe(self, index: int) -> str:
         """Names an example in a message."""
+
+    def name(self, index: int) -> str:
+        """The name of an example in its data set, such as that of its file; may read it."""
 
 
 def load_source(kind: str, *, name: str, directory: str | None, split: str) -> Source:

@@ -17,6 +17,7 @@ from nfnets.data import decode
 from nfnets.data.pipeline import Pipeline, Work
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source
+from nfnets.errors import InputError
 
 Batch = dict[str, np.ndarray]
 
@@ -58,9 +59,10 @@ class TrainBatches:
 
 
 class EvalBatches:
-    """Every example of a split once: {'images': float32 [N, S, S, 3], 'labels': int32 [N], 'mask'}.
+    """Every example of a split once: {'images': float32 [N, S, S, 3], 'labels', 'mask', 'indices'}.
 
-    'mask' is float32 [N], 0 for padding and for broken images; all processes have as many batches.
+    'labels' are int32 [N], or [N, K] where an example has a set of the K; 'mask' is float32 [N], 0 for
+    padding and for broken images; 'indices' are int32 [N], in the source. All processes have as many batches.
 
     Attributes:
       skipped: broken images that this process has skipped so far.
@@ -82,7 +84,8 @@ class EvalBatches:
         try:
             while True:
                 work, images, labels, is_whole = self._pipeline.next()
-                yield {'images': images, 'labels': labels, 'mask': work.mask * is_whole}
+                indices = work.indices.astype(np.int32)
+                yield {'images': images, 'labels': labels, 'mask': work.mask * is_whole, 'indices': indices}
         except StopIteration:
             return
         finally:
@@ -105,7 +108,12 @@ def train_batches(
     Returns:
       An iterator that raises InputError at an image that cannot be decoded (if not skip_broken) or a
       label outside of the classes.
+
+    Raises:
+      InputError: examples have sets of labels.
     """
+    if source.label_shape:
+        raise InputError(f'{source.describe(0)} has a set of labels: such data can be evaluated on alone')
     process, size = jax.process_index(), batch_size // jax.process_count()
 
     def work() -> Iterator[Work]:

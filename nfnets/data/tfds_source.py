@@ -4,25 +4,27 @@ Nothing is ever downloaded: the set must have been prepared before.
 """
 
 import difflib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from etils import epath
 
 from nfnets.data.records import ArrayRecords, Records, Shard, TFRecords
+from nfnets.data.source import Label
 from nfnets.errors import InputError
 
-_HOW_TO_PREPARE = {
-    'imagenet2012': (
-        'put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar into {dir}/downloads/manual and run '
-        '`tfds build imagenet2012 --data_dir={dir} --file_format=array_record`'
-    )
+_FILE_NAME = 'file_name'  # Of the features of TFDS's sets that were made of files.
+_MANUAL = {  # What must be there before TFDS prepares a set.
+    'imagenet2012': 'ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar',
+    'imagenet2012_real': 'ILSVRC2012_img_val.tar',
 }
 
 
 class TfdsSource:
-    """One split of a prepared data set with one image and one class label an example."""
+    """One split of a prepared data set with an image and a class label, or a set of them, an example."""
 
     def __init__(self, name: str, directory: str | None, split: str):
         """Reads the set's description and where its records lie.
@@ -39,19 +41,38 @@ class TfdsSource:
         self._name = f'{name} {split}'
         info = builder.info
         self._image, self._label = _features(name, info)
-        self.class_names = tuple(info.features[self._label].names)
+        label = info.features[self._label]
+        is_set = isinstance(label, tfds.features.Sequence)
+        self.class_names = tuple((label.feature if is_set else label).names)
+        self.label_shape: tuple[int, ...] = (len(self.class_names),) if is_set else ()
         self.warnings: tuple[str, ...] = ()
         self._records = _records(builder, split)
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def read(self, index: int) -> tuple[bytes, int]:
-        features = tf.train.Example.FromString(self._records[index]).features.feature
-        return features[self._image].bytes_list.value[0], features[self._label].int64_list.value[0]
+    def read(self, index: int) -> tuple[bytes, Label]:
+        features = self._example(index)
+        labels = features[self._label].int64_list.value
+        label = labels[0] if not self.label_shape else self._as_set(index, labels)
+        return features[self._image].bytes_list.value[0], label
 
     def describe(self, index: int) -> str:
         return f'{self._name} #{index} ({self._records.describe(index)})'
+
+    def name(self, index: int) -> str:
+        names = self._example(index)[_FILE_NAME].bytes_list.value
+        return names[0].decode() if names else self.describe(index)
+
+    def _example(self, index: int) -> Mapping[str, Any]:
+        return tf.train.Example.FromString(self._records[index]).features.feature
+
+    def _as_set(self, index: int, labels: Sequence[int]) -> np.ndarray:
+        chosen = np.zeros(self.label_shape, np.int32)
+        if not all(0 <= label < len(chosen) for label in labels):
+            raise InputError(f'{self.describe(index)} has labels {list(labels)} of {len(chosen)} classes')
+        chosen[list(labels)] = 1
+        return chosen
 
 
 def _builder(name: str, directory: str | None) -> tfds.core.DatasetBuilder:
@@ -69,11 +90,12 @@ def _builder(name: str, directory: str | None) -> tfds.core.DatasetBuilder:
         raise InputError(f'data.name={name}: {error}') from error
     if not builder.info.splits:
         base = name.split(':')[0]
-        how = _HOW_TO_PREPARE.get(base, 'run `tfds build {name} --data_dir={dir}`')
-        # The folder of the data set's own name and version is below the data_dir.
-        data_dir = directory or str(epath.Path(builder.data_dir).parents[1])
+        # The folder of the data set's own name, config and version is below the data_dir.
+        data_dir = directory or str(epath.Path(builder.data_dir).parents[1 + base.count('/')])
+        first = f'put {_MANUAL[base]} into {data_dir}/downloads/manual and ' if base in _MANUAL else ''
         raise InputError(
-            f'data.name={name} is not prepared in data.dir={data_dir}; ' + how.format(name=base, dir=data_dir)
+            f'data.name={name} is not prepared in data.dir={data_dir}; {first}run '
+            f'`tfds build {base} --data_dir={data_dir} --file_format=array_record`'
         )
     return builder
 
@@ -82,8 +104,10 @@ def _features(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:
     keys: Any = info.supervised_keys
     if keys and len(keys) == 2:
         image, label = keys
+        given = info.features[label]
+        given = given.feature if isinstance(given, tfds.features.Sequence) else given
         is_image = isinstance(info.features[image], tfds.features.Image)
-        if is_image and isinstance(info.features[label], tfds.features.ClassLabel):
+        if is_image and isinstance(given, tfds.features.ClassLabel):
             return image, label
     raise InputError(f'data.name={name} has no pair of image and class label: supervised keys {keys}')
 

@@ -1,10 +1,11 @@
 """Evaluates a checkpoint on a data set: accuracy, loss and speed, with what they are of."""
 
 import dataclasses
+import functools
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,11 @@ from tqdm import tqdm
 
 from nfnets import build, parallel
 from nfnets import config as config_lib
+from nfnets.data.imagenet_sets import ImageNetSet
 from nfnets.data.source import Source
 from nfnets.data.stream import Batch, EvalBatches
 from nfnets.errors import InputError
+from nfnets.evaluate import Predicted
 from nfnets.finetune import PREPROCESSING, preprocessing_settings, with_preprocessing
 from nfnets.models.networks import variable_shapes
 from nfnets.run.workdir import read_config
@@ -26,7 +29,26 @@ from nfnets.weights.load import Weights
 Result = dict[str, Any]
 
 
-def score(config: ml_collections.ConfigDict, weights: Weights, ema: bool = False) -> Result:
+class Evaluated(NamedTuple):
+    """What is evaluated: the path of a checkpoint, the key of a published set, the input's side in px."""
+
+    checkpoint: str
+    set: str | None
+    size: int
+
+
+Record = Callable[[Evaluated, Source, Predicted], None]
+
+
+def score(
+    config: ml_collections.ConfigDict,
+    weights: Weights,
+    ema: bool = False,
+    *,
+    test_set: ImageNetSet | None = None,
+    source: Source | None = None,
+    record: Record | None = None,
+) -> Result:
     """Evaluates one checkpoint over the whole evaluation split, with a progress bar.
 
     Args:
@@ -34,17 +56,21 @@ def score(config: ml_collections.ConfigDict, weights: Weights, ema: bool = False
         preprocessing that overrides the checkpoint's.
       weights: the checkpoint.
       ema: of a working directory, the EMA of the parameters.
+      test_set: which of the published ones the data is, to be counted as they are.
+      source: the evaluation split, if it is open already.
+      record: called with what is evaluated, the split and what is said of each batch.
 
     Returns:
-      What can be written as a JSON object: 'top_1', 'top_5' (0..1), 'loss' (nats), 'num_examples',
-      'images_per_second' (reading included, compilation not), 'preprocessing', and what the checkpoint is.
+      What can be written as a JSON object: 'top_1', 'top_5' (0..1), 'loss' (nats), 'num_examples' (and
+      'num_unlabeled', skipped for want of a label), 'images_per_second' (reading included, compilation not),
+      'preprocessing', and what the checkpoint and the set are.
 
     Raises:
       InputError: settings, data and checkpoint cannot be used, or not together.
     """
     config = with_preprocessing(config, preprocessing_settings(weights.about, weights.params))
     config_lib.check(config)
-    source = build.source(config, config.data.eval_split)
+    source = source or build.source(config, config.data.eval_split)
     check_class_names(weights, source)
     if jax.process_index() == 0:
         for line in source.warnings:
@@ -64,7 +90,15 @@ def score(config: ml_collections.ConfigDict, weights: Weights, ema: bool = False
     def watched(batches: EvalBatches) -> Iterator[Batch]:
         return watch(tqdm(batches, desc=weights.path.name, unit='batch', disable=jax.process_index() != 0))
 
-    evaluate = build.evaluation(config, source, watched)
+    preprocessing = build.preprocessing(config)
+    evaluated = Evaluated(str(weights.path), test_set and test_set.key, preprocessing.size)
+    evaluate = build.evaluation(
+        config,
+        source,
+        watched,
+        classes=test_set and test_set.classes,
+        look=record and functools.partial(record, evaluated, source),
+    )
     variables = jax.tree.map(jnp.asarray, (build.param_layout(config).stack(params), network_state))
     results = evaluate({'given': parallel.replicate(variables)})
     found = architecture(params)
@@ -76,7 +110,8 @@ def score(config: ml_collections.ConfigDict, weights: Weights, ema: bool = False
         'variant': found.name if found else None,
         'parameters': about.parameters,
         'step': about.step,
-        'preprocessing': dataclasses.asdict(build.preprocessing(config)),
+        'set': test_set and test_set.key,
+        'preprocessing': dataclasses.asdict(preprocessing),
         **results['given'],
         'images_per_second': watch.rate() * jax.process_count(),
     }

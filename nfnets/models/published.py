@@ -1,9 +1,11 @@
 """Figures that were published of NFNets on ImageNet, as printed: the one place that has them.
 
-Tables of Brock et al. 2021 (arXiv 2102.06171), and timm's results-imagenet.csv.
+Tables of Brock et al. 2021 (arXiv 2102.06171), and timm's files of results.
 """
 
 from typing import NamedTuple
+
+from nfnets.models.variants import RECIPES
 
 # Table 5: top-1 and top-5, %, at the test size (F6 with SAM).
 ACCURACY = {
@@ -24,6 +26,14 @@ TIMM_ACCURACY = {
     'F4': (85.836, 97.664),
     'F5': (86.098, 97.688),
     'F6': (86.362, 97.896),
+}
+# The same of the other sets, by their keys in `nfnets/data/imagenet_sets.py`: top-1, %.
+TIMM_SETS = {
+    'real': {'F0': (88.123,), 'F5': (89.728,)},
+    'v2': {'F0': (71.880,), 'F5': (75.430,)},
+    'a': {'F0': (26.773,), 'F5': (57.347,)},
+    'r': {'F0': (45.680,), 'F5': (54.390,)},
+    'sketch': {'F0': (35.407,), 'F5': (41.335,)},
 }
 # Table 3, drawn in figure 1: top-1, %.
 TOP_1 = {
@@ -93,3 +103,21 @@ SIZES = {
 }
 # What the code released with the paper gives, where the paper prints nothing or another network.
 RELEASED_SIZES = {'F7': Size('499.504088', ''), 'F4+': Size('524.954484', '333.4')}
+
+
+def published_accuracy(variant: str | None, test_set: str | None, size: int) -> dict[str, tuple[float, ...]]:
+    """The accuracies that were published of a network's weights.
+
+    Args:
+      variant: of the family; None: another.
+      test_set: its key; None: another.
+      size: side of the images, px.
+
+    Returns:
+      By who published them, 'paper' and 'timm': top-1 and perhaps top-5, %; () where there is none.
+    """
+    if variant not in ACCURACY or size != RECIPES[variant].eval_size:
+        return {'paper': (), 'timm': ()}
+    if test_set == 'imagenet':
+        return {'paper': ACCURACY[variant], 'timm': TIMM_ACCURACY[variant]}
+    return {'paper': (), 'timm': TIMM_SETS.get(test_set or '', {}).get(variant, ())}

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from nfnets.data.source import Label
+
 _GRAY = (128, 128, 128)
 _SIDES = (3 / 4, 4 / 3)  # Least and most ratio of a crop's sides.
 
@@ -26,7 +28,9 @@ class Task(NamedTuple):
     partners: str  # 'batch', or 'fresh' for twice as many images, of which the second half are partners.
 
 
-def load(work: tuple[Task, int, list[tuple[bytes, int]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+def load(
+    work: tuple[Task, int, list[tuple[bytes, Label]]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """A mixed batch: images uint8 [N, S, S, 3], labels, weights of the labels, CPU seconds."""
     start = time.process_time()
     task, seed, encoded = work

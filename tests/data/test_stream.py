@@ -22,6 +22,7 @@ class Numbered:
         self._broken = broken
         self._labels = labels
         self.class_names = tuple(str(i) for i in range(count))
+        self.label_shape = ()
 
     def __len__(self):
         return self._count
@@ -146,6 +147,7 @@ def test_37_examples_are_evaluated_as_37_by_any_number_of_processes(processes, a
             assert batch['images'].dtype == np.float32
             assert batch['images'].shape == (16 // processes, 4, 4, 3)
             seen += batch['labels'][batch['mask'] > 0].tolist()
+            np.testing.assert_array_equal(batch['indices'], batch['labels'])
     assert counts == {3}
     assert sorted(seen) == list(range(37))
 
@@ -175,6 +177,27 @@ def test_broken_images_are_skipped_in_an_evaluation_on_demand():
     seen = [x for b in batches for x in b['labels'][b['mask'] > 0]]
     assert sorted(seen) == list(range(1, 36))
     assert batches.skipped == 2
+
+
+def test_sets_of_labels_are_for_evaluation_alone():
+    class WithSets(Numbered):
+        label_shape = property(lambda self: (self._count,), lambda self, shape: None)
+
+        def read(self, index):
+            encoded, _ = super().read(index)
+            if index == 4:
+                raise OSError('gone')
+            return encoded, np.eye(self._count, dtype=np.int32)[index] + (np.arange(self._count) == 2)
+
+    batches = list(_eval(WithSets(20), skip_broken=True))
+    masked = np.concatenate([b['labels'] * b['mask'][:, None] for b in batches])
+    expected = np.eye(20) + (np.arange(20) == 2)
+    expected[4] = 0
+    np.testing.assert_array_equal(masked[:20], expected)
+    with pytest.raises(
+        InputError, match='example 0 has a set of labels: such data can be evaluated on alone'
+    ):
+        _train(WithSets(20))
 
 
 def test_a_batch_of_broken_images_alone_stops():
