@@ -7,6 +7,7 @@ DATA = [
     'array_record>=0.6',
     'importlib_resources',  # tensorflow-datasets 4.9.10 needs it without declaring it.
     'pillow>=11',
+    'pyarrow>=14',
     'scikit-learn>=1.5',
     'tensorflow-datasets>=4.9.8',
     "tensorflow-cpu>=2.19; sys_platform == 'linux' and platform_machine == 'x86_64'",
@@ -21,7 +22,7 @@ TRAIN = [
     'tqdm',
 ]
 REPORT = [*TRAIN, 'matplotlib>=3.8']
-CLOUD = ['google-cloud-storage>=2.19']  # Orbax needs it for gs://.
+CLOUD = ['google-cloud-storage>=2.19', 'tensorstore>=0.1.84']  # Orbax needs the first for gs://.
 
 COMMANDS = ('train', 'evaluate', 'predict', 'convert', 'report', 'plan')
 

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import hashlib
+import re
 import signal
 import sys
 import time
@@ -111,22 +112,66 @@ def _assert_same_examples(source, expected):
     assert [source.read(i) for i in range(len(source))] == [expected.read(i) for i in range(len(expected))]
 
 
-def test_a_data_set_of_array_records_is_read_from_a_bucket(gcs, tmp_path):
-    tiny_imagenet.prepare(tmp_path, file_format='array_record')
-    gcs.upload(tmp_path / 'imagenet2012', 'tfds/imagenet2012')
-    for split in ('train[:70%]', 'validation'):
-        source, expected = (
-            load_source('tfds', name='imagenet2012', directory=str(directory), split=split)
-            for directory in (BUCKET / 'tfds', tmp_path)
-        )
-        _assert_same_examples(source, expected)
-        assert 'of gs://bucket/tfds/imagenet2012/' in source.describe(0)
+@pytest.fixture(params=['array_record', 'tfrecord'])
+def both(request, gcs, tmp_path):
+    """A data set of each form, on a disk and in the bucket."""
+    tiny_imagenet.prepare(tmp_path, file_format=request.param)
+    gcs.upload(tmp_path / 'imagenet2012', f'{request.param}/imagenet2012')
+    yield tmp_path, BUCKET / request.param
+    for name in gcs.names(request.param):
+        gcs.file(name).unlink()
 
 
-def test_a_data_set_of_tfrecords_in_a_bucket_is_refused(gcs, tiny_imagenet_tfrecords):
-    gcs.upload(tiny_imagenet_tfrecords / 'imagenet2012', 'tfrecords/imagenet2012')
-    with pytest.raises(InputError, match=r'gs://bucket/tfrecords/.* prepare the data set as array_record'):
-        load_source('tfds', name='imagenet2012', directory='gs://bucket/tfrecords', split='train')
+def _load(directory, split='validation'):
+    return load_source('tfds', name='imagenet2012', directory=str(directory), split=split)
+
+
+def test_a_data_set_is_read_from_a_bucket(both):
+    on_disk, in_bucket = both
+    for split in ('train[:70%]', 'validation', 'validation'):  # An index that was made is read.
+        source = _load(in_bucket, split)
+        _assert_same_examples(source, _load(on_disk, split))
+        assert f'of {in_bucket}/imagenet2012/' in source.describe(0)
+
+
+def test_the_index_of_tfrecords_is_kept_in_the_bucket_if_it_may_be_written(gcs, tiny_imagenet_tfrecords):
+    for place in ('indexed', 'read-only/indexed'):
+        gcs.upload(tiny_imagenet_tfrecords / 'imagenet2012', f'{place}/imagenet2012')
+        _assert_same_examples(_load(BUCKET / place), _load(tiny_imagenet_tfrecords))
+    (name,) = (name for name in gcs.names() if name.endswith('.idx'))
+    records = [len(x) for x in tf.data.TFRecordDataset([str(_shard(gcs, 'indexed'))]).as_numpy_iterator()]
+    lines, offset = [], 0
+    for record in records:
+        lines.append(f'{offset} {record + 16}\n')  # With its header and its checksum.
+        offset += record + 16
+    assert gcs.file(name).read_text() == ''.join(lines)
+    assert name == f'{_name(gcs, "indexed")}.idx'
+    for text in (''.join(lines[:-1]), ''.join(lines[1:]), 'no index', '0'):
+        gcs.file(name).write_text(text)
+        with pytest.raises(InputError, match=rf'gs://bucket/{name} is no index of the 37 records'):
+            _load(BUCKET / 'indexed')
+
+
+def _name(gcs, prefix):
+    """Of the validation split's one shard."""
+    (name,) = (name for name in gcs.names(prefix) if re.search(r'-validation.*-of-00001$', name))
+    return name
+
+
+def _shard(gcs, prefix):
+    return gcs.file(_name(gcs, prefix))
+
+
+def test_a_shard_in_a_bucket_that_is_cut_short_or_gone_is_named(gcs, both):
+    file = _shard(gcs, both[1].name)
+    whole = file.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:100], b''):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=r'gs://bucket/.*-validation\S+-00000-of-00001 '):
+            _load(both[1])
+    file.unlink()
+    with pytest.raises(InputError, match=r'gs://bucket/.*-validation\S+-00000-of-00001 cannot be opened'):
+        _load(both[1])
 
 
 def test_a_folder_of_images_is_read_from_a_bucket(gcs, tmp_path):

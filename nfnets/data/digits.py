@@ -5,18 +5,18 @@ import tensorflow as tf
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from nfnets.data.source import Example, Source
 from nfnets.errors import InputError
 
 _HELD_OUT = 360  # A fifth.
 _SPLIT_SEED = 0  # The fifth held out is always the same.
 
 
-class DigitsSource:
+class DigitsSource(Source):
     """The digits as PNG files in memory, so that they take the way of any encoded image."""
 
     class_names = tuple(str(digit) for digit in range(10))
     warnings: tuple[str, ...] = ()
-    label_shape: tuple[int, ...] = ()
 
     def __init__(self, split: str):
         """Args: split is 'train' or 'eval', a fifth of each class; InputError on any other."""
@@ -39,7 +39,7 @@ class DigitsSource:
     def __len__(self) -> int:
         return len(self._encoded)
 
-    def read(self, index: int) -> tuple[bytes, int]:
+    def read(self, index: int) -> Example:
         return self._encoded[index], int(self._labels[index])
 
     def describe(self, index: int) -> str:

@@ -8,6 +8,8 @@ from typing import TypeAlias, TypeVar
 
 from etils import epath
 
+from nfnets.data.ranges import start_range
+from nfnets.data.source import Example, Source
 from nfnets.errors import InputError
 from nfnets.files import is_folder, is_local
 
@@ -19,15 +21,13 @@ _TRAIN = 'train'  # Its folders are the classes of every split.
 _NAMED = 5  # Of what may be long, a message names so many.
 
 
-class FolderSource:
+class FolderSource(Source):
     """The images below DIR/SPLIT, labeled by the sorted names of the folders in DIR/train.
 
     Attributes:
       class_names: as of every source.
       warnings: of files that are no images by their endings, and of classes without an image.
     """
-
-    label_shape: tuple[int, ...] = ()
 
     def __init__(self, directory: epath.Path, split: str):
         """Lists the files.
@@ -66,9 +66,13 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self._files)
 
-    def read(self, index: int) -> tuple[bytes, int]:
+    def read(self, index: int) -> Example:
+        return self.start(index)()
+
+    def start(self, index: int) -> Callable[[], Example]:
         path, label = self._files[index]
-        return path.read_bytes(), label
+        content = start_range(path, 0)
+        return lambda: (content(), label)
 
     def describe(self, index: int) -> str:
         return str(self._files[index][0])

@@ -1,14 +1,9 @@
-"""Random access to the records of TFDS's two file formats.
+"""Random access to the records of several files; of ArrayRecord's on a disk, which has it built in."""
 
-ArrayRecord has it built in. A TFRecord file has no index, but each record begins with its length, so one is
-made by reading 12 bytes a record whenever a split is opened. Measured on a local disk with 50,040 records of
-110 kB in 40 files: 0.3 s from the page cache and 1.2 s from the disk, so 7 s and 31 s for ImageNet.
-"""
-
+import functools
 import os
 import resource
-import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
@@ -18,9 +13,7 @@ from etils import epath
 from nfnets.errors import InputError
 from nfnets.files import is_local, why
 
-_HEADER = struct.Struct('<QI')  # Length of the record, checksum of the length.
-_FOOTER = 4  # Checksum of the record.
-_THREADS = 16
+_THREADS, _BUCKET_THREADS = 16, 256  # A bucket takes some hundredths of a second to answer.
 _SPARE_FILES = 512  # For whatever else a run opens: checkpoints, logs, sockets.
 
 
@@ -33,19 +26,26 @@ class Shard(NamedTuple):
     total: int  # Records in the whole file.
 
 
+def opening_threads(shards: Sequence[Shard]) -> int:
+    """How many threads shards are opened with."""
+    return _THREADS if all(is_local(shard.path) for shard in shards) else _BUCKET_THREADS
+
+
 class Records(Protocol):
     """Serialized records of several shards, in order."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> bytes:
-        """One record. Raises OSError: it cannot be read, or not whole."""
+    def start(self, index: int) -> Callable[[], bytes]:
+        """Begins to read one record, which what is returned gives; either raises OSError if it cannot."""
 
     def describe(self, index: int) -> str:
         """Names the file and the record's place in it."""
 
 
-class _Sharded:
+class Sharded:
+    """Finds the shard of a record."""
+
     def __init__(self, shards: Sequence[Shard]):
         self._shards = shards
         self._ends = np.cumsum([shard.take for shard in shards])
@@ -64,60 +64,8 @@ class _Sharded:
         return f'record {record} of {self._shards[shard].path}'
 
 
-class TFRecords(_Sharded):
-    """TFRecord files, indexed when opened."""
-
-    def __init__(self, shards: Sequence[Shard]):
-        """Args: shards. Raises InputError: one is in a bucket, missing, cut short or of another count."""
-        super().__init__(shards)
-        remote = next((shard.path for shard in shards if not is_local(shard.path)), None)
-        if remote is not None:
-            raise InputError(
-                f'{remote} is a TFRecord file in a bucket, where it takes a request to find each record: '
-                'prepare the data set as array_record, or copy it to a disk'
-            )
-        with ThreadPoolExecutor(_THREADS) as pool:
-            self._offsets = list(pool.map(_index, shards))
-
-    def __getitem__(self, index: int) -> bytes:
-        shard, record = self.locate(index)
-        offsets = self._offsets[shard]
-        begin, end = offsets[record] + _HEADER.size, offsets[record + 1] - _FOOTER
-        # Opened anew each time, some microseconds: ImageNet's 1,088 files are more than many systems
-        # let a process keep open.
-        with open(self._shards[shard].path, 'rb', buffering=0) as file:
-            content = os.pread(file.fileno(), int(end - begin), int(begin))
-        if len(content) < end - begin:
-            raise OSError('the file was cut short')
-        return content
-
-
-def _index(shard: Shard) -> np.ndarray:
-    """Offset of each record of a TFRecord file, and of its end; int64 [records + 1]."""
-    try:
-        file = os.open(shard.path, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(f'{shard.path} cannot be opened: {error.strerror}') from error
-    try:
-        if hasattr(os, 'posix_fadvise'):  # macOS has none.
-            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)  # Only the headers are wanted.
-        size = os.fstat(file).st_size
-        offsets = [0]
-        while offsets[-1] + _HEADER.size <= size:
-            length, _ = _HEADER.unpack(os.pread(file, _HEADER.size, offsets[-1]))
-            offsets.append(offsets[-1] + _HEADER.size + length + _FOOTER)
-    finally:
-        os.close(file)
-    if offsets[-1] != size or len(offsets) - 1 != shard.total:
-        raise InputError(
-            f'{shard.path} is damaged: {size} bytes hold {len(offsets) - 1} records up to byte '
-            f'{offsets[-1]}, and {shard.total} records are expected; prepare the data set again'
-        )
-    return np.asarray(offsets, np.int64)
-
-
-class ArrayRecords(_Sharded):
-    """ArrayRecord files."""
+class ArrayRecords(Sharded):
+    """ArrayRecord files on a disk."""
 
     def __init__(self, shards: Sequence[Shard]):
         """Args: shards. Raises InputError: one cannot be opened or has another count."""
@@ -137,11 +85,13 @@ class ArrayRecords(_Sharded):
 
         super().__init__(shards)
         _allow_open_files(len(shards))
-        with ThreadPoolExecutor(_THREADS) as pool:
+        with ThreadPoolExecutor(opening_threads(shards)) as pool:
             self._readers = list(pool.map(open_shard, shards))
 
-    def __getitem__(self, index: int) -> bytes:
-        shard, record = self.locate(index)
+    def start(self, index: int) -> Callable[[], bytes]:
+        return functools.partial(self._read, *self.locate(index))
+
+    def _read(self, shard: int, record: int) -> bytes:
         try:
             return self._readers[shard].read([record])[0]
         except (RuntimeError, ValueError, IndexError) as error:

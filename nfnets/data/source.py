@@ -1,18 +1,22 @@
 """Sources of examples: their common interface, and the choice of one by name."""
 
-from typing import Protocol
+import functools
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from nfnets.errors import InputError
 from nfnets.files import as_path, failure, file_errors
 
-Label = int | np.ndarray
 KINDS = ('tfds', 'folder', 'digits')
+
+Label: TypeAlias = int | np.ndarray
+Example: TypeAlias = tuple[bytes, Label]
 
 
 class Source(Protocol):
-    """Encoded images with labels, read in any order.
+    """Encoded images with labels, read in any order; a source inherits what has a default.
 
     Attributes:
       class_names: name of each label, 0 first.
@@ -22,22 +26,27 @@ class Source(Protocol):
 
     class_names: tuple[str, ...]
     warnings: tuple[str, ...]
-    label_shape: tuple[int, ...]
+    label_shape: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """Number of examples."""
 
-    def read(self, index: int) -> tuple[bytes, Label]:
+    def read(self, index: int) -> Example:
         """The encoded image (JPEG, PNG, BMP or GIF) and the label of one example; thread-safe.
 
         A set of labels is int32 [K], 1 for those in it.
         """
+
+    def start(self, index: int) -> Callable[[], Example]:
+        """Begins to read one example, if it takes waiting; what is returned gives it. Thread-safe."""
+        return functools.partial(self.read, index)
 
     def describe(self, index: int) -> str:
         """Names an example in a message."""
 
     def name(self, index: int) -> str:
         """The name of an example in its data set, such as that of its file; may read it."""
+        return self.describe(index)
 
 
 def load_source(kind: str, *, name: str, directory: str | None, split: str) -> Source:

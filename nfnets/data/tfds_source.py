@@ -4,7 +4,7 @@ Nothing is ever downloaded: the set must have been prepared before.
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,12 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from etils import epath
 
-from nfnets.data.records import ArrayRecords, Records, Shard, TFRecords
-from nfnets.data.source import Label
+from nfnets.data.bucket_array_records import BucketArrayRecords
+from nfnets.data.records import ArrayRecords, Records, Shard
+from nfnets.data.source import Example, Source
+from nfnets.data.tfrecords import TFRecords
 from nfnets.errors import InputError
+from nfnets.files import is_local
 
 _FILE_NAME = 'file_name'  # Of the features of TFDS's sets that were made of files.
 _MANUAL = {  # What must be there before TFDS prepares a set.
@@ -23,7 +26,7 @@ _MANUAL = {  # What must be there before TFDS prepares a set.
 }
 
 
-class TfdsSource:
+class TfdsSource(Source):
     """One split of a prepared data set with an image and a class label, or a set of them, an example."""
 
     def __init__(self, name: str, directory: str | None, split: str):
@@ -51,21 +54,24 @@ class TfdsSource:
     def __len__(self) -> int:
         return len(self._records)
 
-    def read(self, index: int) -> tuple[bytes, Label]:
-        features = self._example(index)
-        labels = features[self._label].int64_list.value
-        label = labels[0] if not self.label_shape else self._as_set(index, labels)
-        return features[self._image].bytes_list.value[0], label
+    def read(self, index: int) -> Example:
+        return self.start(index)()
+
+    def start(self, index: int) -> Callable[[], Example]:
+        record = self._records.start(index)
+        return lambda: self._as_example(index, read_features(record()))
 
     def describe(self, index: int) -> str:
         return f'{self._name} #{index} ({self._records.describe(index)})'
 
     def name(self, index: int) -> str:
-        names = self._example(index)[_FILE_NAME].bytes_list.value
+        names = read_features(self._records.start(index)())[_FILE_NAME].bytes_list.value
         return names[0].decode() if names else self.describe(index)
 
-    def _example(self, index: int) -> Mapping[str, Any]:
-        return tf.train.Example.FromString(self._records[index]).features.feature
+    def _as_example(self, index: int, features: Mapping[str, Any]) -> Example:
+        labels = features[self._label].int64_list.value
+        label = labels[0] if not self.label_shape else self._as_set(index, labels)
+        return features[self._image].bytes_list.value[0], label
 
     def _as_set(self, index: int, labels: Sequence[int]) -> np.ndarray:
         chosen = np.zeros(self.label_shape, np.int32)
@@ -73,6 +79,11 @@ class TfdsSource:
             raise InputError(f'{self.describe(index)} has labels {list(labels)} of {len(chosen)} classes')
         chosen[list(labels)] = 1
         return chosen
+
+
+def read_features(record: bytes) -> Mapping[str, Any]:
+    """The features of a serialized example, by name."""
+    return tf.train.Example.FromString(record).features.feature
 
 
 def _builder(name: str, directory: str | None) -> tfds.core.DatasetBuilder:
@@ -123,4 +134,12 @@ def _records(builder: tfds.core.DatasetBuilder, split: str) -> Records:
         ) from error
     shards = [Shard(epath.Path(i.filename), i.skip, i.take, i.examples_in_shard) for i in instructions]
     is_array_record = builder.info.file_format is tfds.core.FileFormat.ARRAY_RECORD
-    return ArrayRecords(shards) if is_array_record else TFRecords(shards)
+    return open_records('array_record' if is_array_record else 'tfrecord', shards)
+
+
+def open_records(file_format: str, shards: Sequence[Shard]) -> Records:
+    """The records of shards, 'array_record' or 'tfrecord', that are all on a disk or all in a bucket."""
+    if file_format == 'tfrecord':
+        return TFRecords(shards)
+    local = all(is_local(shard.path) for shard in shards)
+    return ArrayRecords(shards) if local else BucketArrayRecords(shards)

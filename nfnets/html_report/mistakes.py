@@ -60,7 +60,7 @@ class Mistake(NamedTuple):
     where: str
 
 
-class _Some:
+class _Some(Source):
     """Some examples of a source, as a source."""
 
     def __init__(self, source: Source, indices: np.ndarray):

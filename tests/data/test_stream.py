@@ -2,19 +2,23 @@
 
 import dataclasses
 import errno
+import functools
+import threading
+import time
 
 import jax
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from nfnets.data import stream
+from nfnets.data import pipeline, stream
 from nfnets.data.decode import TrainCrop
 from nfnets.data.preprocessing import Preprocessing
+from nfnets.data.source import Source
 from nfnets.errors import InputError, TrainingStopped
 
 
-class Numbered:
+class Numbered(Source):
     """Images of one color each, so that a decoded image tells which example it was."""
 
     def __init__(self, count, broken=(), labels=None):
@@ -245,3 +249,50 @@ def test_what_the_host_lacks_is_no_broken_image(error, message, skip_broken, mon
         next(batches)
     assert batches.skipped == 0
     batches.close()
+
+
+class Slow(Numbered):
+    """Gives nothing before so many are asked for."""
+
+    def __init__(self, count, at_once):
+        super().__init__(count)
+        self.asked = 0
+        self._at_once = at_once
+        self._changed = threading.Condition()
+
+    def start(self, index):
+        with self._changed:
+            self.asked += 1
+            self._changed.notify_all()
+        return functools.partial(self._wait, index)
+
+    def _wait(self, index):
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.asked >= self._at_once, timeout=30)
+        return self.read(index)
+
+
+def test_a_bucket_is_asked_for_many_images_at_once_but_no_more_than_a_few_batches_ahead():
+    at_once = pipeline._READ_AT_ONCE
+    assert at_once > pipeline._READERS  # That wait for them.
+    source = Slow(40, at_once)
+    batches = _train(source, batch_size=at_once)
+    next(batches)
+    asked = 0
+    while asked < source.asked:
+        asked = source.asked
+        time.sleep(0.5)
+    batches.close()
+    assert asked <= 8 * at_once
+
+
+@pytest.mark.parametrize('batch_size', [1, 12, 100])
+def test_images_that_come_late_come_in_order(batch_size):
+    class Late(Numbered):
+        def start(self, index):
+            time.sleep(index % 3 / 500)
+            return super().start(index)
+
+    labels = _labels(_train(Late(40), batch_size=batch_size), -(-200 // batch_size))
+    expected = stream._Order(40, seed=3)(np.arange(len(labels)))
+    np.testing.assert_array_equal(labels, expected)
