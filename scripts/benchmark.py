@@ -6,6 +6,7 @@
     python scripts/benchmark.py eval --variant F0 --precision bfloat16
     python scripts/benchmark.py input --variant F0 --against pil    # JPEGs of its own
     python scripts/benchmark.py input --variant F0 --source tfds --dir DATA
+    python scripts/benchmark.py input --variant F0 --against bucket    # records from disk and bucket
     python scripts/benchmark.py checkpoint --variant F0 --batch 32
     python scripts/benchmark.py tpu --variant F0 --device v3    # an estimate by XLA's TPU compiler
 
@@ -17,6 +18,10 @@ once, and ratios are taken within rounds.
 Input is what the host does for each image trained on, with partners to mix with from the batch and with fresh
 ones, in CPU time of all threads; its stages, on one thread, for each image read; and what mixing and
 RandAugment then take the device, beside the step. Against pil: processes with Pillow, as many as cores.
+
+Against a bucket it is the throughput of several processes that read ArrayRecord and TFRecord files made for
+it, each its part of every batch, in turn from a disk, from a bucket that a process on this machine plays, and
+from the same bucket with a latency for each request.
 
 A checkpoint costs the thread that trains a copy of the state, and a rest, which is also given as a fraction
 of the step; the writing overlaps with the next steps.
@@ -114,7 +119,9 @@ def _add_input(command: argparse.ArgumentParser) -> None:
     command.add_argument('--images', type=int, default=1024, help='images that each round makes at least')
     command.add_argument('--rounds', type=int, default=3, help='times that each is run')
     command.add_argument('--batch-on-device', type=int, default=8, help='0: leave the device out')
-    command.add_argument('--against', choices=('pil',))
+    command.add_argument('--against', choices=('pil', 'bucket'))
+    command.add_argument('--processes', type=int, default=2, help='hosts that read from the bucket at once')
+    command.add_argument('--latency-ms', type=int, default=30, help='of each request to the bucket')
 
 
 def _add_tpu(command: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from nfnets.configs import imagenet
 from nfnets.data.source import Source
 
 NUM_IMAGES = 192  # Different ones.
+WARM_UP = 3  # Batches before the time begins: what is read ahead is full then, as it is at the end.
 _WIDTH, _HEIGHT, _QUALITY = 484, 415, 86  # About ImageNet's: 107 kB each.
 _CLASSES = 4
 _BATCH_SIZE, _TIMED = 128, 1024
@@ -57,7 +58,7 @@ def time_batches(config: ml_collections.FrozenConfigDict, source: Source, images
     """Seconds, and CPU seconds of all threads, for each image trained on, over so many images or more."""
     batches = build.train_batches(config, source, 0)
     try:
-        for _ in range(3):  # What is read ahead is full then, as it is at the end.
+        for _ in range(WARM_UP):
             next(batches)
         count = -(-images // config.train.batch_size)
         start, cpu = time.perf_counter(), time.process_time()

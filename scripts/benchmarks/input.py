@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import tensorflow as tf
-from benchmarks import pil, step
+from benchmarks import pil, pod_input, step
 
 from nfnets import build
 from nfnets.configs import imagenet
@@ -25,6 +25,7 @@ from nfnets.data.mixing import mix
 from nfnets.data.pixels import pack, unpack
 from nfnets.data.randaugment import randaugment
 from nfnets.data.source import Source
+from nfnets.errors import InputError
 from nfnets.models.variants import RECIPES
 from nfnets.planning.core_rate import NUM_IMAGES, input_config, make_images, time_batches
 
@@ -44,7 +45,9 @@ class Setup:
       batch: images that the host makes at a time.
       images: that each round makes at least.
       batch_on_device: images of a step on the device; 0: the device is skipped.
-      against: 'pil', or None to measure no other loader.
+      against: 'pil'; 'bucket', to measure the input of hosts from a bucket instead; or None.
+      processes: hosts that read from a bucket at once.
+      latency_ms: of each request to it.
     """
 
     variant: str
@@ -56,14 +59,32 @@ class Setup:
     images: int
     batch_on_device: int
     against: str | None
+    processes: int
+    latency_ms: int
 
 
 def measure(setup: Setup, rounds: int) -> dict[str, Any]:
     """The JSON object that `scripts/benchmark.py input` prints; each loader is run in so many rounds."""
+    if setup.against == 'bucket':
+        return measure_bucket(setup, rounds)
     figures = measure_host(setup, rounds)
     if setup.batch_on_device:
         figures['device_ms_an_image'] = measure_device(setup.variant, setup.batch_on_device)
     return figures
+
+
+def measure_bucket(setup: Setup, rounds: int) -> dict[str, Any]:
+    """Throughput of hosts that read from a disk and from a bucket, on files of the benchmark's own."""
+    if setup.processes < 1 or setup.batch % setup.processes:
+        raise InputError(f'--batch={setup.batch} cannot be shared by --processes={setup.processes}')
+    config = make_config(setup, None, 'batch')
+    return {
+        'command': 'input',
+        'variant': setup.variant,
+        'image_size': config.data.train_size,
+        **{key: getattr(setup, key) for key in ('batch', 'processes', 'latency_ms')},
+        **pod_input.measure(config, setup.images, setup.processes, setup.latency_ms, rounds),
+    }
 
 
 def measure_host(setup: Setup, rounds: int) -> dict[str, Any]:
