@@ -151,6 +151,7 @@ def _run(directory: Path, pipe: Connection) -> None:
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: _Connection(directory, all_counts), '127.0.0.1', 0)
         pipe.send(server.sockets[0].getsockname()[1])
+        loop.add_reader(pipe.fileno(), os._exit, 1)  # What it was started by has ended.
         await server.serve_forever()
 
     asyncio.run(forever())

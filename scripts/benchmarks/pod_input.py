@@ -100,12 +100,15 @@ def _host(
     jax.distributed.initialize(*distributed)
     config = ml_collections.FrozenConfigDict(config_dict)
     sources = functools.cache(made_records.open_source)
-    while True:
-        place, form = pipe.recv()
-        source = sources(place, form)
-        pipe.send('ready')
-        pipe.recv()
-        pipe.send(time_batches(config, source, images))
+    try:
+        while True:
+            place, form = pipe.recv()
+            source = sources(place, form)
+            pipe.send('ready')
+            pipe.recv()
+            pipe.send(time_batches(config, source, images))
+    except (EOFError, OSError):  # The benchmark was killed; JAX would wait for the other hosts.
+        os._exit(1)
 
 
 def _turn(hosts: Sequence[Connection], address: str, form: str, place: str) -> dict[str, float]:
