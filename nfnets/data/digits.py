@@ -5,7 +5,7 @@ import tensorflow as tf
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from nfnets.data.source import Example, Source
+from nfnets.data.source import Source
 from nfnets.errors import InputError
 
 _HELD_OUT = 360  # A fifth.
@@ -39,10 +39,8 @@ class DigitsSource(Source):
     def __len__(self) -> int:
         return len(self._encoded)
 
-    def read(self, index: int) -> Example:
+    def read(self, index: int) -> tuple[bytes, int]:
         return self._encoded[index], int(self._labels[index])
 
     def describe(self, index: int) -> str:
         return f'digit {self._indices[index]} ({self._split})'
-
-    name = describe

@@ -77,8 +77,6 @@ class FolderSource(Source):
     def describe(self, index: int) -> str:
         return str(self._files[index][0])
 
-    name = describe
-
 
 def _folders(directory: epath.Path, layout: str) -> list[str]:
     if not directory.is_dir():
