@@ -39,6 +39,7 @@ setup(
         'chex>=0.1.90',
         'dm-haiku>=0.0.16',
         'etils[epath]>=1.9',
+        'huggingface_hub>=2.0',  # Checkpoints by name.
         'jax>=0.10',
         'numpy>=2.0',
         'optax>=0.2.5',

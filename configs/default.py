@@ -13,7 +13,9 @@ def get_config() -> ml_collections.ConfigDict:
     """The complete config, locked: a delta that names another key is an error."""
     config = ml_collections.ConfigDict()
     config.seed = 0  # Of initial parameters, order of examples, augmentation and dropout.
-    config.init_from = placeholder(str)  # Checkpoint, of any form, whose parameters a new run starts from.
+    config.init_from = placeholder(
+        str
+    )  # Path or name of a checkpoint whose parameters a new run starts from.
 
     config.model = model = ml_collections.ConfigDict()
     model.name = 'NFNet'  # NFNet, BNNet, NFResNet, NFRegNet, ResNet, SkipInitResNet or FixupResNet.

@@ -98,7 +98,8 @@ def _prepare(config: ml_collections.ConfigDict, workdir: epath.Path) -> _Run:
         num_classes=len(train_source.class_names),
         num_devices=jax.device_count(),
     )
-    require_same(facts(complete, train_source, eval_source, steps_there))
+    digest = weights.sha256 if weights else None
+    require_same(facts(complete, train_source, eval_source, steps_there, digest))
     changed = workdir_lib.check_resumable(workdir, complete, train_source.class_names)
     if jax.process_index() == 0:
         for line in (*warnings(complete, train_source, eval_source), *changed):

@@ -15,6 +15,7 @@ from nfnets import host
 from nfnets.errors import InputError, Interrupted, Preempted, TrainingStopped
 from nfnets.files import as_path, bucket_errors, failure, why
 from nfnets.run.interrupts import EXIT_CODES, SignalWatch, end_now
+from nfnets.weights import by_name
 
 
 class Parser(argparse.ArgumentParser):
@@ -95,3 +96,26 @@ def path_argument(text: str) -> epath.Path:
         return as_path(text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def checkpoint_argument(text: str) -> epath.Path:
+    """As `path_argument`, or the name of a checkpoint."""
+    path = path_argument(text)
+    try:
+        if by_name.is_name(path):
+            by_name.check_name(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return path
+
+
+class Offline(argparse.Action):
+    """The flag `--offline`."""
+
+    def __init__(self, **settings: Any):
+        help = 'take checkpoints by name from the cache alone; as HF_HUB_OFFLINE=1 does'
+        super().__init__(nargs=0, help=help, **settings)
+
+    def __call__(self, *_: Any) -> None:
+        # Before huggingface_hub is imported, which reads it once.
+        os.environ['HF_HUB_OFFLINE'] = '1'

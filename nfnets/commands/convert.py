@@ -1,17 +1,19 @@
 """Converts the parameters of an NFNet between the forms that they come in, bit by bit; publishes a run.
 
     nfnets-convert SOURCE TARGET
-    nfnets-convert --ema WORKDIR model.npz       # what to publish: one safe file
+    nfnets-convert --ema WORKDIR model.npz       # one safe file with all that its users need
+    nfnets-convert released:F0 F0.safetensors
 
 SOURCE is a file released with the paper, a .npz of this project, timm's .safetensors or .pth, or the working
-directory of a run; its content decides which. TARGET's form follows from its name: .npz is this project's own
+directory of a run; its content decides which. By name, released:F0, timm:dm_nfnet_f0 or hf:OWNER/NAME, it is
+downloaded once. TARGET's form follows from its name: .npz is this project's own
 file, with variant, class names and preprocessing in it, .safetensors timm's, .pkl the released form, and a
 name without a suffix a working directory. --to overrides that.
 """
 
 from collections.abc import Sequence
 
-from nfnets.commands.command_line import Parser, path_argument, run
+from nfnets.commands.command_line import Offline, Parser, checkpoint_argument, path_argument, run
 from nfnets.errors import InputError
 
 _SUFFIXES = {'.npz': 'npz', '.safetensors': 'timm', '.pkl': 'released', '': 'workdir'}
@@ -24,12 +26,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _convert(argv: Sequence[str]) -> None:
     parser = Parser(__doc__)
-    parser.add_argument('source', type=path_argument)
+    parser.add_argument('source', type=checkpoint_argument)
     parser.add_argument('target', type=path_argument, help='must not exist')
     parser.add_argument('--to', choices=_SUFFIXES.values(), help='form of the target, whatever its suffix')
     parser.add_argument(
         '--ema', action='store_true', help='of a working directory, the EMA of the parameters'
     )
+    parser.add_argument('--offline', action=Offline)
     arguments = parser.parse_args(argv)
     source, target = arguments.source, arguments.target
     form = arguments.to or _SUFFIXES.get(target.suffix)

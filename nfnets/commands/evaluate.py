@@ -1,13 +1,14 @@
 """Evaluates checkpoints: a JSON object for each result, then, of several, a table beside what was published.
 
     nfnets-evaluate --checkpoint=RUN --ema
-    nfnets-evaluate --checkpoint=F0_haiku.npz --config.data.dir=DIR
-    nfnets-evaluate --checkpoint=F0.npz --checkpoint=F1.npz --config.data.dir=DIR
+    nfnets-evaluate --checkpoint=released:F0 --config.data.dir=DIR
+    nfnets-evaluate --checkpoint=F0.npz --checkpoint=timm:dm_nfnet_f1 --config.data.dir=DIR
     nfnets-evaluate --checkpoint=F0.npz --set=imagenet,real,v2,a,r,sketch --size=192,256 --config.data.dir=DIR
 
 A checkpoint is a file released with the paper, a .npz of this project, timm's .safetensors or .pth, or the
-working directory of a run, of which --ema takes the EMA of the parameters. It knows the network and how to
-preprocess images, and a run its data; a file is evaluated on ImageNet. --config names other data, and a
+working directory of a run, of which --ema takes the EMA of the parameters. By name it is downloaded once:
+released:F0 .. F6, timm:dm_nfnet_f0 .. f6, hf:OWNER/NAME. It knows the network and how to preprocess images,
+and a run its data; a file is evaluated on ImageNet. --config names other data, and a
 single checkpoint must then fit its network. What is given as --config.GROUP.NAME=VALUE overrides the
 checkpoint: --config.data.eval_style=timm preprocesses as for timm's published figures.
 
@@ -25,7 +26,7 @@ from typing import Any
 
 from nfnets import host
 from nfnets.commands import config_flags
-from nfnets.commands.command_line import path_argument, run
+from nfnets.commands.command_line import Offline, checkpoint_argument, run
 from nfnets.commands.config_help import ConfigParser
 from nfnets.data.imagenet_sets import SETS, ImageNetSet
 from nfnets.errors import InputError
@@ -86,15 +87,16 @@ def _parser() -> ConfigParser:
     parser = ConfigParser(__doc__)
     parser.add_argument(
         '--checkpoint',
-        type=path_argument,
+        type=checkpoint_argument,
         action='append',
         required=True,
         metavar='PATH',
-        help='file or working directory; may be given several times',
+        help='file, working directory or name; may be given several times',
     )
     parser.add_argument(
         '--ema', action='store_true', help='of a working directory, evaluate the EMA of the parameters'
     )
+    parser.add_argument('--offline', action=Offline)
     sets = ', '.join(f'{each.key} ({each.name})' for each in SETS.values())
     parser.add_argument('--set', type=_sets, default=[], metavar='SET,...', help=sets)
     parser.add_argument(

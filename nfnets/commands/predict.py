@@ -1,13 +1,14 @@
 """Classifies images: prints the five likeliest classes of each, with their probabilities.
 
-    nfnets-predict cat.jpg photos 'scans/*.png' --checkpoint=F0_haiku.npz
+    nfnets-predict cat.jpg photos 'scans/*.png' --checkpoint=released:F0
 
 An image is of any format that Pillow reads. A directory stands for all images below it, by their endings,
 and a quoted pattern for those that it matches; each may be in a bucket, gs://BUCKET/PATH.
 
 The checkpoint is a file released with the paper, a .npz of this project, timm's .safetensors or .pth, or the
-working directory of a run. It knows the network, the preprocessing, and the names of the classes; those
-released and timm's have ImageNet's.
+working directory of a run; or one of these by name, released:F0, timm:dm_nfnet_f0 or hf:OWNER/NAME, which is
+downloaded once. It knows the network, the preprocessing, and the names of the classes; those released and
+timm's have ImageNet's.
 """
 
 import json
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from etils import epath
 
 from nfnets import host
-from nfnets.commands.command_line import Parser, path_argument, run
+from nfnets.commands.command_line import Offline, Parser, checkpoint_argument, run
 from nfnets.errors import InputError
 from nfnets.inference.tables import csv_rows
 
@@ -36,10 +37,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _predict(argv: Sequence[str]) -> None:
     parser = Parser(__doc__)
     parser.add_argument('image', nargs='+', help='a file, a directory, or a quoted pattern')
-    parser.add_argument('--checkpoint', type=path_argument, required=True, metavar='PATH')
+    parser.add_argument('--checkpoint', type=checkpoint_argument, required=True, metavar='PATH')
     parser.add_argument(
         '--ema', action='store_true', help='of a working directory, the EMA of the parameters'
     )
+    parser.add_argument('--offline', action=Offline)
     parser.add_argument('--size', type=int, metavar='PX', help="side of the network's input")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument('--json', action='store_true', help='one JSON object a line, for each image')

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from nfnets import host
 from nfnets.commands import config_flags
-from nfnets.commands.command_line import path_argument, run
+from nfnets.commands.command_line import Offline, path_argument, run
 from nfnets.commands.config_help import ConfigParser
 from nfnets.errors import InputError
 
@@ -36,6 +36,7 @@ def _train(argv: Sequence[str]) -> None:
     parser.add_argument(
         '--profile', type=int, default=0, metavar='STEPS', help='steps to trace, for TensorBoard or XProf'
     )
+    parser.add_argument('--offline', action=Offline)
     given, arguments = config_flags.parse(parser, argv)
     if arguments.profile < 0:
         raise InputError(f'--profile={arguments.profile}: it must be 0 or more')

@@ -96,7 +96,9 @@ def out_of_memory(config: Config, step: int, error: Exception) -> str:
     return f'out of memory at step {step}, {_describe_batch(config)}: {size}{_WHAT_HELPS}'
 
 
-def facts(config: Config, train: Source, evaluation: Source, steps_there: list[int]) -> dict[str, Any]:
+def facts(
+    config: Config, train: Source, evaluation: Source, steps_there: list[int], start_sha256: str | None
+) -> dict[str, Any]:
     """Facts that must be equal on all processes of a run, by name."""
     names = hashlib.sha256('\0'.join(train.class_names).encode()).hexdigest()[:12]
     settings = flatten(json.loads(to_json(config)))
@@ -105,6 +107,7 @@ def facts(config: Config, train: Source, evaluation: Source, steps_there: list[i
         'the code of nfnets, by its digest,': host.code_digest(),
         'the version of JAX': jax.__version__,
         **settings,
+        'the SHA-256 of init_from': start_sha256,
         'the last checkpoint in workdir': steps_there[-1] if steps_there else None,
         'the number of training images': len(train),
         'the number of evaluation images': len(evaluation),

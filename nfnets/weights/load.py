@@ -14,14 +14,14 @@ from etils import epath
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
 from nfnets.files import as_path, failure, file_errors, local_copy, size, why
-from nfnets.weights import npz, torch_files
+from nfnets.weights import by_name, npz, torch_files
 from nfnets.weights.about import About, from_json
+from nfnets.weights.download import check_size
 from nfnets.weights.pickles import Refused
 from nfnets.weights.released import Params, read_released
 from nfnets.weights.timm import from_timm
 
 METADATA_KEY = 'nfnets'  # Of a safetensors file's metadata.
-_MOST_BYTES = 8 << 30  # Twice F7+.
 _KINDS = (
     'the files released with the paper, .npz of this project, .safetensors and .pth of timm, '
     'and the working directory of a run'
@@ -33,7 +33,7 @@ class Weights:
     """The contents of a checkpoint.
 
     Attributes:
-      path: of the file or directory.
+      path: of the file or directory, or the name that it was loaded by.
       kind: 'released', 'npz', 'timm' or 'workdir'.
       params: {module: {name: array}}, by the names of the released weights.
       ema_params: their EMA; of a working directory only.
@@ -99,19 +99,24 @@ def load_checkpoint(path: epath.PathLike) -> Weights:
     strings and mappings, and is refused if it asks for anything else.
 
     Args:
-      path: of the file or directory, on a disk or gs://BUCKET/PATH.
+      path: of the file or directory, on a disk or gs://BUCKET/PATH; or a name, 'released:F0',
+        'timm:dm_nfnet_f0' or 'hf:OWNER/NAME', of a file that is downloaded once (`nfnets.weights.by_name`).
 
     Returns:
       The parameters by the names of the released weights, and their metadata.
 
     Raises:
       InputError: it does not exist, is none of these, is damaged, or asks for more than arrays.
+      TrainingStopped: a server or bucket does not answer, which may be over soon.
     """
     path = as_path(path)
     try:
-        return _read_workdir(path) if path.is_dir() else _read_file(path)
+        if by_name.is_name(path):
+            return _read_file(path, as_path(by_name.locate(str(path))))
+        return _read_workdir(path) if path.is_dir() else _read_file(path, path)
     except file_errors() as error:
-        raise failure(f'{path} cannot be read: {why(error)}', error) from error
+        hint = by_name.hint(str(path)) if isinstance(error, FileNotFoundError) else ''
+        raise failure(f'{path} cannot be read: {why(error)}{hint}', error) from error
 
 
 def _read_workdir(path: epath.Path) -> Weights:
@@ -138,14 +143,10 @@ def _read_workdir(path: epath.Path) -> Weights:
     )
 
 
-def _read_file(path: epath.Path) -> Weights:
-    num_bytes = size(path)
-    if num_bytes > _MOST_BYTES:
-        raise InputError(
-            f'{path} has {num_bytes / 2**30:.1f} GiB; no NFNet needs more than {_MOST_BYTES >> 30}'
-        )
+def _read_file(path: epath.Path, place: epath.Path) -> Weights:
+    check_size(path, size(place))
     try:
-        with local_copy(path) as file:
+        with local_copy(place) as file:
             read = _reader(file)
             if read is None:
                 raise InputError(f'{path} is none of the forms that are read: {_KINDS}')

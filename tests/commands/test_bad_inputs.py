@@ -194,6 +194,7 @@ CASES = [
     (f'{EVALUATE} --checkpoint=empty', 'empty', 'no working directory of a run'),
     (f'{EVALUATE} --checkpoint=unsaved', 'unsaved', 'has not saved any yet'),
     (f'{EVALUATE} --checkpoint=https://a/b.npz', 'https://a/b.npz', 'gs://BUCKET/PATH'),
+    (f'{EVALUATE} --checkpoint=released:F7', '--checkpoint', 'did you mean released:F', 'released:F6'),
     (f'{EVALUATE} --checkpoint=net.npz --ema', 'net.npz', 'give no --ema'),
     (f'{EVALUATE}:ResNet --checkpoint=net.npz', 'net.npz', 'model.name=NFNet, not ResNet'),
     (f'{EVALUATE} --checkpoint=net.npz', 'net.npz', 'widths (32, 64)', '--config.model.widths'),
@@ -225,6 +226,7 @@ CASES = [
     ('convert net.npz text.txt/new.npz', 'text.txt/new.npz', 'Not a directory'),
     ('convert net.npz nowhere/new.npz', 'nowhere/new.npz', 'No such file or directory'),
     ('convert --to onnx net.npz new.onnx', '--to', "'onnx'", 'npz'),
+    ('convert hf:nets new.npz', 'hf:nets', 'hf:OWNER/NAME[@REVISION][/FILE]'),
     ('convert --ema net.npz new.npz', 'net.npz', 'give no --ema'),
     ('convert net.npz', 'target', 'required'),
     # Reports.

@@ -167,7 +167,7 @@ def test_what_is_compared_is_every_setting_but_where_the_data_lies_the_code_and_
     config = training_runs.config({**training_runs.TINY, 'data.dir': '/here'})
     config = complete(config, num_examples=1437, num_classes=10, num_devices=1)
     train, evaluation = DigitsSource('train'), DigitsSource('eval')
-    facts = precheck.facts(config, train, evaluation, [4, 8])
+    facts = precheck.facts(config, train, evaluation, [4, 8], 'a1')
     settings = {key for key in flatten(config.to_dict()) if key != 'data.dir'}
     assert settings < facts.keys()
     assert '/here' not in facts.values()
@@ -175,8 +175,9 @@ def test_what_is_compared_is_every_setting_but_where_the_data_lies_the_code_and_
     assert facts['the number of training images'] == 1437
     assert facts['the number of evaluation images'] == 360
     train.class_names = ('0',) * 10
-    other = precheck.facts(config, train, evaluation, [4, 8])
-    assert [key for key in facts if facts[key] != other[key]] == ['the digest of the class names']
+    other = precheck.facts(config, train, evaluation, [4, 8], 'b2')
+    differ = ['the SHA-256 of init_from', 'the digest of the class names']
+    assert sorted(key for key in facts if facts[key] != other[key]) == differ
 
 
 def test_a_step_that_fails_for_a_lost_process_waits_for_jax_to_name_it(monkeypatch):
