@@ -24,7 +24,7 @@ TRAIN = [
 REPORT = [*TRAIN, 'matplotlib>=3.8']
 CLOUD = ['google-cloud-storage>=2.19', 'tensorstore>=0.1.84']  # Orbax needs the first for gs://.
 
-COMMANDS = ('train', 'evaluate', 'predict', 'convert', 'report', 'plan')
+COMMANDS = ('train', 'evaluate', 'predict', 'convert', 'report', 'plan', 'publish')
 
 setup(
     name='nfnets',

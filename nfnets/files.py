@@ -79,7 +79,7 @@ def failure(message: str, error: Exception) -> InputError | TrainingStopped:
     return TrainingStopped(message) if is_passing(error) else InputError(message)
 
 
-def why(error: Exception) -> str:
+def why(error: BaseException) -> str:
     """The message of a system or a library, in one line."""
     return getattr(error, 'strerror', None) or ' '.join(str(error).split())
 

@@ -3,6 +3,7 @@
 import fcntl
 import gc
 import os
+import sys
 import tempfile
 
 # Before JAX starts: several devices, so that a forgotten reduction shows; no accelerator, so that
@@ -101,3 +102,35 @@ def tiny_imagenet_tfrecords(made_once):
     import tiny_imagenet
 
     return made_once('tiny_imagenet_tfrecords', tiny_imagenet.prepare)
+
+
+@pytest.fixture(scope='session')
+def hub_process():
+    """A fake of the Hugging Face hub, with huggingface_hub imported anew: it reads its environment then."""
+    import fake_hub
+
+    hub = fake_hub.FakeHub()
+    for module in [name for name in sys.modules if name.partition('.')[0] == 'huggingface_hub']:
+        del sys.modules[module]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('HF_ENDPOINT', hub.endpoint)
+        import huggingface_hub.constants
+    yield hub
+    huggingface_hub.close_session()
+    hub.close()
+
+
+@pytest.fixture
+def hub_server(hub_process, monkeypatch, tmp_path):
+    """The fake hub and bucket, empty, as is the cache."""
+    import fake_hub
+    from huggingface_hub import constants
+    from huggingface_hub.utils import _cache_assets
+
+    hub_process.reset()
+    fake_hub.lead_to(hub_process.bucket, monkeypatch)
+    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / 'hub'))
+    monkeypatch.setattr(_cache_assets, 'HF_ASSETS_CACHE', str(tmp_path / 'assets'))
+    monkeypatch.setattr(constants, 'HF_TOKEN_PATH', str(tmp_path / 'token'))
+    monkeypatch.setattr(constants, 'HF_HUB_DISABLE_XET', True)  # Its protocol is not played.
+    return hub_process

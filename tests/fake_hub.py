@@ -15,6 +15,8 @@ import threading
 import time
 import urllib.parse
 
+import pytest
+
 COMMIT = 'c0ffee' + '0' * 34
 TOKEN = 'hf_secret'
 CHUNK = 1000  # Bytes, of huggingface_hub's 10 MiB.
@@ -33,6 +35,7 @@ class FakeHub:
       cuts: {file: numbers of bytes after which each next answer breaks off}.
       stalls: {file: seconds that each next answer waits in its middle}.
       wrong: files whose content is not that of their digest.
+      status: what uploads are answered with, if not 200.
       requests: (method, path, Range) of all so far.
       log: requests for the contents of files, as (file, Range).
     """
@@ -41,6 +44,7 @@ class FakeHub:
         self.repos, self.private, self.objects = {}, set(), {}
         self.cuts, self.stalls, self.wrong = {}, {}, set()
         self.requests, self.log = [], []
+        self.status, self.blobs = 200, {}
         self._server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), _Handler)
         self._server.hub = self
         self._server.daemon_threads = True
@@ -53,9 +57,10 @@ class FakeHub:
         """Forgets what was put there, and all requests."""
         for collection in (*self._contents(), self.requests, self.log):
             collection.clear()
+        self.status = 200
 
     def _contents(self):
-        return self.repos, self.private, self.objects, self.cuts, self.stalls, self.wrong
+        return self.repos, self.private, self.objects, self.cuts, self.stalls, self.wrong, self.blobs
 
     def close(self):
         self._server.shutdown()
@@ -63,14 +68,15 @@ class FakeHub:
         self._thread.join()
 
 
-def lead_to(bucket):
+def lead_to(bucket, patch=None):
     """Makes this process take the released weights from here, and keep what comes in small steps."""
     from huggingface_hub import constants
 
     from nfnets.weights import by_name
 
-    by_name.BUCKET = bucket
-    constants.DOWNLOAD_CHUNK_SIZE = CHUNK
+    patch = patch or pytest.MonkeyPatch()
+    patch.setattr(by_name, 'BUCKET', bucket)
+    patch.setattr(constants, 'DOWNLOAD_CHUNK_SIZE', CHUNK)
 
 
 def wait_for(condition, timeout=60):
@@ -171,6 +177,59 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         names = [repo for repo in self.hub.repos if repo.partition('/')[0] == self.query.get('author')]
         self._send_json([{'id': name, 'modelId': name} for name in names])
 
+    # ------------------------------------------------------- Uploads to the hub
+
+    def _may_write(self):
+        if self.headers.get('Authorization') == f'Bearer {TOKEN}' and self.hub.status == 200:
+            return True
+        self._send(self.hub.status if self.hub.status != 200 else 401, {})
+        return False
+
+    def _create(self, body):
+        if self._may_write():
+            asked = json.loads(body)
+            repo = f'{asked["organization"]}/{asked["name"]}'
+            status = 409 if repo in self.hub.repos else 200
+            self.hub.repos.setdefault(repo, {})
+            self._send_json({'url': f'{self.hub.endpoint}/{repo}'}, status)
+
+    def _validate(self, body):
+        assert json.loads(body)['content'].startswith('---\n')
+        self._send_json({'warnings': [], 'errors': []})
+
+    def _preupload(self, repo, body):
+        modes = [
+            {
+                'path': file['path'],
+                'uploadMode': 'lfs' if file['path'].endswith('.safetensors') else 'regular',
+                'shouldIgnore': False,
+            }
+            for file in json.loads(body)['files']
+        ]
+        self._send_json({'files': modes})
+
+    def _lfs_batch(self, repo, body):
+        objects = [
+            {**o, 'actions': {'upload': {'href': f'{self.hub.endpoint}/lfs/{o["oid"]}'}}}
+            for o in json.loads(body)['objects']
+        ]
+        self._send_json({'transfer': 'basic', 'objects': objects})
+
+    def _lfs_object(self, digest, body):
+        assert sha256(body) == digest
+        self.hub.blobs[digest] = body
+        self._send(200, {})
+
+    def _commit(self, repo, body):
+        for line in body.splitlines():
+            entry = json.loads(line)
+            value = entry['value']
+            if entry['key'] == 'file':
+                self.hub.repos[repo][value['path']] = base64.b64decode(value['content'])
+            elif entry['key'] == 'lfsFile':
+                self.hub.repos[repo][value['path']] = self.hub.blobs[value['oid']]
+        self._send_json({'commitUrl': f'{self.hub.endpoint}/{repo}/commit/{COMMIT}', 'commitOid': COMMIT})
+
     def _open(self, repo):
         """The files of a repository; None, and the hub's answer, if it is not there for who asks."""
         may_read = repo not in self.hub.private or self.headers.get('Authorization') == f'Bearer {TOKEN}'
@@ -192,8 +251,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             content = bytes(len(content))
         self._send(206 if asked else 200, headers, content[begin:], file)
 
-    def _send_json(self, value):
-        self._send(200, {'Content-Type': 'application/json'}, json.dumps(value).encode())
+    def _send_json(self, value, status=200):
+        self._send(status, {'Content-Type': 'application/json'}, json.dumps(value).encode())
 
     def _send(self, status, headers, content=b'', file=None):
         self.send_response(status)
@@ -224,5 +283,11 @@ _ROUTES = {
     rf'/api/models/{_REPO}/tree/(?P<revision>[^/]+)': _Handler._tree,
     rf'/api/models/{_REPO}/refs': _Handler._refs,
     r'/api/models': _Handler._models,
+    r'/api/repos/create': _Handler._create,
+    r'/api/validate-yaml': _Handler._validate,
+    rf'/api/models/{_REPO}/preupload/main': _Handler._preupload,
+    rf'/{_REPO}\.git/info/lfs/objects/batch': _Handler._lfs_batch,
+    r'/lfs/(?P<digest>\w+)': _Handler._lfs_object,
+    rf'/api/models/{_REPO}/commit/main': _Handler._commit,
     rf'/{_REPO}/resolve/(?P<revision>[^/]+)/(?P<file>.+)': _Handler._resolve,
 }

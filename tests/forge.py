@@ -30,7 +30,7 @@ _context.set_forkserver_preload(
     [
         *(
             f'nfnets.commands.{name}'
-            for name in ('convert', 'evaluate', 'plan', 'predict', 'report', 'train')
+            for name in ('convert', 'evaluate', 'plan', 'predict', 'publish', 'report', 'train')
         ),
         'nfnets.data.digits',
         'nfnets.html_report.write',
@@ -39,6 +39,7 @@ _context.set_forkserver_preload(
         'nfnets.inference.score',
         'nfnets.planning.plan',
         'nfnets.planning.plan_text',
+        'nfnets.publishing.publish',
         'nfnets.train',
     ]
 )

@@ -31,11 +31,12 @@ ORDER = [
     'finetune',
     'inference',
     'html_report',
+    'publishing',
     'train',
     'commands',
 ]
 # The configs are above what they are made of, and below what names one of them.
-CONFIGS, WITH_CONFIGS = 'configs', ('planning', 'inference', 'commands')
+CONFIGS, WITH_CONFIGS = 'configs', ('planning', 'inference', 'publishing', 'commands')
 
 
 def _imports(path):

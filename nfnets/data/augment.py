@@ -10,8 +10,8 @@ from nfnets.data.mixing import mix
 from nfnets.data.pixels import pack, unpack
 from nfnets.data.randaugment import randaugment
 
-_MEAN = (0.485, 0.456, 0.406)  # Of ImageNet's channels, in the range 0..1.
-_STD = (0.229, 0.224, 0.225)
+MEAN = (0.485, 0.456, 0.406)  # Of ImageNet's channels, in the range 0..1.
+STD = (0.229, 0.224, 0.225)
 # Where MixUp and CutMix take the second image of a pair, with the images that are read for each example: one
 # that is decoded for it, or another of the same batch.
 PARTNERS = {'fresh': 2, 'batch': 1}
@@ -108,12 +108,12 @@ def augment(
 
 def normalize(images: jax.Array) -> jax.Array:
     """(images - mean) / std of ImageNet's channels: [N, H, W, 3], uint8 or float in 0..255, to float32."""
-    return (images.astype(jnp.float32) - _of_channels(_MEAN)) / _of_channels(_STD)
+    return (images.astype(jnp.float32) - _of_channels(MEAN)) / _of_channels(STD)
 
 
 def denormalize(images: jax.Array) -> jax.Array:
     """The inverse of `normalize`: float32 [N, H, W, 3] in 0..255."""
-    return images * _of_channels(_STD) + _of_channels(_MEAN)
+    return images * _of_channels(STD) + _of_channels(MEAN)
 
 
 def _of_channels(values: tuple[float, float, float]) -> jax.Array:

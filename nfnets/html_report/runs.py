@@ -71,23 +71,28 @@ def read_runs(workdirs: Sequence[epath.Path]) -> list[Run]:
     """
     workdirs = list({workdir.resolve(): workdir for workdir in workdirs}.values())
     called = Counter(workdir.resolve().name for workdir in workdirs)
-    runs = []
-    for workdir in workdirs:
-        name = workdir.resolve().name
-        runs.append(
-            Run(
-                name if called[name] == 1 else str(workdir),
-                workdir,
-                ml_collections.FrozenConfigDict(read_config(workdir)),
-                read_class_names(workdir),
-                *read_curves(workdir / _METRICS),
-            )
-        )
+    runs = [read_run(workdir) for workdir in workdirs]
+    runs = [run if called[run.name] == 1 else dataclasses.replace(run, name=str(run.workdir)) for run in runs]
     if not any(run.curves for run in runs):
         paths = ', '.join(str(workdir / _METRICS) for workdir in workdirs)
         steps = ', '.join(str(run.config.train.log_every_steps) for run in runs)
         raise InputError(f'no metrics in {paths} yet: the first line comes after step {steps}')
     return runs
+
+
+def read_run(workdir: epath.Path) -> Run:
+    """Reads a run, which need not have logged anything.
+
+    Raises:
+      InputError: the directory is none of a run.
+    """
+    return Run(
+        workdir.resolve().name,
+        workdir,
+        ml_collections.FrozenConfigDict(read_config(workdir)),
+        read_class_names(workdir),
+        *read_curves(workdir / _METRICS),
+    )
 
 
 def read_curves(path: epath.Path) -> tuple[dict[str, Curve], int]:

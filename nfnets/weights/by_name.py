@@ -13,7 +13,7 @@ from pathlib import Path
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.files import why
 from nfnets.weights import hub
-from nfnets.weights.download import Digest, Remote, fetch, require_network, verify
+from nfnets.weights.download import Digest, Remote, fetch, require_network, server_failure, verify
 from nfnets.weights.hub import Place
 
 BUCKET = 'https://storage.googleapis.com/dm-nfnets'
@@ -52,6 +52,11 @@ def hint(path: str) -> str:
     by_end = {name.partition(':')[2].lower(): name for name in _KNOWN}
     near = difflib.get_close_matches(path.rpartition(':')[2].lower(), by_end, n=1, cutoff=0.9)
     return f'; did you mean {by_end[near[0]]}?' if near else ''
+
+
+def repository(name: str) -> str | None:
+    """'OWNER/NAME' of a checkpoint in the hub; None of one in the bucket."""
+    return None if name in _RELEASED else _place(name).repo
 
 
 def locate(name: str) -> Path:
@@ -125,11 +130,4 @@ def _failure(name: str, error: Exception) -> InputError | TrainingStopped:
         is_hidden = isinstance(error, errors.RepositoryNotFoundError)
         private = ', or it is private and HF_TOKEN does not open it' if is_hidden else ''
         return InputError(f'there is no {name}{private}{hub.nearest(_place(name), error, _TIMM.values())}')
-    message = f'{name} cannot be downloaded: {why(error)}'
-    if isinstance(error, errors.HfHubHTTPError):
-        status = error.response.status_code
-        may_pass = status >= 500 or status in (408, 429)
-    else:
-        # Errors of the disk have numbers.
-        may_pass = not isinstance(error, ValueError) and getattr(error, 'errno', None) is None
-    return TrainingStopped(f'{message}; the same command resumes it') if may_pass else InputError(message)
+    return server_failure(f'{name} cannot be downloaded: {why(error)}', error)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nfnets.errors import InputError
+from nfnets.errors import InputError, TrainingStopped
 from nfnets.files import replace_file
 
 MOST_BYTES = 8 << 30  # Twice F7+.
@@ -66,6 +66,19 @@ def require_network(name: str) -> None:
             f'{name} is not in the cache of {constants.HF_HOME}, and --offline or HF_HUB_OFFLINE is set: '
             'download it once without'
         )
+
+
+def server_failure(message: str, error: BaseException) -> InputError | TrainingStopped:
+    """The error to raise for one of huggingface_hub or a disk: a retry may help after some, not others."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        may_pass = status >= 500 or status in (408, 429)
+    else:
+        # Errors of the disk have numbers.
+        may_pass = not isinstance(error, ValueError) and getattr(error, 'errno', None) is None
+    return TrainingStopped(f'{message}; the same command resumes it') if may_pass else InputError(message)
 
 
 def fetch(remote: Remote, target: Path, lock: Path, name: str) -> None:

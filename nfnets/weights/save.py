@@ -47,9 +47,16 @@ def _write(path: Path, form: str, params: Mapping[str, Mapping[str, np.ndarray]]
     if form == 'npz':
         write_npz(path, params, metadata)
     elif form == 'timm':
+        import safetensors
         import safetensors.numpy
 
-        safetensors.numpy.save_file(to_timm(params), path, {'format': 'pt', METADATA_KEY: metadata})
+        path.touch()
+        mode = path.stat().st_mode
+        try:
+            safetensors.numpy.save_file(to_timm(params), path, {'format': 'pt', METADATA_KEY: metadata})
+        except safetensors.SafetensorError as error:
+            raise OSError(str(error)) from error
+        path.chmod(mode)  # Its own is for the user alone.
     elif form == 'released':
         with path.open('wb') as file:
             write_released(file, params)

@@ -3,7 +3,6 @@
 import functools
 import os
 import resource
-import sys
 import types
 import uuid
 
@@ -37,36 +36,12 @@ def contents(tmp_path_factory):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.fixture(scope='module')
-def served(contents):
-    """The hub, with huggingface_hub imported anew: it reads its environment then."""
-    hub = fake_hub.FakeHub()
-    with pytest.MonkeyPatch.context() as patch:
-        for module in [m for m in sys.modules if m.partition('.')[0] == 'huggingface_hub']:
-            patch.delitem(sys.modules, module)
-        patch.setenv('HF_ENDPOINT', hub.endpoint)
-        import huggingface_hub
-
-        yield hub
-        huggingface_hub.close_session()
-    hub.close()
-
-
 @pytest.fixture
-def hub(served, contents, monkeypatch, tmp_path):
+def hub(hub_server, contents, monkeypatch):
     """The hub with a checkpoint in each place, and an empty cache."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import _cache_assets
-
-    served.reset()
-    served.objects[F0] = contents['released']
-    served.repos[REPO] = {'config.json': b'{}', SAFETENSORS: contents['timm']}
-    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / 'hub'))
-    monkeypatch.setattr(_cache_assets, 'HF_ASSETS_CACHE', str(tmp_path / 'assets'))
-    monkeypatch.setattr(constants, 'DOWNLOAD_CHUNK_SIZE', fake_hub.CHUNK)
-    monkeypatch.setattr(constants, 'HF_TOKEN_PATH', str(tmp_path / 'token'))
-    monkeypatch.setattr(by_name, 'BUCKET', served.bucket)
-    return served
+    hub_server.objects[F0] = contents['released']
+    hub_server.repos[REPO] = {'config.json': b'{}', SAFETENSORS: contents['timm']}
+    return hub_server
 
 
 @pytest.fixture

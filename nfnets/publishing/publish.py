@@ -1,0 +1,95 @@
+"""Writes a run as a directory ready for the Hugging Face hub, and uploads it."""
+
+import json
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+
+from etils import epath
+
+from nfnets.errors import InputError
+from nfnets.files import file_errors, is_local, why
+from nfnets.html_report.runs import read_run
+from nfnets.publishing.card import Published, model_card
+from nfnets.publishing.command import without_paths
+from nfnets.publishing.timm_config import timm_builds, timm_config
+from nfnets.publishing.upload import require_token, upload
+from nfnets.run.config_file import to_json
+from nfnets.weights import hub
+from nfnets.weights.fit import require_architecture
+from nfnets.weights.load import load_checkpoint
+from nfnets.weights.save import save_checkpoint
+
+
+def publish(workdir: epath.Path, to: str, *, raw: bool = False) -> str:
+    """Publishes the newest checkpoint of a run.
+
+    It becomes `model.safetensors`, by timm's names; with it go `class_names.json`, the run's `settings.json`,
+    the model card `README.md`, and a `config.json` for timm if that has the network.
+
+    Args:
+      workdir: of the run.
+      to: directory, which must not exist or be empty, or hf:OWNER/NAME.
+      raw: publish the parameters instead of their EMA.
+
+    Returns:
+      Where it is, for people.
+
+    Raises:
+      InputError: the working directory is none of a run of an NFNet, or the target cannot be written.
+      TrainingStopped: the hub does not answer, which may be over soon.
+    """
+    if to.startswith('hf:'):
+        return _publish_in_hub(workdir, to, raw)
+    target = Path(to).absolute()
+    if not is_local(to):
+        raise InputError(f'--to={to} must be a directory on a disk, or hf:OWNER/NAME')
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f'--to={to} exists already and is not empty: give another name')
+    try:
+        draft = target.with_name(f'{target.name}.{uuid.uuid4().hex}.tmp')
+        draft.mkdir()
+        try:
+            _write(draft, workdir, target.name, f'{to}/{hub.SAFETENSORS}', f'local-dir:{to}', raw)
+            draft.replace(target)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except file_errors() as error:
+        raise InputError(f'--to={to} cannot be written: {why(error)}') from error
+    return to
+
+
+def _publish_in_hub(workdir: epath.Path, to: str, raw: bool) -> str:
+    place = hub.parse(to)
+    if place.file is not None or place.revision != 'main':
+        raise InputError(f'--to={to} must be hf:OWNER/NAME')
+    require_token(to)
+    with tempfile.TemporaryDirectory() as folder:
+        _write(Path(folder), workdir, place.repo.partition('/')[2], to, f'hf-hub:{place.repo}', raw)
+        return upload(Path(folder), place.repo)
+
+
+def _write(folder: Path, workdir: epath.Path, title: str, place: str, in_timm: str, raw: bool) -> None:
+    run = read_run(workdir)
+    params, about = load_checkpoint(workdir).choose(ema=not raw)
+    network = require_architecture(
+        params, f'{workdir} is of {run.config.model.name}: files hold NFNets alone, so no other is published'
+    )
+    save_checkpoint(epath.Path(folder / hub.SAFETENSORS), 'timm', params, about)
+    published = Published(
+        title,
+        'raw' if raw else 'ema',
+        about.step or 0,
+        place,
+        in_timm if timm_builds(network.variant) else None,
+    )
+    texts = {
+        'class_names.json': json.dumps(about.class_names, indent=1) + '\n',
+        'settings.json': to_json(without_paths(run.config)),
+        'README.md': model_card(run, published),
+    }
+    if published.in_timm:
+        texts['config.json'] = json.dumps(timm_config(network, about), indent=1) + '\n'
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding='utf-8')

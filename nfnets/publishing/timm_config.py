@@ -1,0 +1,64 @@
+"""The `config.json` by which timm builds a published network (checked against timm 1.0.31)."""
+
+import dataclasses
+from typing import Any
+
+from nfnets.data.augment import MEAN, STD
+from nfnets.models.variants import VARIANTS, Variant
+from nfnets.weights.about import About
+from nfnets.weights.fit import Architecture
+
+_OF_TIMM = {f'F{i}': VARIANTS[f'F{i}'] for i in range(7)}
+# timm adds it to the variance of a kernel's weights: by default enough to change logits by a percent.
+_EPSILON = 1e-12
+
+
+def timm_builds(variant: Variant) -> bool:
+    """Whether timm has this network: its stem is that of F0's widths."""
+    return dataclasses.replace(variant, depths=_OF_TIMM['F0'].depths) == _OF_TIMM['F0']
+
+
+def timm_config(network: Architecture, about: About) -> dict[str, Any]:
+    """What `timm.create_model('local-dir:DIR', pretrained=True)` needs to know, for JSON.
+
+    Args:
+      network: one that timm builds.
+      about: metadata of its parameters.
+    """
+    base = network.name if network.name in _OF_TIMM else 'F0'
+    # timm lays them over those of the architecture.
+    model_args: dict[str, Any] = {'act_layer': about.activation or 'gelu', 'std_conv_eps': _EPSILON}
+    if base != network.name:
+        model_args['depths'] = network.variant.depths
+    config: dict[str, Any] = {
+        'architecture': f'dm_nfnet_{base.lower()}',
+        'num_classes': network.num_classes,
+        'num_features': 2 * network.variant.widths[-1],
+        'model_args': model_args,
+        'pretrained_cfg': _pretrained(about),
+    }
+    if about.class_names is not None:
+        config['label_names'] = about.class_names
+    return config
+
+
+def _pretrained(about: About) -> dict[str, Any]:
+    """How timm preprocesses images, as near to the network's own as it can."""
+    config: dict[str, Any] = {
+        'mean': MEAN,
+        'std': STD,
+        'interpolation': 'bicubic',
+        'crop_mode': 'squash',
+        'first_conv': 'stem.conv1',
+        'classifier': 'head.fc',
+    }
+    if about.preprocessing is not None:
+        size, margin = about.preprocessing.size, about.preprocessing.margin
+        train_size = about.train_size or size
+        config |= {
+            'input_size': (3, train_size, train_size),
+            'test_input_size': (3, size, size),
+            # timm resizes to the whole number below size / crop_pct.
+            'crop_pct': size / (size + margin + 0.5),
+        }
+    return config

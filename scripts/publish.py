@@ -1,0 +1,6 @@
+"""`nfnets-publish`, from a clone; `--help` documents it."""
+
+from nfnets.commands.publish import main
+
+if __name__ == '__main__':
+    main()
