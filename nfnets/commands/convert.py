@@ -1,4 +1,4 @@
-"""Converts the parameters of an NFNet between the forms that they come in, bit by bit; publishes a run.
+"""Converts the parameters of an NFNet between the forms that they come in, bit by bit.
 
     nfnets-convert SOURCE TARGET
     nfnets-convert --ema WORKDIR model.npz       # one safe file with all that its users need

@@ -1,5 +1,6 @@
 """The model card of a run: what it measured, and how to use what it trained."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ import nfnets
 from nfnets.config import network_name
 from nfnets.html_report.overview import num_parameters
 from nfnets.html_report.runs import Run
-from nfnets.publishing.command import training_command
+from nfnets.publishing.command import training_command, without_paths
 from nfnets.weights import by_name
 
 _SETS = {'ema': ('eval_ema', 'EMA of the parameters'), 'raw': ('eval', 'parameters')}
@@ -53,12 +54,13 @@ class Published(NamedTuple):
 
 
 def evaluations(run: Run, parameters: str, until: int) -> list[Evaluation]:
-    """The evaluations of a run up to a step, in order; parameters: 'raw' or 'ema'."""
+    """The evaluations of a run up to a step that are finite, in order; parameters: 'raw' or 'ema'."""
     prefix, _ = _SETS[parameters]
     curves = [run.curves.get(f'{prefix}/{metric}') for metric in Evaluation._fields[1:]]
     by_step = [dict(zip(*curve, strict=True)) if curve else {} for curve in curves]
-    steps = sorted(step for step in by_step[0] if step <= until and all(step in x for x in by_step))
-    return [Evaluation._make((int(step), *(float(x[step]) for x in by_step))) for step in steps]
+    steps = sorted(step for step in by_step[0] if step <= until)
+    each = [Evaluation._make((int(step), *(float(x.get(step, math.nan)) for x in by_step))) for step in steps]
+    return [evaluation for evaluation in each if all(map(math.isfinite, evaluation))]
 
 
 def model_card(run: Run, published: Published) -> str:
@@ -98,7 +100,7 @@ def _metadata(run: Run, published: Published) -> str:
 
 def _data(run: Run) -> str:
     data = run.config.data
-    return data.name if data.source == 'tfds' else _DATA[data.source]
+    return data.name if data.source == 'tfds' else _DATA.get(data.source, data.source)
 
 
 def _summary(run: Run, published: Published) -> str:
@@ -168,7 +170,8 @@ model = timm.create_model('{published.in_timm}', pretrained=True)
 def _training(run: Run) -> Iterator[str]:
     train, rate = run.config.train, run.median('images_per_second')
     speed = '' if rate is None else f', at {rate:,.0f} images/s (median)'
-    start = '' if run.config.init_from is None else ', from another checkpoint'
+    given = without_paths(run.config).init_from
+    start = '' if given is None else f', from the parameters of `{given}`'
     yield (
         f'{train.steps:,} steps of {train.batch_size:,} images of {run.config.data.train_size} px{start}'
         f'{speed}. All settings are in `settings.json`. This command gives them, but for paths:'

@@ -51,7 +51,8 @@ def publish(workdir: epath.Path, to: str, *, raw: bool = False) -> str:
         draft = target.with_name(f'{target.name}.{uuid.uuid4().hex}.tmp')
         draft.mkdir()
         try:
-            _write(draft, workdir, target.name, f'{to}/{hub.SAFETENSORS}', f'local-dir:{to}', raw)
+            name = target.name  # Not where it lies on this machine.
+            _write(draft, workdir, name, f'{name}/{hub.SAFETENSORS}', f'local-dir:{name}', raw)
             draft.replace(target)
         finally:
             shutil.rmtree(draft, ignore_errors=True)

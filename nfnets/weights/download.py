@@ -78,7 +78,9 @@ def server_failure(message: str, error: BaseException) -> InputError | TrainingS
     else:
         # Errors of the disk have numbers.
         may_pass = not isinstance(error, ValueError) and getattr(error, 'errno', None) is None
-    return TrainingStopped(f'{message}; the same command resumes it') if may_pass else InputError(message)
+    return (
+        TrainingStopped(f'{message}; the same command may succeed later') if may_pass else InputError(message)
+    )
 
 
 def fetch(remote: Remote, target: Path, lock: Path, name: str) -> None:

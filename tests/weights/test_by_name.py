@@ -150,6 +150,7 @@ def test_what_a_private_repository_holds_takes_the_token_and_the_other_host_neve
         ('hf:a/b@', 'is no name'),
         ('relased:F0', r'relased:F0 cannot be read: No such file .*; did you mean released:F0\?'),
         ('dm_nfnet_f1', r'did you mean timm:dm_nfnet_f1\?'),
+        ('DM-nfnet_f1', r'did you mean timm:dm_nfnet_f1\?'),
         ('F0.npz', r'No such file or directory$'),
     ],
 )
@@ -231,9 +232,7 @@ def test_a_download_that_breaks_off_is_resumed(hub, no_waiting, name, file):
 @PLACES
 def test_a_server_that_goes_away_costs_one_line_and_what_came_is_kept(hub, no_waiting, name, file):
     hub.cuts[file] = [5000] + [0] * 5
-    with pytest.raises(
-        TrainingStopped, match=f'{name} cannot be downloaded: .*; the same command resumes it'
-    ):
+    with pytest.raises(TrainingStopped, match=f'{name} cannot be downloaded: .*; the same command may'):
         load_checkpoint(name)
     assert len(hub.log) == 6
     hub.log.clear()
