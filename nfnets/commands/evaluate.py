@@ -26,7 +26,7 @@ from typing import Any
 
 from nfnets import host
 from nfnets.commands import config_flags
-from nfnets.commands.command_line import Offline, checkpoint_argument, run
+from nfnets.commands.command_line import Offline, checkpoint_argument, path_argument, run
 from nfnets.commands.config_help import ConfigParser
 from nfnets.data.imagenet_sets import SETS, ImageNetSet
 from nfnets.errors import InputError
