@@ -65,18 +65,18 @@ def own_rows(x: jax.Array) -> jax.Array:
     """The rows of an array that belong to this device; inside a parallel function.
 
     Args:
-      x: [..., O], seen as rows [R, O].
+      x: [..., R, O].
 
     Returns:
-      [ceil(R / D), O] of D devices, in their order, the last ones filled up with zeros; x itself where there
-      are fewer rows than devices.
+      [..., ceil(R / D), O] of D devices, in their order, the last ones filled up with zeros; x itself where
+      there are fewer rows than devices.
     """
     rows, per_device = _rows(x.shape)
     if rows is None:
         return x
-    devices = jax.lax.axis_size(_AXIS)
-    padded = jnp.pad(x.reshape(rows, -1), ((0, per_device * devices - rows), (0, 0)))
-    return jax.lax.dynamic_slice_in_dim(padded, device_index() * per_device, per_device)
+    missing = per_device * jax.lax.axis_size(_AXIS) - rows
+    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, missing), (0, 0)])
+    return jax.lax.dynamic_slice_in_dim(padded, device_index() * per_device, per_device, axis=-2)
 
 
 def all_rows(part: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -84,13 +84,16 @@ def all_rows(part: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     rows, _ = _rows(shape)
     if rows is None:
         return part
-    return jax.lax.all_gather(part, _AXIS, tiled=True)[:rows].reshape(shape)
+    whole = jax.lax.all_gather(part, _AXIS, axis=part.ndim - 2, tiled=True)
+    return jax.lax.slice_in_dim(whole, 0, rows, axis=-2)
 
 
 def _rows(shape: tuple[int, ...]) -> tuple[int | None, int]:
     """How many rows an array is split into, None if it is not, and how many of them a device has."""
-    devices, rows = jax.lax.axis_size(_AXIS), math.prod(shape[:-1])
-    return (rows, -(-rows // devices)) if len(shape) > 1 and rows >= devices else (None, 0)
+    devices = jax.lax.axis_size(_AXIS)
+    if len(shape) < 2 or shape[-2] < devices:
+        return None, 0
+    return shape[-2], -(-shape[-2] // devices)
 
 
 def device_index() -> jax.Array:

@@ -1,7 +1,8 @@
 """Weight-update sharding: each device keeps momentum and EMA of its own rows of the parameters alone.
 
 Xu et al. 2020 (arXiv 2004.13336), but for AGC: gradients are summed and clipped as a whole on each device, so
-that no unit is split. All of this runs inside a parallel function.
+that no unit is split. Rows are input channels, an axis that TPUs slice on the way; one made of several axes
+would take passes over memory of its own. All of this runs inside a parallel function.
 """
 
 import jax

@@ -11,9 +11,9 @@ from nfnets.parallel import SAME, SPLIT
 from nfnets.train_state import TrainState, init_train_state, sharded_placement
 
 RNG = np.random.default_rng(0)
-# Rows for eight devices: 27, 64, fewer than devices, none; and stacked blocks of a convolution.
+# Rows for eight devices: 12, 64, fewer than devices, none; and stacked blocks of a convolution.
 SHAPES = {
-    'stem': {'w': (3, 3, 3, 4), 'gain': (4,)},
+    'conv': {'w': (3, 3, 12, 4), 'gain': (4,)},
     'linear': {'w': (64, 10), 'b': (10,)},
     'narrow': {'w': (7, 16)},
     'block': {'w': (2, 1, 1, 8, 16), 'skip_gain': ()},
@@ -32,7 +32,7 @@ def _state():
 def test_gathered_a_state_is_what_was_placed_bit_by_bit():
     state, placement = _state(), sharded_placement()
     there = placement.place(state)
-    assert there.params['stem']['w'].shape == (3, 3, 3, 4)
+    assert there.params['conv']['w'].shape == (3, 3, 12, 4)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(placement.gather(there)), state)
 
 
@@ -42,14 +42,13 @@ def test_each_device_keeps_its_rows_of_momentum_and_ema():
     (momentum,) = there.opt_state
     for parts, expected in ((there.ema_params, state.ema_params), (momentum.trace, state.opt_state[0].trace)):
         assert parts['linear']['w'].shape == (8, 8, 10)
-        assert parts['stem']['w'].shape == (8, 4, 4)  # 27 rows, and 5 of zeros.
-        assert parts['block']['w'].shape == (8, 2, 16)
+        assert parts['conv']['w'].shape == (8, 3, 3, 2, 4)  # 12 rows, and 4 of zeros.
+        assert parts['block']['w'].shape == (8, 2, 1, 1, 1, 16)
         assert len(parts['linear']['w'].addressable_shards) == 8
         np.testing.assert_array_equal(parts['linear']['w'][3], expected['linear']['w'][24:32])
-        rows = expected['stem']['w'].reshape(27, 4)
-        np.testing.assert_array_equal(parts['stem']['w'][6], np.vstack([rows[24:27], np.zeros((1, 4))]))
-        np.testing.assert_array_equal(parts['stem']['w'][7], np.zeros((4, 4)))
-        np.testing.assert_array_equal(parts['block']['w'][5], expected['block']['w'].reshape(16, 16)[10:12])
+        np.testing.assert_array_equal(parts['conv']['w'][5], expected['conv']['w'][:, :, 10:])
+        np.testing.assert_array_equal(parts['conv']['w'][6], np.zeros((3, 3, 2, 4)))
+        np.testing.assert_array_equal(parts['block']['w'][5], expected['block']['w'][..., 5:6, :])
         for small in (('narrow', 'w'), ('linear', 'b'), ('block', 'skip_gain')):
             module, name = small
             for device in range(8):
