@@ -1,6 +1,5 @@
 """Data parallelism over all devices of all hosts: the only file that names the axis of `jax.pmap`."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
