@@ -23,24 +23,32 @@ from jax.interpreters import ad, batching, mlir
 
 CONVOLVED = 'convolved'  # The name of what convolutions give, for policies of `jax.checkpoint`.
 MANY = 64  # Images of a device with which XLA's TPU compiler fills the lanes, where it likes to.
+PADDINGS = ('same', 'symmetric')
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 
+Pads = tuple[tuple[int, int], ...]
+Padding = str | Pads
 
-def convolve(x: jax.Array, w: jax.Array, *, stride: int = 1, groups: int = 1) -> jax.Array:
-    """Convolves with SAME padding.
+
+def convolve(
+    x: jax.Array, w: jax.Array, *, stride: int = 1, groups: int = 1, padding: Padding = 'same'
+) -> jax.Array:
+    """Convolves, with zeros around the input.
 
     Args:
       x: [N, H, W, I].
       w: [h, w, I / groups, O].
       stride: in both directions.
       groups: input and output channels are split into so many, each convolved with its own.
+      padding: as of `pads`, or what that gives.
 
     Returns:
-      [N, ceil(H / stride), ceil(W / stride), O].
+      [N, ceil(H / stride), ceil(W / stride), O] with the paddings that have a name.
     """
     params = {
         'stride': stride,
         'groups': groups,
+        'pads': pads(x.shape[1:3], w.shape[:2], stride, padding) if isinstance(padding, str) else padding,
         'x_shape': x.shape,
         'w_shape': w.shape,
         # As JAX's own operations: what holds here holds for the gradients.
@@ -49,15 +57,36 @@ def convolve(x: jax.Array, w: jax.Array, *, stride: int = 1, groups: int = 1) ->
     return checkpoint_name(convolve_p.bind(x, w, **params), CONVOLVED)
 
 
+def pads(sizes: Sequence[int], window: Sequence[int], stride: int, padding: str) -> Pads:
+    """Zeros before and after the input in each direction, px, for outputs of ceil(size / stride).
+
+    Args:
+      sizes: height and width of the input.
+      window: height and width of what moves over it.
+      stride: in both directions.
+      padding: 'same': TensorFlow's, as many before as after or one less, as the size asks for. 'symmetric':
+        PyTorch's, half of the window before, whatever the size; another alignment with a stride and even
+        sizes.
+    """
+    found = []
+    for size, extent in zip(sizes, window, strict=True):
+        spread = (-(-size // stride) - 1) * stride + extent
+        before = max(spread - size, 0) // 2 if padding == 'same' else (extent - 1) // 2
+        found.append((before, max(spread - size - before, 0)))
+    return tuple(found)
+
+
 # ---- XLA's own.
 
 
-def _xla(x: jax.Array, w: jax.Array, stride: int, groups: int, precision: str | None, **_: Any) -> jax.Array:
+def _xla(
+    x: jax.Array, w: jax.Array, stride: int, groups: int, pads: Pads, precision: str | None, **_: Any
+) -> jax.Array:
     return jax.lax.conv_general_dilated(
         x,
         w,
         (stride, stride),
-        'SAME',
+        pads,
         dimension_numbers=_LAYOUT,
         feature_group_count=groups,
         precision=precision,
@@ -163,10 +192,9 @@ def _one_to_kernel(
 
 
 def _geometry(
-    grad: jax.Array, stride: int, x_shape: Sequence[int], w_shape: Sequence[int], **_: Any
+    grad: jax.Array, stride: int, pads: Pads, x_shape: Sequence[int], w_shape: Sequence[int], **_: Any
 ) -> list[tuple[int, int, int, int]]:
     """For height and width: the kernel's size, the input's, its padding before, the gradient's with gaps."""
-    pads = jax.lax.padtype_to_pads(x_shape[1:3], w_shape[:2], (stride, stride), 'SAME')
     return [
         (w_shape[i], x_shape[1 + i], low, (grad.shape[1 + i] - 1) * stride + 1)
         for i, (low, _) in enumerate(pads)
@@ -176,8 +204,12 @@ def _geometry(
 # ---- The primitives.
 
 
-def _output_shape(x: Any, w: Any, stride: int, **_: Any) -> tuple[int, ...]:
-    return (x.shape[0], -(-x.shape[1] // stride), -(-x.shape[2] // stride), w.shape[3])
+def _output_shape(x: Any, w: Any, stride: int, pads: Pads, **_: Any) -> tuple[int, ...]:
+    height, width = (
+        (size + before + after - extent) // stride + 1
+        for size, extent, (before, after) in zip(x.shape[1:3], w.shape[:2], pads, strict=True)
+    )
+    return (x.shape[0], height, width, w.shape[3])
 
 
 def _primitive(

@@ -12,7 +12,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from nfnets.models.convolution import convolve
+from nfnets.models.convolution import convolve, pads
 
 Outputs = dict[str, Any]  # Of a network, see `pooled_outputs`.
 
@@ -51,26 +51,33 @@ class WSConv2D(hk.Module):
         kernel_size: int,
         stride: int = 1,
         groups: int = 1,
+        *,
+        padding: str = 'same',
+        gain_init: float = 1.0,
         name: str | None = None,
     ):
-        """Args: output_channels must be a multiple of groups; padding is always SAME."""
+        """Args: output_channels must be a multiple of groups; padding as of `convolve`; the initial gain."""
         super().__init__(name=name)
         self.output_channels = output_channels
         self.kernel_size = kernel_size
         self.stride = stride
         self.groups = groups
+        self.padding = padding
+        self.gain_init = gain_init
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[N, H, W, I] -> [N, ceil(H / stride), ceil(W / stride), output_channels]."""
         w, bias = self.kernel_and_bias(x.shape[-1], x.dtype)
-        return convolve(x, w, stride=self.stride, groups=self.groups) + bias[None, None, None, :]
+        out = convolve(x, w, stride=self.stride, groups=self.groups, padding=self.padding)
+        return out + bias[None, None, None, :]
 
     def kernel_and_bias(self, input_channels: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
         """The standardized kernel [H, W, I / groups, O] and the bias [O] for inputs of a dtype."""
         shape = (self.kernel_size,) * 2 + (input_channels // self.groups, self.output_channels)
         w_init = hk.initializers.VarianceScaling(1.0, 'fan_in', 'normal')
         w = hk.get_parameter('w', shape, dtype, init=w_init)
-        gain = hk.get_parameter('gain', (self.output_channels,), dtype, init=jnp.ones)
+        gain_init = hk.initializers.Constant(self.gain_init)
+        gain = hk.get_parameter('gain', (self.output_channels,), dtype, init=gain_init)
         bias = hk.get_parameter('bias', (self.output_channels,), dtype, init=jnp.zeros)
         return standardize_weight(w, gain), bias
 
@@ -161,9 +168,10 @@ def average_pool(x: jax.Array, stride: int) -> jax.Array:
     return hk.avg_pool(x, (1, 2, 2, 1), (1, stride, stride, 1), padding='SAME')
 
 
-def stem_pool(x: jax.Array) -> jax.Array:
+def stem_pool(x: jax.Array, padding: str = 'same') -> jax.Array:
     """Maxima over windows of 3 x 3 px with stride 2, after the first convolution of a ResNet."""
-    return hk.max_pool(x, (1, 3, 3, 1), (1, 2, 2, 1), padding='SAME')
+    around = ((0, 0), *pads(x.shape[1:3], (3, 3), 2, padding), (0, 0))
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), around)
 
 
 def scalar(name: str, x: jax.Array, init: hk.initializers.Initializer = jnp.zeros) -> jax.Array:

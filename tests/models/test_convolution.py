@@ -22,12 +22,12 @@ CASES = [
 PLATFORMS = ['cpu', 'tpu', 'cuda']
 
 
-def _xla(x, w, stride=1, groups=1):
+def _xla(x, w, stride=1, groups=1, padding='SAME'):
     return jax.lax.conv_general_dilated(
         x,
         w,
         (stride, stride),
-        'SAME',
+        padding,
         dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
         feature_group_count=groups,
     )
@@ -77,6 +77,24 @@ def test_values_and_gradients_are_those_of_xla(kernel, stride, groups, size):
     x, w, *_ = _drawn(kernel, groups, size)
     with jax.enable_x64(True):
         actual, expected = jax.jit(lambda: [with_gradients(fn, x, w) for fn in (convolve, _xla)])()
+    assert actual['values'].shape == (2, -(-size[0] // stride), -(-size[1] // stride), 24)
+    _assert_same(actual, expected)
+
+
+@pytest.mark.parametrize(('kernel', 'stride', 'groups', 'size'), [*CASES, (3, 2, 2, (8, 6))])
+def test_symmetric_padding_is_half_of_the_kernel_on_either_side(kernel, stride, groups, size):
+    """PyTorch's and its rule for the size of the output, in which less may be read at the far end."""
+
+    def with_gradients(fn, padding, x, w):
+        out, vjp = jax.vjp(lambda x, w: fn(x, w, stride=stride, groups=groups, padding=padding), x, w)
+        return {'values': out, 'gradients': vjp(jnp.cos(out))}
+
+    x, w, *_ = _drawn(kernel, groups, size)
+    torch = [((kernel - 1) // 2,) * 2] * 2
+    with jax.enable_x64(True):
+        actual, expected = jax.jit(
+            lambda: (with_gradients(convolve, 'symmetric', x, w), with_gradients(_xla, torch, x, w))
+        )()
     assert actual['values'].shape == (2, -(-size[0] // stride), -(-size[1] // stride), 24)
     _assert_same(actual, expected)
 
@@ -167,6 +185,7 @@ def test_the_forms_for_many_images_on_a_tpu_are_those_of_xla(stride):
     x, w = rng.normal(size=(64, 5, 4, 6)), rng.normal(size=(3, 3, 2, 9))
     grad = rng.normal(size=(64, -(-5 // stride), -(-4 // stride), 9))
     params = {'stride': stride, 'groups': 3, 'x_shape': x.shape, 'w_shape': w.shape, 'precision': None}
+    params['pads'] = lib.pads(x.shape[1:3], w.shape[:2], stride, 'same')
     cases = {lib._xla: (x, w), lib._xla_to_input: (grad, w), lib._xla_to_kernel: (x, grad)}
     with jax.enable_x64(True):
         for form, arguments in cases.items():

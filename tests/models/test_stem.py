@@ -10,6 +10,7 @@ import pytest
 
 from nfnets.models import stem as lib
 from nfnets.models.activations import ACTIVATIONS
+from nfnets.models.convolution import PADDINGS
 
 CHANNELS, STRIDES = (3, 4, 6, 5, 8), (2, 1, 1, 2)
 
@@ -20,23 +21,24 @@ def _kernels(rng):
         yield jnp.asarray(kernel), jnp.asarray(rng.normal(size=outputs))
 
 
-def _run(images, kernels):
+def _run(images, kernels, padding):
     def loss(images, kernels):
-        out = lib.run_stem(images, kernels, STRIDES, ACTIVATIONS['gelu'])
+        out = lib.run_stem(images, kernels, STRIDES, ACTIVATIONS['gelu'], padding)
         return jnp.sum(jnp.sin(out) * jnp.arange(out.size).reshape(out.shape)), out
 
     return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(images, kernels)
 
 
+@pytest.mark.parametrize('padding', PADDINGS)
 @pytest.mark.parametrize('shape', [(8, 8), (12, 20), (32, 32)])
-def test_on_blocks_values_and_gradients_are_those_on_pixels(shape, form_for):
+def test_on_blocks_values_and_gradients_are_those_on_pixels(shape, padding, form_for):
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         images = jnp.asarray(rng.normal(size=(2, *shape, 3)))
         kernels = list(_kernels(rng))
-        plain = _run(images, kernels)
+        plain = _run(images, kernels, padding)
         form_for('tpu')
-        blocked = _run(images, kernels)
+        blocked = _run(images, kernels, padding)
         assert blocked[1].shape == (2, shape[0] // 4, shape[1] // 4, CHANNELS[-1])
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9), blocked, plain)
 
@@ -52,7 +54,9 @@ def test_many_images_or_of_no_multiple_of_a_block_are_run_on_pixels(count, size,
 
 def test_a_kernel_on_blocks_has_each_element_once_for_each_output_of_a_block():
     kernel = jnp.arange(1.0, 10.0).reshape(3, 3, 1, 1)
-    on_blocks = np.asarray(lib.on_blocks(kernel, 1, 2))
+    on_blocks, pads = lib.on_blocks(kernel, 1, 2)
+    on_blocks = np.asarray(on_blocks)
+    assert pads == ((1, 1), (1, 1))
     assert on_blocks.shape == (3, 3, 4, 4)
     # The upper left pixel of a block: its own block's, and the neighbors' nearest.
     np.testing.assert_array_equal(on_blocks[1, 1, :, 0], [5, 6, 8, 9])
