@@ -19,12 +19,12 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.model = model = ml_collections.ConfigDict()
     model.name = 'NFNet'  # NFNet, BNNet, NFResNet, NFRegNet, ResNet, SkipInitResNet or FixupResNet.
-    model.variant = 'F0'  # F0 .. F7+, B0 .. B8 of NFRegNet, ResNet50 .. ResNet600: sets what is None here.
+    model.variant = 'F0'  # F0 .. F7+, B0 .. B8 of NFRegNet, ResNet50 .. ResNet600, timm's: sets what is None.
     model.widths = placeholder(tuple)  # Channels of each stage.
     model.depths = placeholder(tuple)  # Blocks of each stage.
     model.group_width = placeholder(int)  # Channels of a group in the 3x3 convolutions, but of ResNets.
     model.second_conv = True  # Two 3x3 convolutions in each block of NFNet and BNNet.
-    model.activation = placeholder(str)  # gelu, relu or silu; None: the paper's.
+    model.activation = placeholder(str)  # gelu, relu or silu; None: the variant's.
     model.scan = False  # Scan over the blocks of a stage that are alike: compiles once, runs slower on a CPU.
     model.remat = False  # Rematerialize blocks in the backward pass; on a CPU needs model.scan.
     model.dropout_rate = placeholder(float)  # Of the pooled features, 0..1.
@@ -41,8 +41,12 @@ def get_config() -> ml_collections.ConfigDict:
     # it knows them; else they follow from the variant.
     data.train_size = placeholder(int)  # Side of training images, px.
     data.eval_size = placeholder(int)  # Side of evaluation images, px.
-    data.eval_margin = placeholder(int)  # Evaluation resizes to so much more, then crops, px; else 32.
-    data.eval_style = placeholder(str)  # Of that resizing: 'paper', or 'timm' as for its published figures.
+    data.eval_margin = placeholder(
+        int
+    )  # Evaluation resizes to so much more, then crops, px; the paper's: 32.
+    data.eval_style = placeholder(
+        str
+    )  # Of that: 'paper', 'timm' as it evaluates F0.., or 'timm_center' its own.
     data.crop_area = (0.08, 1.0)  # Least and most of an image that a training crop covers.
     data.flip = True  # Mirror half of the training images.
     data.skip_broken = False  # Skip and count images that cannot be decoded, instead of stopping.

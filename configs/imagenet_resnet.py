@@ -2,7 +2,7 @@
 
 The recipe of the comparisons in arXiv 2102.06171, section 4.1: 90 epochs at a rate that grows with the batch.
 What the paper does not say is as in the code released with it. `--config.model.variant=ResNet200` is another
-depth.
+depth, and with NFResNet `nf_resnet50` timm's, at timm's sizes; timm's own recipe for it is not published.
 """
 
 import ml_collections

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import ml_collections
 
 from nfnets.data.augment import PARTNERS, Augmentation
-from nfnets.data.preprocessing import STYLES, default_margin
+from nfnets.data.preprocessing import STYLES, default_preprocessing
 from nfnets.errors import InputError
 from nfnets.models.activations import ACTIVATIONS
 from nfnets.models.networks import NETWORKS
@@ -110,7 +110,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             f'model.widths={variant.widths} and model.depths={variant.depths} must name the same '
             'number of stages'
         )
-    least = math.ceil((variant.group_width or 1) / kind.bottleneck_ratio)
+    least = math.ceil((variant.group_width or 1) / (variant.bottleneck_ratio or kind.bottleneck_ratio))
     if min(variant.widths) < least:
         raise InputError(
             f'model.widths={variant.widths} must be {least} or more each, with model.group_width='
@@ -165,7 +165,8 @@ def network_name(config: ml_collections.ConfigDict) -> str:
 
 def is_its_variant(config: ml_collections.ConfigDict) -> bool:
     """Whether a network has the stages and blocks of the variant that the config names."""
-    return make_variant(config) == _named_variant(config)
+    own, named = make_variant(config), _named_variant(config)
+    return dataclasses.replace(own, activation=named.activation) == named
 
 
 def complete(
@@ -223,15 +224,13 @@ def _derive_lengths(config: ml_collections.ConfigDict, num_examples: int) -> Non
 
 def _derive_model(config: ml_collections.ConfigDict, num_classes: int) -> None:
     derived = {**dataclasses.asdict(make_variant(config)), **dataclasses.asdict(make_recipe(config))}
-    for name, value in derived.items():
-        group = next(group for group in (config.model, config.data, config.augment) if name in group)
-        group[name] = value
+    for group in (config.model, config.data, config.augment):
+        group.update({name: value for name, value in derived.items() if name in group})
     if config.model.activation is None:
         config.model.activation = NETWORKS[config.model.name].activation
-    if config.data.eval_style is None:
-        config.data.eval_style = STYLES[0]
     if config.data.eval_margin is None:
-        config.data.eval_margin = default_margin(config.data.eval_size, config.data.eval_style)
+        recipe, data = RECIPES[config.model.variant], config.data
+        data.eval_margin = default_preprocessing(recipe, data.eval_size, data.eval_style).margin
     if config.model.num_classes is None:
         config.model.num_classes = num_classes
     if config.model.num_classes < num_classes:

@@ -2,7 +2,7 @@
 
 The geometry is that of the code released with the paper (arXiv 2102.06171): distorted bounding boxes in
 training; in evaluation a bicubic resize of the whole image to a square, whatever its aspect, then the
-center. Neither resize antialiases.
+center. Neither resize antialiases. Evaluation in timm's styles is Pillow's and torchvision's.
 """
 
 import dataclasses
@@ -93,7 +93,7 @@ def _center_window(shape: tf.Tensor, fraction: float) -> tf.Tensor:
 
 
 def decode_eval(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """The whole image resized to a square, of which the center.
+    """The center of the resized image.
 
     Args:
       encoded: string [], JPEG, PNG, BMP or GIF (the first frame), of any color space.
@@ -103,12 +103,15 @@ def decode_eval(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
       float32 [size, size, 3]; in the paper's style bicubic overshoot below 0 and above 255 is kept.
     """
     size, margin = preprocessing.size, preprocessing.margin
-    if preprocessing.style == 'timm':
-        image = _resize_as_pillow(_decode(encoded, 'INTEGER_ACCURATE'), size + margin)
-    else:
-        image = _resize(_decode(encoded), size + margin)
-    offset = (margin + 1) // 2
-    return image[offset : offset + size, offset : offset + size]
+    if preprocessing.style == 'paper':
+        offset = (margin + 1) // 2
+        return _resize(_decode(encoded), size + margin)[offset : offset + size, offset : offset + size]
+    image = _decode(encoded, 'INTEGER_ACCURATE')
+    resized = tf.constant((size + margin, size + margin))
+    if preprocessing.style == 'timm_center':
+        sides = tf.shape(image)[:2]
+        resized = (size + margin) * sides // tf.reduce_min(sides)
+    return _center_as_pillow(image, resized, size)
 
 
 def _decode(encoded: tf.Tensor, dct_method: str = '') -> tf.Tensor:
@@ -125,9 +128,20 @@ def _resize(image: tf.Tensor, size: int) -> tf.Tensor:
     return tf.ensure_shape(image, (size, size, 3))
 
 
-def _resize_as_pillow(image: tf.Tensor, size: int) -> tf.Tensor:
+def _center_as_pillow(image: tf.Tensor, resized: tf.Tensor, size: int) -> tf.Tensor:
+    """The center [size, size, 3] of an image resized to height and width, px; nothing else is computed."""
+    before = tf.cast(tf.shape(image)[:2], tf.float32)
+    scale = tf.cast(resized, tf.float32) / before
+    offset = tf.round((tf.cast(resized, tf.float32) - size) / 2)  # Halves to even, as torchvision does.
     # One direction after the other, each rounded to bytes.
-    for shape in ((tf.shape(image)[0], size), (size, size)):
-        image = tf.image.resize(image, shape, method='bicubic', antialias=True)
-        image = tf.round(tf.clip_by_value(image, 0.0, 255.0))
+    for shape, along in (((tf.shape(image)[0], size), (0.0, 1.0)), ((size, size), (1.0, 0.0))):
+        moved = tf.raw_ops.ScaleAndTranslate(
+            images=tf.cast(image, tf.float32)[None],
+            size=shape,
+            scale=tf.where(tf.constant(along) > 0, scale, 1.0),
+            translation=-offset * along,
+            kernel_type='keyscubic',
+            antialias=True,
+        )
+        image = tf.round(tf.clip_by_value(moved[0], 0.0, 255.0))
     return tf.ensure_shape(image, (size, size, 3))

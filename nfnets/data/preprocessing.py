@@ -2,7 +2,9 @@
 
 import dataclasses
 
-STYLES = ('paper', 'timm')
+from nfnets.models.variants import Recipe
+
+STYLES = ('paper', 'timm', 'timm_center')
 _PAPER_MARGIN = 32
 # timm resizes to int(size / crop_pct) px, with a crop_pct of each variant's own; by eval size.
 _TIMM_RESIZED = {256: 284, 320: 351, 352: 382, 416: 442, 512: 538, 544: 570, 576: 602}
@@ -11,14 +13,17 @@ _TIMM_SHARE = 0.9  # Of other sizes.
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """The whole image is resized to a square of size + margin, whatever its aspect, and the center cropped.
+    """An image is resized to size + margin, and the center cropped.
 
     Attributes:
       size: side of the network's input, px.
       margin: px.
-      style: 'paper': bicubic without antialiasing, JPEG by TensorFlow's fast transform, not rounded
-        (arXiv 2102.06171 and the code released with it). 'timm': bicubic with antialiasing, JPEG by the
-        accurate transform, rounded to bytes, as Pillow does for timm, whose published figures used it.
+      style: 'paper': the whole image becomes a square, whatever its aspect, bicubic without antialiasing,
+        JPEG by TensorFlow's fast transform, not rounded (arXiv 2102.06171 and the code released with it).
+        'timm': a square too, bicubic with antialiasing, JPEG by the accurate transform, rounded to bytes, as
+        Pillow does for timm, whose published figures of the paper's networks used it (its crop mode
+        'squash'). 'timm_center': alike, but size + margin is the shorter side and the aspect is kept, as for
+        timm's own networks (its crop mode 'center').
     """
 
     size: int
@@ -31,3 +36,12 @@ def default_margin(size: int, style: str) -> int:
     if style == 'paper':
         return _PAPER_MARGIN
     return _TIMM_RESIZED.get(size, int(size / _TIMM_SHARE)) - size
+
+
+def default_preprocessing(recipe: Recipe, size: int | None = None, style: str | None = None) -> Preprocessing:
+    """The preprocessing of a network with this recipe, but for the size and the style that are given."""
+    size, style = size or recipe.eval_size, style or recipe.eval_style
+    if recipe.eval_crops is None or style != recipe.eval_style:
+        return Preprocessing(size, default_margin(size, style), style)
+    share = recipe.eval_crops[size == recipe.eval_size]
+    return Preprocessing(size, int(size / share) - size, style)

@@ -11,13 +11,13 @@ from etils import epath
 
 from nfnets.data.augment import normalize
 from nfnets.data.imagenet import readable_names
-from nfnets.data.preprocessing import Preprocessing, default_margin
+from nfnets.data.preprocessing import Preprocessing, default_margin, default_preprocessing
 from nfnets.errors import InputError
 from nfnets.models.layers import Outputs
 from nfnets.models.networks import make_network, variable_shapes
 from nfnets.models.param_layout import UNSTACKED
 from nfnets.models.precision import float32_products
-from nfnets.models.variants import RECIPES
+from nfnets.models.variants import RECIPES, Recipe
 from nfnets.weights.fit import check_params, require_architecture
 from nfnets.weights.load import Weights, load_checkpoint
 
@@ -98,14 +98,14 @@ class Predictor:
         if size is not None and size < 1:
             raise InputError(f"--size={size}: the side of the network's input must be 1 px or more")
         variables, about = weights.variables(ema), weights.about
-        self._network, num_classes, eval_size = _network(weights)
+        self._network, num_classes, recipe = _network(weights)
         for given, expected in zip(variables, variable_shapes(self._network), strict=True):
             check_params(given, expected, str(weights.path))
         if about.class_names is not None and len(about.class_names) != num_classes:
             raise InputError(
                 f'{weights.path} has {num_classes} classes and names for {len(about.class_names)}'
             )
-        self.preprocessing = _preprocessing(weights, eval_size, size)
+        self.preprocessing = _preprocessing(weights, recipe, size)
         self.class_names = readable_names(about.class_names, num_classes)
         self.params, self._network_state = jax.device_put(variables)
         self._probabilities = jax.jit(lambda *given: jax.nn.softmax(self.apply(*given)['logits'], axis=-1))
@@ -236,8 +236,8 @@ def _features(outputs: Outputs) -> Features:
     return Features(outputs['pool'], outputs['grids'])
 
 
-def _network(weights: Weights) -> tuple[hk.TransformedWithState, int, int | None]:
-    """A checkpoint's network, its number of classes, and the side of its images, px, if that is known."""
+def _network(weights: Weights) -> tuple[hk.TransformedWithState, int, Recipe | None]:
+    """A checkpoint's network, its number of classes, and the recipe of its variant, if it is a named one."""
     if weights.kind == 'workdir':
         # Late: files need neither TensorFlow nor what trains.
         import ml_collections
@@ -247,24 +247,23 @@ def _network(weights: Weights) -> tuple[hk.TransformedWithState, int, int | None
 
         config = ml_collections.FrozenConfigDict(read_config(weights.path))
         try:
-            return build.network(config, UNSTACKED), config.model.num_classes, config.data.eval_size
+            return build.network(config, UNSTACKED), config.model.num_classes, None
         except (AttributeError, KeyError) as error:
             raise InputError(f'{weights.path / CONFIG} is of another version: {error}') from error
     found = require_architecture(weights.params, f'{weights.path} holds no whole NFNet')
-    network = make_network(
-        'NFNet', found.num_classes, found.variant, activation=weights.about.activation or 'gelu'
-    )
-    return network, found.num_classes, RECIPES[found.name].eval_size if found.name else None
+    activation = weights.about.activation
+    network = make_network(found.network, found.num_classes, found.variant, activation=activation)
+    return network, found.num_classes, RECIPES[found.name] if found.name else None
 
 
-def _preprocessing(weights: Weights, variant_size: int | None, size: int | None) -> Preprocessing:
+def _preprocessing(weights: Weights, recipe: Recipe | None, size: int | None) -> Preprocessing:
     known = weights.about.preprocessing
-    if size is None and known is not None:
-        return known
-    size = variant_size if size is None else size
+    if known is not None:
+        return known if size is None else Preprocessing(size, known.margin, known.style)
+    if recipe is not None:
+        return default_preprocessing(recipe, size)
     if size is None:
         raise InputError(
             f'{weights.path} does not know the size of its images, and is none of the family: give --size'
         )
-    style = known.style if known else 'paper'
-    return Preprocessing(size, known.margin if known else default_margin(size, style), style)
+    return Preprocessing(size, default_margin(size, 'paper'))

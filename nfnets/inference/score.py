@@ -21,7 +21,8 @@ from nfnets.data.stream import Batch, EvalBatches
 from nfnets.errors import InputError
 from nfnets.evaluate import Predicted
 from nfnets.finetune import PREPROCESSING, preprocessing_settings, with_preprocessing
-from nfnets.models.networks import variable_shapes
+from nfnets.models.networks import NETWORKS, variable_shapes
+from nfnets.models.variants import SHOWN, have_same_blocks
 from nfnets.run.workdir import read_config
 from nfnets.weights.fit import Architecture, architecture, check_params, require_architecture
 from nfnets.weights.load import Weights
@@ -181,14 +182,17 @@ def with_network_of(config: ml_collections.ConfigDict, weights: Weights) -> ml_c
 
 def set_network(config: ml_collections.ConfigDict, network: Architecture, activation: str | None) -> None:
     """Makes a config describe a network, by name where it has one; activation None leaves the config's."""
-    config.model.name = 'NFNet'
+    config.model.name = network.network
     config.model.activation = activation or config.model.activation
     config.model.num_classes = network.num_classes
     if network.name is not None:
         own = {'widths': None, 'depths': None, 'group_width': None, 'second_conv': True}
         config.model.update(variant=network.name, **own)
         return
-    config.model.update(dataclasses.asdict(network.variant))
+    config.model.update({name: getattr(network.variant, name) for name in SHOWN})
+    named = NETWORKS[network.network].variants.get(config.model.variant)
+    if named is None or not have_same_blocks(named, network.variant):
+        config.model.variant = network.base
 
 
 class _Watch:

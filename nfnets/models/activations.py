@@ -12,24 +12,26 @@ import jax.numpy as jnp
 
 Activation = Callable[[jax.Array], jax.Array]
 
-_GAMMA_GELU = 1.7015043497085571  # Of the tanh approximation.
-_GAMMA_RELU = 1.7139588594436646
-_GAMMA_SILU = 1.7881293296813965
+GAMMAS = {
+    'gelu': 1.7015043497085571,  # Of the tanh approximation.
+    'relu': 1.7139588594436646,
+    'silu': 1.7881293296813965,
+}
 
 
 def scaled_gelu(x: jax.Array) -> jax.Array:
     """GELU (tanh approximation) with unit output variance for x ~ N(0, 1); any shape."""
-    return jax.nn.gelu(x, approximate=True) * jnp.asarray(_GAMMA_GELU, x.dtype)
+    return jax.nn.gelu(x, approximate=True) * jnp.asarray(GAMMAS['gelu'], x.dtype)
 
 
 def scaled_relu(x: jax.Array) -> jax.Array:
     """ReLU with unit output variance for x ~ N(0, 1); any shape."""
-    return jax.nn.relu(x) * jnp.asarray(_GAMMA_RELU, x.dtype)
+    return jax.nn.relu(x) * jnp.asarray(GAMMAS['relu'], x.dtype)
 
 
 def scaled_silu(x: jax.Array) -> jax.Array:
     """SiLU with unit output variance for x ~ N(0, 1); any shape."""
-    return jax.nn.silu(x) * jnp.asarray(_GAMMA_SILU, x.dtype)
+    return jax.nn.silu(x) * jnp.asarray(GAMMAS['silu'], x.dtype)
 
 
 ACTIVATIONS: dict[str, Activation] = {

@@ -21,6 +21,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from nfnets.errors import InputError
+
 CONVOLVED = 'convolved'  # The name of what convolutions give, for policies of `jax.checkpoint`.
 MANY = 64  # Images of a device with which XLA's TPU compiler fills the lanes, where it likes to.
 PADDINGS = ('same', 'symmetric')
@@ -67,7 +69,12 @@ def pads(sizes: Sequence[int], window: Sequence[int], stride: int, padding: str)
       padding: 'same': TensorFlow's, as many before as after or one less, as the size asks for. 'symmetric':
         PyTorch's, half of the window before, whatever the size; another alignment with a stride and even
         sizes.
+
+    Raises:
+      InputError: there is no such padding.
     """
+    if padding not in PADDINGS:
+        raise InputError(f'padding={padding!r} is not allowed: it must be one of {", ".join(PADDINGS)}')
     found = []
     for size, extent in zip(sizes, window, strict=True):
         spread = (-(-size // stride) - 1) * stride + extent

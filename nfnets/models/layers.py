@@ -6,17 +6,19 @@ References:
   [H] He et al. 2015, arXiv 1502.01852 (initialization, section 2.2).
 """
 
+import math
 from typing import Any
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from nfnets.errors import InputError
 from nfnets.models.convolution import convolve, pads
 
 Outputs = dict[str, Any]  # Of a network, see `pooled_outputs`.
 
-_FLOOR = 1e-4  # Of fan-in times variance.
+FLOOR = 1e-4  # Of fan-in times variance.
 
 
 def standardize_weight(w: jax.Array, gain: jax.Array) -> jax.Array:
@@ -38,7 +40,7 @@ def standardize_weight(w: jax.Array, gain: jax.Array) -> jax.Array:
         total = jnp.sum(x, axis=(0, 1, 2), keepdims=True)
         mean = total / (w.size // w.shape[3])
         scatter = jnp.sum(jnp.square(x), axis=(0, 1, 2), keepdims=True) - total * mean
-        scale = jax.lax.rsqrt(jnp.maximum(scatter, _FLOOR)) * gain[None, None, None, :]
+        scale = jax.lax.rsqrt(jnp.maximum(scatter, FLOOR)) * gain[None, None, None, :]
         return (w - mean.astype(w.dtype)) * scale.astype(w.dtype)
 
 
@@ -83,7 +85,7 @@ class WSConv2D(hk.Module):
 
 
 class Conv2D(hk.Module):
-    """An ordinary convolution with SAME padding, by default initialized for a ReLU before it ([H])."""
+    """An ordinary convolution, by default initialized for a ReLU before it ([H])."""
 
     def __init__(
         self,
@@ -93,23 +95,26 @@ class Conv2D(hk.Module):
         groups: int = 1,
         *,
         with_bias: bool = True,
+        padding: str = 'same',
+        gain_init: float = 1.0,
         w_init: hk.initializers.Initializer | None = None,
         name: str | None = None,
     ):
-        """Args: output_channels must be a multiple of groups."""
+        """Args: as of `WSConv2D`; the initial gain is a factor of the default initial kernel."""
         super().__init__(name=name)
         self.output_channels = output_channels
         self.kernel_size = kernel_size
         self.stride = stride
         self.groups = groups
         self.with_bias = with_bias
-        self.w_init = w_init or hk.initializers.VarianceScaling(2.0, 'fan_in', 'normal')
+        self.padding = padding
+        self.w_init = w_init or hk.initializers.VarianceScaling(2.0 * gain_init**2, 'fan_in', 'normal')
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[N, H, W, I] -> [N, ceil(H / stride), ceil(W / stride), output_channels]."""
         shape = (self.kernel_size,) * 2 + (x.shape[-1] // self.groups, self.output_channels)
         w = hk.get_parameter('w', shape, x.dtype, init=self.w_init)
-        out = convolve(x, w, stride=self.stride, groups=self.groups)
+        out = convolve(x, w, stride=self.stride, groups=self.groups, padding=self.padding)
         if self.with_bias:
             bias = hk.get_parameter('b', (self.output_channels,), x.dtype, init=jnp.zeros)
             out += bias[None, None, None, :]
@@ -123,6 +128,11 @@ def grouped(width: int, group_width: int | None) -> tuple[int, int]:
     return width // group_width * group_width, width // group_width
 
 
+def rounded(width: float, multiple: int | None) -> int:
+    """Whole channels: the nearest multiple, halves up; None: rounded down."""
+    return int(width) if multiple is None else max(1, int(width / multiple + 0.5)) * multiple
+
+
 class SqueezeExcite(hk.Module):
     """The attention factor of each channel (Hu et al. 2018, arXiv 1709.01507), between 0 and 1.
 
@@ -130,16 +140,49 @@ class SqueezeExcite(hk.Module):
     released weights were trained with it.
     """
 
-    def __init__(self, channels: int, ratio: float = 0.5, name: str | None = None):
-        """Args: channels of the input, and the hidden width as a fraction of them."""
+    def __init__(
+        self, channels: int, ratio: float = 0.5, multiple: int | None = None, name: str | None = None
+    ):
+        """Args: channels of the input, the hidden width as a fraction of them, and as of `rounded`."""
         super().__init__(name=name)
-        self.squeeze = hk.Linear(max(1, int(channels * ratio)))
+        self.squeeze = hk.Linear(max(1, rounded(channels * ratio, multiple)))
         self.excite = hk.Linear(channels)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[N, H, W, C] -> [N, 1, 1, C]."""
         hidden = jax.nn.relu(self.squeeze(jnp.mean(x, axis=(1, 2))))
         return jax.nn.sigmoid(self.excite(hidden))[:, None, None, :]
+
+
+class EfficientChannelAttention(hk.Module):
+    """The attention factor of each channel from its neighbors' means (Wang et al. 2020, arXiv 1910.03151)."""
+
+    def __init__(self, channels: int, name: str | None = None):
+        """Args: channels of the input, which the kernel's size follows from (its equation 12)."""
+        super().__init__(name=name)
+        self.kernel_size = max(3, int((math.log2(channels) + 1) / 2) // 2 * 2 + 1)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, H, W, C] -> [N, 1, 1, C]."""
+        size, channels = self.kernel_size, x.shape[-1]
+        w_init = hk.initializers.RandomUniform(-(size**-0.5), size**-0.5)
+        w = hk.get_parameter('w', (size,), x.dtype, init=w_init)
+        means = jnp.pad(jnp.mean(x, axis=(1, 2)), ((0, 0), (size // 2, size // 2)))
+        neighbors = jnp.stack([means[:, i : i + channels] for i in range(size)], axis=-1)
+        return jax.nn.sigmoid(neighbors @ w)[:, None, None, :]
+
+
+def attention_layer(kind: str, channels: int, ratio: float, multiple: int | None = None) -> hk.Module:
+    """'squeeze_excite', whose further arguments these are, or 'eca'.
+
+    Raises:
+      InputError: it is neither.
+    """
+    if kind == 'squeeze_excite':
+        return SqueezeExcite(channels, ratio, multiple, name=kind)
+    if kind == 'eca':
+        return EfficientChannelAttention(channels, name=kind)
+    raise InputError(f'attention={kind!r} is not allowed: it must be one of squeeze_excite, eca')
 
 
 def stochastic_depth(x: jax.Array, drop_rate: float | jax.Array | None, is_training: bool) -> jax.Array:
@@ -177,6 +220,20 @@ def stem_pool(x: jax.Array, padding: str = 'same') -> jax.Array:
 def scalar(name: str, x: jax.Array, init: hk.initializers.Initializer = jnp.zeros) -> jax.Array:
     """A learned scalar of the module around it, in x's dtype; it starts at 0."""
     return hk.get_parameter(name, (), x.dtype, init=init)
+
+
+def scaled_branch(x: jax.Array, alpha: float, skip_gain: bool) -> jax.Array:
+    """A residual branch as it is added to its shortcut.
+
+    The learned gain starts at zero: the network begins as its shortcuts (SkipInit, arXiv 2002.10444). Without
+    it the block's last convolution must start so, see `initial_gain`.
+    """
+    return x * scalar('skip_gain', x) * alpha if skip_gain else x * alpha
+
+
+def initial_gain(skip_gain: bool) -> float:
+    """Of the last convolution of a branch."""
+    return 1.0 if skip_gain else 0.0
 
 
 def pooled_outputs(

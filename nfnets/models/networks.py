@@ -16,7 +16,7 @@ from nfnets.models.nf_resnet import NFResNet
 from nfnets.models.nfnet import NFNet
 from nfnets.models.resnet import ResNet
 from nfnets.models.skipinit_resnet import SkipInitResNet
-from nfnets.models.variants import REGNETS, RESNETS, VARIANTS, Variant
+from nfnets.models.variants import NF_REGNETS, NF_RESNETS, NFNETS, RESNETS, VARIANTS, Variant
 
 
 class Kind(NamedTuple):
@@ -25,8 +25,8 @@ class Kind(NamedTuple):
     Attributes:
       module: its class, called as (num_classes, variant, **settings).
       variants: its members by name.
-      activation: the network's own unless set otherwise.
-      bottleneck_ratio: width of the 3x3 convolutions to that of their block.
+      activation: the network's own unless set otherwise or the variant has one.
+      bottleneck_ratio: width of the 3x3 convolutions to that of their block, unless the variant has one.
       can_scan: whether it takes `layout` and `remat`.
     """
 
@@ -38,9 +38,9 @@ class Kind(NamedTuple):
 
 
 NETWORKS: dict[str, Kind] = {
-    'NFNet': Kind(NFNet, VARIANTS, 'gelu', nfnet.BOTTLENECK_RATIO),
-    'NFResNet': Kind(NFResNet, RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO),
-    'NFRegNet': Kind(NFRegNet, REGNETS, 'silu', bottleneck_ratio=1.0),  # Its first block, the narrowest.
+    'NFNet': Kind(NFNet, NFNETS, 'gelu', nfnet.BOTTLENECK_RATIO),
+    'NFResNet': Kind(NFResNet, NF_RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO),
+    'NFRegNet': Kind(NFRegNet, NF_REGNETS, 'silu', bottleneck_ratio=1.0),  # Its first block, the narrowest.
     'SkipInitResNet': Kind(SkipInitResNet, RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO),
     'FixupResNet': Kind(FixupResNet, RESNETS, 'relu', nf_resnet.BOTTLENECK_RATIO),
     # Neither stacked nor rematerialized blocks hand on the statistics of batches.

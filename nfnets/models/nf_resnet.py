@@ -1,8 +1,8 @@
 """NF-ResNet: pre-activation ResNets without normalization (Brock et al. 2021, arXiv 2101.08692, section 4).
 
 Names and shapes of the parameters, and the outputs, are those of the code released with arXiv 2102.06171:
-strided shortcuts are strided 1x1 convolutions without pooling, and squeeze-excite, last in a branch, is there
-only on request.
+strided shortcuts are strided 1x1 convolutions, with pooling before them only in timm's variant, and
+squeeze-excite, last in a branch, is there only on request.
 """
 
 from typing import NamedTuple
@@ -17,15 +17,17 @@ from nfnets.models.layers import (
     Outputs,
     SqueezeExcite,
     WSConv2D,
+    average_pool,
     grouped,
+    initial_gain,
     pooled_outputs,
-    scalar,
+    scaled_branch,
     stem_pool,
     stochastic_depth,
 )
 from nfnets.models.param_layout import UNSTACKED, ParamLayout
 from nfnets.models.stages import ALPHA, BlockSetting, Place, lay_out, make_stages, run_stages
-from nfnets.models.variants import RESNETS, Variant, choose
+from nfnets.models.variants import NF_RESNETS, Variant, choose
 
 BOTTLENECK_RATIO = 0.25  # Width of the 3x3 convolution to the block's.
 _SQUEEZE_RATIO = 0.25  # Hidden width of squeeze-excite to the block's.
@@ -51,26 +53,29 @@ class NFResBlock(hk.Module):
     """Pre-activation bottleneck block: 1x1, 3x3, 1x1."""
 
     def __init__(self, place: Place, variant: Variant, style: BlockStyle, name: str | None = None):
-        """Creates the block: its place in its network, whose group width it has, its style and name."""
+        """Creates the block: its place in its network, whose variant it has, its style and name."""
         super().__init__(name=name)
-        self.place = place
+        self.place, self.variant = place, variant
         self.style = style
         width, groups = grouped(int(place.channels * BOTTLENECK_RATIO), variant.group_width)
         self.conv0 = style.conv(width, 1, name='conv0')
-        self.conv1 = style.conv(width, 3, place.stride, groups, name='conv1')
-        self.conv2 = style.conv(place.channels, 1, name='conv2')
+        self.conv1 = style.conv(width, 3, place.stride, groups, padding=variant.padding, name='conv1')
+        self.conv2 = style.conv(place.channels, 1, gain_init=initial_gain(variant.skip_gain), name='conv2')
         if place.is_transition:
-            self.conv_shortcut = style.conv(place.channels, 1, place.stride, name='conv_shortcut')
+            stride = 1 if variant.pooled_shortcut else place.stride
+            self.conv_shortcut = style.conv(place.channels, 1, stride, name='conv_shortcut')
         if style.squeeze_excite:
             self.squeeze_excite = SqueezeExcite(place.channels, _SQUEEZE_RATIO, name='squeeze_excite')
 
     def __call__(self, x: jax.Array, setting: BlockSetting, is_training: bool) -> jax.Array:
         """[N, H, W, I] -> [N, ceil(H / stride), ceil(W / stride), channels]."""
         out = self.style.activation(x) * jnp.asarray(1 / setting.beta, x.dtype)
-        shortcut = self.conv_shortcut(out) if self.place.is_transition else x
+        shortcut = x
+        if self.place.is_transition:
+            pooled = self.variant.pooled_shortcut
+            shortcut = self.conv_shortcut(average_pool(out, self.place.stride) if pooled else out)
         out = stochastic_depth(self.branch(out), setting.drop_rate, is_training)
-        # The gain starts at zero: the network begins as its shortcuts (SkipInit, arXiv 2002.10444).
-        return out * scalar('skip_gain', out) * self.style.alpha + shortcut
+        return scaled_branch(out, self.style.alpha, self.variant.skip_gain) + shortcut
 
     def branch(self, out: jax.Array) -> jax.Array:
         """The residual branch, before it is scaled."""
@@ -89,7 +94,7 @@ class NFResNet(hk.Module):
         *,
         dropout_rate: float | None = None,
         stochastic_depth_rate: float = 0.1,
-        activation: str = 'relu',
+        activation: str | None = None,
         alpha: float = ALPHA,
         squeeze_excite: bool = False,
         weight_standardization: bool = True,
@@ -101,11 +106,11 @@ class NFResNet(hk.Module):
 
         Args:
           num_classes: number of logits.
-          variant: 'ResNet50', 'ResNet101', 'ResNet152', 'ResNet200', 'ResNet288' or 'ResNet600', or a
-            `Variant` with widths and depths of one's own.
+          variant: 'ResNet50', 'ResNet101', 'ResNet152', 'ResNet200', 'ResNet288' or 'ResNet600', timm's
+            'nf_resnet50', or a `Variant` of one's own.
           dropout_rate: of the pooled features in training.
           stochastic_depth_rate: drop rate that would follow the last block.
-          activation: 'relu' (the released code's), 'gelu' or 'silu'.
+          activation: 'relu', 'gelu' or 'silu'; None: the variant's, or the released code's, 'relu'.
           alpha: scale of each residual branch.
           squeeze_excite: whether each branch ends with it.
           weight_standardization: without it, convolutions are ordinary ones initialized after He et al. 2015,
@@ -118,12 +123,14 @@ class NFResNet(hk.Module):
           InputError: the variant does not exist.
         """
         super().__init__(name=name)
-        variant, self.dropout_rate = choose(variant, RESNETS, dropout_rate)
-        self.activation = (ACTIVATIONS if weight_standardization else PLAIN_ACTIVATIONS)[activation]
+        variant, self.dropout_rate = choose(variant, NF_RESNETS, dropout_rate)
+        functions = ACTIVATIONS if weight_standardization else PLAIN_ACTIVATIONS
+        self.activation = functions[activation or variant.activation or 'relu']
+        self.padding = variant.padding
         self.layout, self.remat = layout, remat
         conv = WSConv2D if weight_standardization else Conv2D
         style = BlockStyle(self.activation, conv, alpha, squeeze_excite)
-        self.initial_conv = conv(variant.widths[0] // 4, 7, 2, name='initial_conv')
+        self.initial_conv = conv(variant.widths[0] // 4, 7, 2, padding=self.padding, name='initial_conv')
         places = lay_out(
             variant.widths, variant.depths, stochastic_depth_rate=stochastic_depth_rate, alpha=alpha
         )
@@ -132,7 +139,7 @@ class NFResNet(hk.Module):
 
     def __call__(self, images: jax.Array, is_training: bool) -> Outputs:
         """Classifies images [N, H, W, 3] as `NFNet` does."""
-        out = stem_pool(self.initial_conv(images))
+        out = stem_pool(self.initial_conv(images), self.padding)
         grids = run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat)
         out = self.activation(grids[-1])
         return pooled_outputs(self.linear, out, grids, self.dropout_rate, is_training)

@@ -31,9 +31,14 @@ def name_at(path: Sequence[Any]) -> str:
     return jax.tree_util.keystr(tuple(path), simple=True, separator='/')
 
 
+def block_module(first: str, index: int) -> str:
+    """The module of a block, counted from 0 through the network, whose first block's this is."""
+    return f'{first}_{index}' if index else first
+
+
 def nfnet_block(index: int) -> str:
     """The module of an NFNet's block, counted from 0 through the network."""
-    return 'NFNet/~/nf_block' + (f'_{index}' if index else '')
+    return block_module('NFNet/~/nf_block', index)
 
 
 def split_block(name: str) -> tuple[int, str, str] | None:

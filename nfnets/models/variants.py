@@ -3,10 +3,12 @@
 NFNets: F0..F7 of Brock et al. 2021 (arXiv 2102.06171, tables 1 and 6). F7 and the `+` variants, which are
 wider, are those of the code released with the paper. ResNets: He et al. 2016 (arXiv 1512.03385, table 1, and
 1603.05027 for 200), and the deep ones that Brock et al. 2021 (arXiv 2101.08692) look into. RegNets: theirs.
+By names as `nfnet_l0` those of timm that it has weights for (its 1.0.31).
 """
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from nfnets.errors import InputError
 
@@ -20,12 +22,36 @@ class Variant:
       depths: residual blocks of each stage; as many as `widths`.
       group_width: channels of one group of the 3x3 convolutions; None: they are not grouped.
       second_conv: whether an NFNet's blocks have a second 3x3 convolution; other networks have one.
+      bottleneck_ratio: width of an NFNet's 3x3 convolutions to the block's; None: a half.
+      width_multiple: what widths within the blocks of an NF-RegNet are rounded to multiples of; None: they
+        are rounded down.
+      attention: of NFNets and NF-RegNets, 'squeeze_excite' or 'eca', see `layers`.
+      squeeze_ratio: hidden width of squeeze-excite to its channels.
+      features_ratio: channels of the last convolution to those of the last stage; None: the network's own.
+      padding: of strided convolutions and of a ResNet's stem, see `convolution.pads`.
+      pooled_shortcut: whether an NF-ResNet's strided shortcuts average 2 x 2 px; else they take one of them.
+      skip_gain: whether each block scales its branch by a learned scalar that starts at 0. Else the gain of
+        its last convolution starts at 0.
+      activation: None: the network's own.
     """
 
     widths: tuple[int, ...]
     depths: tuple[int, ...]
     group_width: int | None = 128
     second_conv: bool = True
+    bottleneck_ratio: float | None = None
+    width_multiple: int | None = None
+    attention: str = 'squeeze_excite'
+    squeeze_ratio: float = 0.5
+    features_ratio: float | None = None
+    padding: str = 'same'
+    pooled_shortcut: bool = False
+    skip_gain: bool = True
+    activation: str | None = None
+
+
+# What shapes of parameters show of a variant, and a config sets one by one.
+SHOWN = ('widths', 'depths', 'group_width', 'second_conv')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +63,17 @@ class Recipe:
       eval_size: side of the evaluation images, px.
       dropout_rate: fraction of the pooled features dropped before the classifier in training, 0..1.
       randaugment_magnitude: strength of RandAugment, as the paper counts it (F0: 5, F3: 15).
+      eval_style: of preprocessing in evaluation, see `data.preprocessing`.
+      eval_crops: fractions of the resized image that evaluation keeps, at the train size or any other and at
+        the eval size; None: as of the style.
     """
 
     train_size: int
     eval_size: int
     dropout_rate: float = 0.0
     randaugment_magnitude: int = 0
+    eval_style: str = 'paper'
+    eval_crops: tuple[float, float] | None = None
 
 
 _SUFFIXES = {'': (256, 512, 1536, 1536), '+': (384, 768, 2048, 2048)}  # With their widths.
@@ -63,6 +94,24 @@ VARIANTS: dict[str, Variant] = {
     for index in range(len(_NFNET_RECIPES))
 }
 
+# What timm's networks have in common (`timm/models/nfnet.py`).
+_TIMM: dict[str, Any] = {'padding': 'symmetric', 'skip_gain': False}
+_LIGHT: dict[str, Any] = {**_TIMM, 'group_width': 64, 'bottleneck_ratio': 0.25, 'activation': 'silu'}
+
+
+def _light(member: str, **settings: Any) -> Variant:
+    """A light NFNet of timm's with widths and depths of a member of the family."""
+    return dataclasses.replace(VARIANTS[member], **_LIGHT, **settings)
+
+
+NFNETS: dict[str, Variant] = {
+    **VARIANTS,
+    'nfnet_l0': _light('F0', squeeze_ratio=0.25, features_ratio=1.5),
+    'eca_nfnet_l0': _light('F0', attention='eca', features_ratio=1.5),
+    'eca_nfnet_l1': _light('F1', attention='eca'),
+    'eca_nfnet_l2': _light('F2', attention='eca'),
+}
+
 _RESNET_DEPTHS = {
     50: (3, 4, 6, 3),
     101: (3, 4, 23, 3),
@@ -74,6 +123,12 @@ _RESNET_DEPTHS = {
 RESNETS: dict[str, Variant] = {
     f'ResNet{number}': Variant((256, 512, 1024, 2048), depths, group_width=None)
     for number, depths in _RESNET_DEPTHS.items()
+}
+NF_RESNETS: dict[str, Variant] = {
+    **RESNETS,
+    'nf_resnet50': dataclasses.replace(
+        RESNETS['ResNet50'], **_TIMM, pooled_shortcut=True, activation='relu'
+    ),
 }
 
 _REGNET_FRACTION = 0.75  # Of the channels in the table.
@@ -92,15 +147,38 @@ REGNETS: dict[str, Variant] = {
     name: Variant(tuple(int(width * _REGNET_FRACTION) for width in widths), depths, group_width=8)
     for name, (widths, depths, _) in _REGNETS.items()
 }
+NF_REGNETS: dict[str, Variant] = {
+    **REGNETS,
+    'nf_regnet_b1': Variant(
+        (40, 80, 160, 328),  # The table's three quarters, rounded to multiples of 8.
+        (2, 4, 7, 7),
+        group_width=8,
+        width_multiple=8,
+        features_ratio=960 / 328,
+        activation='silu',
+        **_TIMM,
+    ),
+}
 
+# Sizes and crops are those of timm's weights. Its recipes are not published as such: dropout and RandAugment
+# are those of the paper's network of the same depths.
+_TIMM_RECIPES = {
+    'nfnet_l0': Recipe(224, 288, 0.2, 5, 'timm_center', (0.9, 1.0)),
+    'eca_nfnet_l0': Recipe(224, 288, 0.2, 5, 'timm_center', (0.9, 1.0)),
+    'eca_nfnet_l1': Recipe(256, 320, 0.3, 10, 'timm_center', (0.9, 1.0)),
+    'eca_nfnet_l2': Recipe(320, 384, 0.4, 10, 'timm_center', (0.9, 1.0)),
+    'nf_regnet_b1': Recipe(256, 288, 0.2, 0, 'timm_center', (0.9, 0.9)),
+    'nf_resnet50': Recipe(256, 288, 0.0, 0, 'timm_center', (0.94, 0.94)),
+}
 RECIPES: dict[str, Recipe] = {
     **{name: _NFNET_RECIPES[int(name[1])] for name in VARIANTS},
     **dict.fromkeys(RESNETS, Recipe(224, 224)),
     **{name: recipe for name, (_, _, recipe) in _REGNETS.items()},
+    **_TIMM_RECIPES,
 }
 
 
-def get_variant(name: str, variants: Mapping[str, Variant] = VARIANTS) -> Variant:
+def get_variant(name: str, variants: Mapping[str, Variant] = NFNETS) -> Variant:
     """The variant of a name, an NFNet's by default.
 
     Raises:
@@ -109,6 +187,11 @@ def get_variant(name: str, variants: Mapping[str, Variant] = VARIANTS) -> Varian
     if name not in variants:
         raise InputError(f'unknown variant {name!r}; there are {", ".join(variants)}')
     return variants[name]
+
+
+def have_same_blocks(variant: Variant, other: Variant) -> bool:
+    """Whether two variants of a network differ at most in what shapes show."""
+    return dataclasses.replace(variant, **{name: getattr(other, name) for name in SHOWN}) == other
 
 
 def choose(

@@ -6,6 +6,7 @@ from typing import Any
 
 from nfnets.data.preprocessing import STYLES, Preprocessing
 from nfnets.models.activations import ACTIVATIONS
+from nfnets.weights.fit import FIRST_BLOCKS
 from nfnets.weights.pickles import Refused
 
 
@@ -56,7 +57,7 @@ def from_json(text: str | bytes) -> About:
         'preprocessing': preprocessing is None or _is_right(preprocessing),
         'train_size': about.train_size is None
         or (isinstance(about.train_size, int) and 0 < about.train_size <= 4096),
-        'network': about.network in (None, 'NFNet'),
+        'network': about.network in (None, *FIRST_BLOCKS),
         'activation': about.activation in (None, *ACTIVATIONS),
         'parameters': about.parameters in (None, 'raw', 'ema'),
         'step': about.step is None or isinstance(about.step, int),

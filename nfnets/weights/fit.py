@@ -1,5 +1,6 @@
 """Whether parameters are those of a network, and of which one they are."""
 
+import dataclasses
 import difflib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,55 +8,115 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nfnets.errors import InputError
-from nfnets.models.param_names import nfnet_block
-from nfnets.models.variants import VARIANTS, Variant
+from nfnets.models import nf_regnet, nfnet
+from nfnets.models.networks import NETWORKS
+from nfnets.models.param_names import block_module
+from nfnets.models.variants import SHOWN, Variant, have_same_blocks
 from nfnets.weights.released import Params
 
 _MOST_NAMED = 4
+# The networks that files hold, as in `model.name`, and the module of the first block of each.
+FIRST_BLOCKS = {
+    'NFNet': 'NFNet/~/nf_block',
+    'NFRegNet': 'NF_RegNet/~/nf_block',
+    'NFResNet': 'NF_ResNet/~/nf_res_block',
+}
+_NUM_FEATURES = {'NFNet': nfnet.num_features, 'NFRegNet': nf_regnet.num_features}
 
 
 class Architecture(NamedTuple):
     """The network that parameters are of.
 
     Attributes:
-      name: in the family, None for another network of its blocks.
-      variant: widths, depths, group width and second convolution.
+      name: of the variant, None for another network of its blocks.
+      variant: what the shapes show, and else what the named variant with the same blocks has.
       num_classes: number of logits.
+      network: its kind, as in `model.name`.
+      base: the named variant with the same blocks; if there is a name, that.
     """
 
     name: str | None
     variant: Variant
     num_classes: int
+    network: str
+    base: str
 
     def __str__(self) -> str:
         v = self.variant
         shape = f'a network of widths {v.widths}, depths {v.depths} and group width {v.group_width}'
         shape += '' if v.second_conv else ', without second 3x3 convolutions,'
+        first = next(iter(NETWORKS['NFNet'].variants.values()))
+        shape += '' if have_same_blocks(v, first) else f', with the blocks of {self.base},'
         return f'{self.name or shape} with {self.num_classes} classes'
 
 
+def network_kind(params: Mapping[str, Any]) -> str | None:
+    """The kind of network that parameters are of by their names, as in `model.name`; None: none in files."""
+    prefixes = {module.partition('/')[0] for module in params}
+    return next((kind for kind, first in FIRST_BLOCKS.items() if first.partition('/')[0] in prefixes), None)
+
+
 def architecture(params: Mapping[str, Mapping[str, np.ndarray]]) -> Architecture | None:
-    """Reads the architecture off the shapes; None if they are not of an NFNet."""
-    widths: list[int] = []
-    depths: list[int] = []
+    """Reads the architecture off names and shapes; None if they are of no network that files hold."""
+    kind = network_kind(params)
+    if kind is None:
+        return None
     try:
-        index = 0
-        while (block := nfnet_block(index)) in params:
-            if f'{block}/~/conv_shortcut' in params:
-                widths.append(params[f'{block}/~/conv2']['w'].shape[-1])
-                depths.append(0)
-            depths[-1] += 1
-            index += 1
-        group_width = params['NFNet/~/nf_block/~/conv1']['w'].shape[2]
-        second_conv = 'NFNet/~/nf_block/~/conv1b' in params
-        num_classes = params['NFNet/~/linear']['b'].shape[0]
+        shown = _shown(params, kind)
+        num_classes = params[_beside(kind, 'linear')]['b'].shape[0]
     except (KeyError, IndexError):
         return None
-    own = Variant(tuple(widths), tuple(depths), group_width, second_conv)
-    for name, variant in VARIANTS.items():
-        if variant == own:
-            return Architecture(name, variant, num_classes)
-    return Architecture(None, own, num_classes)
+    alike = {
+        name: dataclasses.replace(variant, **shown)
+        for name, variant in NETWORKS[kind].variants.items()
+        if _has_blocks_of(params, kind, dataclasses.replace(variant, **shown))
+    }
+    if not alike:
+        return None
+    name = next((name for name, own in alike.items() if own == NETWORKS[kind].variants[name]), None)
+    base = name or next(iter(alike))
+    return Architecture(name, alike[base], num_classes, kind, base)
+
+
+def _shown(params: Mapping[str, Mapping[str, np.ndarray]], kind: str) -> dict[str, Any]:
+    """The fields of a variant that shapes show."""
+    widths: list[int] = []
+    depths: list[int] = []
+    index = 0
+    while f'{(block := block_module(FIRST_BLOCKS[kind], index))}/~/conv0' in params:
+        if f'{block}/~/conv_shortcut' in params:
+            widths.append(params[f'{block}/~/conv2']['w'].shape[-1])
+            depths.append(0)
+        depths[-1] += 1
+        index += 1
+    last = params[f'{block_module(FIRST_BLOCKS[kind], index - 1)}/~/conv1']['w']
+    group_width: int | None = last.shape[2]
+    if kind == 'NFResNet' and group_width == last.shape[3]:
+        group_width = None  # Its family has no groups.
+    shown: dict[str, Any] = {'widths': tuple(widths), 'depths': tuple(depths), 'group_width': group_width}
+    if kind == 'NFNet':
+        shown['second_conv'] = f'{FIRST_BLOCKS[kind]}/~/conv1b' in params
+    return shown
+
+
+def _has_blocks_of(params: Mapping[str, Mapping[str, np.ndarray]], kind: str, variant: Variant) -> bool:
+    """Whether parameters have the attention, the skip gains and the last convolution of a variant."""
+    first = FIRST_BLOCKS[kind]
+    modules = {'squeeze_excite': f'{first}/~/squeeze_excite/~/linear', 'eca': f'{first}/~/eca'}
+    attention = {name for name, module in modules.items() if module in params}
+    if kind == 'NFResNet':
+        return not attention and ('skip_gain' in params.get(first, {})) == variant.skip_gain
+    features = params.get(_beside(kind, 'final_conv'), {}).get('w', np.zeros(0)).shape[-1]
+    return (
+        attention == {variant.attention}
+        and ('skip_gain' in params.get(first, {})) == variant.skip_gain
+        and features == _NUM_FEATURES[kind](variant)
+    )
+
+
+def _beside(kind: str, layer: str) -> str:
+    """The module of a layer outside of blocks."""
+    return f'{FIRST_BLOCKS[kind].partition("/")[0]}/~/{layer}'
 
 
 def require_architecture(params: Mapping[str, Mapping[str, np.ndarray]], message: str) -> Architecture:
@@ -130,12 +191,14 @@ def _suggestion(params: Params, expected: Mapping[str, Mapping[str, Any]], but: 
     if held is None or wanted is None:
         return 'it holds no whole NFNet'
     settings: dict[str, Any] = {}
-    if held.variant != wanted.variant and held.name is not None:
+    if held.network != wanted.network:
+        settings['model.name'] = held.network
+    if held.name is not None and held.name != wanted.name:
         settings['model.variant'] = held.name
     elif held.variant != wanted.variant:
-        settings['model.widths'] = held.variant.widths
-        settings['model.depths'] = held.variant.depths
-        settings['model.group_width'] = held.variant.group_width
+        if not have_same_blocks(held.variant, wanted.variant):
+            settings['model.variant'] = held.base
+        settings |= {f'model.{name}': getattr(held.variant, name) for name in SHOWN[:3]}
     if held.variant.second_conv != wanted.variant.second_conv:
         settings['model.second_conv'] = held.variant.second_conv
     if held.num_classes != wanted.num_classes and but is None:

@@ -17,6 +17,7 @@ from nfnets.files import as_path, failure, file_errors, local_copy, size, why
 from nfnets.weights import by_name, npz, torch_files
 from nfnets.weights.about import About, from_json
 from nfnets.weights.download import check_size
+from nfnets.weights.fit import network_kind
 from nfnets.weights.pickles import Refused
 from nfnets.weights.released import Params, read_released
 from nfnets.weights.timm import from_timm
@@ -83,7 +84,7 @@ class Weights:
         Raises:
           InputError: names both.
         """
-        held = self.about.network or 'NFNet'  # No file holds another.
+        held = self.about.network or network_kind(self.params) or 'NFNet'
         if held != name:
             raise InputError(f'{self.path} is of a network with model.name={held}, not {name}')
         if self.about.activation not in (None, activation):

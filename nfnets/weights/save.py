@@ -30,7 +30,8 @@ def save_checkpoint(path: epath.Path, form: str, params: Params, about: About) -
       about: their metadata.
 
     Raises:
-      InputError: the path exists or cannot be written, or the parameters are not an NFNet's.
+      InputError: the path exists or cannot be written, or the parameters are of no network that files hold or,
+        in timm's form, that timm has.
     """
     network = require_architecture(params, 'the parameters are not those of an NFNet')
     if path.exists():
@@ -38,12 +39,18 @@ def save_checkpoint(path: epath.Path, form: str, params: Params, about: About) -
     metadata = about_lib.to_json(about, variant=network.name, num_classes=network.num_classes)
     try:
         with replacing(path) as draft:
-            _write(draft, form, params, metadata)
+            _write(draft, form, params, about.activation, metadata)
     except file_errors() as error:
         raise failure(f'{path} cannot be written: {why(error)}', error) from error
 
 
-def _write(path: Path, form: str, params: Mapping[str, Mapping[str, np.ndarray]], metadata: str) -> None:
+def _write(
+    path: Path,
+    form: str,
+    params: Mapping[str, Mapping[str, np.ndarray]],
+    activation: str | None,
+    metadata: str,
+) -> None:
     if form == 'npz':
         write_npz(path, params, metadata)
     elif form == 'timm':
@@ -53,7 +60,7 @@ def _write(path: Path, form: str, params: Mapping[str, Mapping[str, np.ndarray]]
         path.touch()
         mode = path.stat().st_mode
         try:
-            safetensors.numpy.save_file(to_timm(params), path, {'format': 'pt', METADATA_KEY: metadata})
+            safetensors.numpy.save_file(to_timm(params, activation), path, {'format': 'pt', METADATA_KEY: metadata})
         except safetensors.SafetensorError as error:
             raise OSError(str(error)) from error
         path.chmod(mode)  # Its own is for the user alone.

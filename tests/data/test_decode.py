@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from nfnets.data import decode
-from nfnets.data.preprocessing import Preprocessing, default_margin
+from nfnets.data.preprocessing import Preprocessing, default_margin, default_preprocessing
 from nfnets.models.variants import RECIPES
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]) * 255, np.array([0.229, 0.224, 0.225]) * 255
@@ -84,6 +84,52 @@ def test_timms_style_is_pillows_resize(shape):
     assert difference.mean() < 1e-3
     other = decode.decode_eval(tf.constant(encoded), Preprocessing(96, 15, 'paper')).numpy()
     assert np.abs(out - other).max() > 10
+
+
+@pytest.mark.parametrize('shape', [(400, 300), (90, 233), (96, 96)])
+@pytest.mark.parametrize('margin', [0, 13])
+def test_timms_center_keeps_the_aspect_as_torchvision_does(shape, margin):
+    image = np.random.default_rng(0).integers(0, 256, (*(side // 10 for side in shape), 3), dtype=np.uint8)
+    encoded = _encode(
+        Image.fromarray(image).resize(shape[::-1], Image.Resampling.BICUBIC), 'JPEG', quality=95
+    )
+    out = decode.decode_eval(tf.constant(encoded), Preprocessing(96, margin, 'timm_center')).numpy()
+    # torchvision's Resize(96 + margin) and CenterCrop(96), which round so.
+    height, width = (int((96 + margin) * side / min(shape)) for side in shape)
+    top, left = (int(round((side - 96) / 2.0)) for side in (height, width))
+    resized = Image.open(io.BytesIO(encoded)).resize((width, height), Image.Resampling.BICUBIC)
+    difference = np.abs(out - np.asarray(resized, float)[top : top + 96, left : left + 96])
+    assert difference.max() <= 1
+    assert difference.mean() < 2e-3
+
+
+def test_of_a_long_image_no_more_is_resized_than_is_seen():
+    stripe = tf.io.encode_png(np.full((30_000, 2, 3), 7, np.uint8)).numpy()  # Whole, 17 GB at this size.
+    out = decode.decode_eval(tf.constant(stripe), Preprocessing(448, 0, 'timm_center')).numpy()
+    np.testing.assert_array_equal(out, np.full((448, 448, 3), 7.0))
+
+
+@pytest.mark.parametrize(
+    ('name', 'size', 'style', 'margin'),
+    [
+        ('F0', None, None, 32),
+        ('F1', None, 'timm', 31),  # int(320 / 0.91) - 320
+        ('F1', 100, 'timm', 11),
+        ('nfnet_l0', None, None, 0),
+        ('nfnet_l0', 224, None, 24),  # int(224 / 0.9) - 224
+        ('nfnet_l0', None, 'paper', 32),
+        ('eca_nfnet_l2', None, None, 0),
+        ('eca_nfnet_l2', 320, None, 35),
+        ('nf_regnet_b1', None, None, 32),
+        ('nf_resnet50', None, None, 18),  # int(288 / 0.94) - 288
+        ('nf_resnet50', 256, None, 16),
+    ],
+)
+def test_preprocessing_follows_from_the_variant(name, size, style, margin):
+    recipe = RECIPES[name]
+    expected = Preprocessing(size or recipe.eval_size, margin, style or recipe.eval_style)
+    assert default_preprocessing(recipe, size, style) == expected
+    assert recipe.eval_style == ('timm_center' if 'n' in name else 'paper')
 
 
 def test_timms_margin_is_that_of_its_crop_fraction():
