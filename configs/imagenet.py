@@ -9,6 +9,8 @@ import ml_collections
 from nfnets.configs import default
 from nfnets.models.variants import get_variant
 
+SAM_RHO = 0.05  # What the paper says of fine-tuning.
+
 
 def get_config(variant: str = 'F0') -> ml_collections.ConfigDict:
     """The paper's recipe for one variant; what depends on the variant follows from its name."""
@@ -17,5 +19,5 @@ def get_config(variant: str = 'F0') -> ml_collections.ConfigDict:
     config = default.get_config()
     config.model.variant = name
     if name != variant:
-        config.sam.rho = 0.05  # What the paper says of fine-tuning.
+        config.sam.rho = SAM_RHO
     return config

@@ -115,6 +115,35 @@ def test_a_variant_is_one_of_the_network_that_is_named():
     assert (config.model.group_width, config.data.train_size) == (None, 224)
 
 
+def test_timms_own_networks_have_their_activation_sizes_and_crops():
+    light = config_lib.complete(imagenet.get_config('eca_nfnet_l1'), **IMAGENET)
+    assert (light.model.activation, light.model.widths) == ('silu', (256, 512, 1536, 1536))
+    assert (light.model.depths, light.model.group_width) == ((2, 4, 12, 6), 64)
+    data = light.data
+    assert (data.train_size, data.eval_size, data.eval_margin, data.eval_style) == (
+        256,
+        320,
+        0,
+        'timm_center',
+    )
+    assert config_lib.network_name(light) == 'NFNet eca_nfnet_l1'
+    assert config_lib.network_name(_changed(model__activation='relu')) == 'NFNet F0'
+    config = imagenet.get_config('nfnet_l0')
+    config.data.eval_size = 224
+    assert config_lib.complete(config, **IMAGENET).data.eval_margin == 24
+    regnet = config_lib.complete(imagenet_regnet.get_config('nf_regnet_b1'), **IMAGENET)
+    assert (regnet.data.eval_size, regnet.data.eval_margin) == (288, 32)
+    assert regnet.optimizer.weight_decay == imagenet_regnet.get_config('B1').optimizer.weight_decay
+    resnet = imagenet_resnet.get_config('NFResNet')
+    resnet.model.variant = 'nf_resnet50'
+    resnet = config_lib.complete(resnet, **IMAGENET)
+    assert (resnet.model.activation, resnet.data.train_size, resnet.data.eval_margin) == ('relu', 256, 18)
+    with pytest.raises(InputError, match="unknown variant 'nf_resnet50'; there are ResNet50"):
+        config_lib.check(_changed(model__name='ResNet', model__variant='nf_resnet50'))
+    with pytest.raises(InputError, match=r'must be 256 or more each, .* model\.group_width=64'):
+        config_lib.check(_changed(model__variant='nfnet_l0', model__widths=(128, 256, 256, 256)))
+
+
 @pytest.mark.parametrize('key', ['scan', 'remat'])
 def test_batch_normalization_is_not_repeated(key):
     changed = {'model__variant': 'ResNet50', f'model__{key}': True}

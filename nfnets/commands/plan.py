@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from nfnets.commands.command_line import Parser, run
 from nfnets.errors import InputError
-from nfnets.models.variants import VARIANTS, get_variant
+from nfnets.models.variants import NORMALIZER_FREE, get_variant
 from nfnets.planning.tpus import DEVICES
 
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _plan(argv: Sequence[str]) -> None:
     parser = Parser(__doc__)
-    parser.add_argument('--variant', required=True, help=f'one of {", ".join(VARIANTS)}')
+    parser.add_argument('--variant', required=True, help=f'one of {", ".join(NORMALIZER_FREE)}')
     parser.add_argument('--device', required=True, help=f'kind of TPU, one of {", ".join(DEVICES)}')
     parser.add_argument('--devices', type=int, required=True, help='how many, as JAX counts them')
     parser.add_argument('--batch', type=int, default=4096, help='images of a step, over all devices')
@@ -39,7 +39,7 @@ def _plan(argv: Sequence[str]) -> None:
     parser.add_argument('--json', action='store_true', help='print a JSON object')
     arguments = vars(parser.parse_args(argv))
     as_json = arguments.pop('json')
-    get_variant(arguments['variant'])
+    get_variant(arguments['variant'], NORMALIZER_FREE)
     for name, value in arguments.items():
         if isinstance(value, int | float) and not isinstance(value, bool) and not 0 < value < math.inf:
             raise InputError(f'--{name.replace("_", "-")}={value} must be more than 0 and finite')

@@ -4,17 +4,17 @@ Counted are convolutions (`convolve`) and matrix products, a multiplication and 
 activations, pooling, weight standardization and biases, as is usual in published figures.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import haiku as hk
 import jax
 import jax.numpy as jnp
 from jax.extend import core
 
 from nfnets.models.convolution import convolve_p, to_input_p, to_kernel_p
-from nfnets.models.nfnet import NFNet
+from nfnets.models.networks import make_network
 from nfnets.models.variants import Variant
 
 
@@ -32,21 +32,22 @@ class Cost(NamedTuple):
     multiply_adds: int
 
 
-def network_cost(variant: str | Variant, size: int, num_classes: int = 1000) -> Cost:
-    """Counts an NFNet in evaluation; nothing is computed or allocated.
+def network_cost(variant: str | Variant, size: int, num_classes: int = 1000, network: str = 'NFNet') -> Cost:
+    """Counts a network in evaluation; nothing is computed or allocated.
 
     Args:
       variant: name or `Variant`.
       size: side of the images, px.
       num_classes: number of logits.
+      network: its kind, one of `NETWORKS`.
 
     Raises:
       InputError: the variant does not exist.
     """
-    network = hk.transform(lambda images: NFNet(num_classes, variant)(images, is_training=False))
+    init = functools.partial(make_network(network, num_classes, variant).init, is_training=False)
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     # Initialization runs the network once, so its trace holds both: parameters and program.
-    program, params = jax.make_jaxpr(network.init, return_shape=True)(jax.random.key(0), images)
+    program, (params, _) = jax.make_jaxpr(init, return_shape=True)(jax.random.key(0), images)
     sizes = [math.prod(p.shape) for p in jax.tree.leaves(params)]
     return Cost(sum(sizes), len(sizes), multiply_adds(program.jaxpr))
 

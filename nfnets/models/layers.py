@@ -172,7 +172,9 @@ class EfficientChannelAttention(hk.Module):
         return jax.nn.sigmoid(neighbors @ w)[:, None, None, :]
 
 
-def attention_layer(kind: str, channels: int, ratio: float, multiple: int | None = None) -> hk.Module:
+def attention_layer(
+    kind: str, channels: int, ratio: float, multiple: int | None = None
+) -> 'SqueezeExcite | EfficientChannelAttention':
     """'squeeze_excite', whose further arguments these are, or 'eca'.
 
     Raises:

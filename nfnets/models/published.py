@@ -17,8 +17,8 @@ ACCURACY = {
     'F5': (86.0, 97.6),
     'F6': (86.5, 97.9),
 }
-# timm's top-1 and top-5 of the same weights, %, by its own preprocessing.
-TIMM_ACCURACY = {
+# timm's top-1 and top-5, %, of the same weights by its own preprocessing, and its top-1 of its own networks.
+TIMM_ACCURACY: dict[str, tuple[float, ...]] = {
     'F0': (83.486, 96.568),
     'F1': (84.702, 97.182),
     'F2': (85.194, 97.346),
@@ -26,6 +26,12 @@ TIMM_ACCURACY = {
     'F4': (85.836, 97.664),
     'F5': (86.098, 97.688),
     'F6': (86.362, 97.896),
+    'nfnet_l0': (82.766,),
+    'eca_nfnet_l0': (82.590,),
+    'eca_nfnet_l1': (84.062,),
+    'eca_nfnet_l2': (84.710,),
+    'nf_regnet_b1': (79.368,),
+    'nf_resnet50': (80.658,),
 }
 # The same of the other sets, by their keys in `nfnets/data/imagenet_sets.py`: top-1, %.
 TIMM_SETS = {
@@ -109,15 +115,15 @@ def published_accuracy(variant: str | None, test_set: str | None, size: int) -> 
     """The accuracies that were published of a network's weights.
 
     Args:
-      variant: of the family; None: another.
+      variant: name of a member of a family; None: another.
       test_set: its key; None: another.
       size: side of the images, px.
 
     Returns:
       By who published them, 'paper' and 'timm': top-1 and perhaps top-5, %; () where there is none.
     """
-    if variant not in ACCURACY or size != RECIPES[variant].eval_size:
+    if variant not in TIMM_ACCURACY or size != RECIPES[variant].eval_size:
         return {'paper': (), 'timm': ()}
     if test_set == 'imagenet':
-        return {'paper': ACCURACY[variant], 'timm': TIMM_ACCURACY[variant]}
+        return {'paper': ACCURACY.get(variant, ()), 'timm': TIMM_ACCURACY[variant]}
     return {'paper': (), 'timm': TIMM_SETS.get(test_set or '', {}).get(variant, ())}

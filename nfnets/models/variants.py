@@ -126,9 +126,7 @@ RESNETS: dict[str, Variant] = {
 }
 NF_RESNETS: dict[str, Variant] = {
     **RESNETS,
-    'nf_resnet50': dataclasses.replace(
-        RESNETS['ResNet50'], **_TIMM, pooled_shortcut=True, activation='relu'
-    ),
+    'nf_resnet50': dataclasses.replace(RESNETS['ResNet50'], **_TIMM, pooled_shortcut=True, activation='relu'),
 }
 
 _REGNET_FRACTION = 0.75  # Of the channels in the table.
@@ -159,6 +157,8 @@ NF_REGNETS: dict[str, Variant] = {
         **_TIMM,
     ),
 }
+
+NORMALIZER_FREE: dict[str, Variant] = {**NFNETS, **NF_REGNETS, **NF_RESNETS}
 
 # Sizes and crops are those of timm's weights. Its recipes are not published as such: dropout and RandAugment
 # are those of the paper's network of the same depths.

@@ -10,8 +10,8 @@ from PIL import Image
 
 from nfnets import build
 from nfnets import config as config_lib
-from nfnets.configs import imagenet
 from nfnets.data.source import Source
+from nfnets.planning.recipe import imagenet_config
 
 NUM_IMAGES = 192  # Different ones.
 WARM_UP = 3  # Batches before the time begins: what is read ahead is full then, as it is at the end.
@@ -24,7 +24,7 @@ def core_rate(variant: str) -> float:
     """Images/s of one core for the training images of a variant."""
     with tempfile.TemporaryDirectory() as directory:
         make_images(Path(directory))
-        config = imagenet.get_config(variant)
+        config = imagenet_config(variant)
         config.data.source, config.data.dir, config.augment.partners = 'folder', directory, 'batch'
         config = input_config(config, _BATCH_SIZE)
         _, cpu = time_batches(config, build.source(config, 'train'), _TIMED)

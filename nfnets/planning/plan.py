@@ -9,11 +9,11 @@ import ml_collections
 
 from nfnets import build
 from nfnets import config as config_lib
-from nfnets.configs import imagenet
 from nfnets.data.imagenet import NUM_CLASSES, NUM_TRAIN_IMAGES
 from nfnets.planning import compiler
 from nfnets.planning.core_rate import core_rate
 from nfnets.planning.pace import estimated_time, pace, step_times
+from nfnets.planning.recipe import imagenet_config
 from nfnets.planning.tpus import Slice, get_slice
 
 
@@ -22,7 +22,7 @@ class Question:
     """A training run to plan.
 
     Attributes:
-      variant: one of `VARIANTS`.
+      variant: one of `NORMALIZER_FREE`.
       device: kind of TPU, one of `DEVICES`.
       devices: how many, as JAX counts them.
       batch: images of a step, over all devices.
@@ -82,8 +82,8 @@ def plan(question: Question) -> dict[str, Any]:
 def _config(
     question: Question, batch_size: int, num_devices: int, remat: bool
 ) -> ml_collections.FrozenConfigDict:
-    """The paper's config for the variant, checked and complete."""
-    config = imagenet.get_config(question.variant + ('-SAM' if question.sam else ''))
+    """The config for the variant, checked and complete."""
+    config = imagenet_config(question.variant, sam=question.sam)
     config.train.batch_size = batch_size
     config.train.accumulate_steps = question.accumulate
     config.model.scan, config.model.remat = True, remat

@@ -30,8 +30,8 @@ def save_checkpoint(path: epath.Path, form: str, params: Params, about: About) -
       about: their metadata.
 
     Raises:
-      InputError: the path exists or cannot be written, or the parameters are of no network that files hold or,
-        in timm's form, that timm has.
+      InputError: the path exists or cannot be written, or the parameters are of no network that files hold or
+        timm has, where its form is asked for.
     """
     network = require_architecture(params, 'the parameters are not those of an NFNet')
     if path.exists():

@@ -59,7 +59,7 @@ def _scaled(params: Mapping[str, Mapping[str, np.ndarray]], variant: Variant, po
 
 
 def _of_variance(w: np.ndarray) -> np.ndarray:
-    """Of each output channel of a kernel [H, W, I, O], what timm's standardization is smaller than ours by."""
+    """How much smaller timm's standardized kernel is than ours, for each output channel of [H, W, I, O]."""
     variance = np.var(w, axis=(0, 1, 2), dtype=np.float64)
     fan_in = math.prod(w.shape[:3])
     return np.sqrt(np.maximum(variance, FLOOR / fan_in) / (variance + _EPS))

@@ -37,12 +37,12 @@ KINDS = {
 # Of the small networks with the blocks of timm's own: ours, and what timm calls the same.
 SMALL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     'NFNet': (
-        {'widths': (256, 128), 'depths': (1, 2), 'group_width': 8},
-        {'channels': (256, 128), 'depths': (1, 2), 'group_size': 8},
+        {'widths': (256, 128), 'depths': (1, 2), 'group_width': 32},
+        {'channels': (256, 128), 'depths': (1, 2), 'group_size': 32},
     ),
     'NFRegNet': (
-        {'widths': (40, 328), 'depths': (1, 2)},
-        {'channels': (48, 440), 'depths': (1, 2)},
+        {'widths': (80, 104), 'depths': (1, 2)},  # Of which it rounds some up and some down.
+        {'channels': (106, 138), 'depths': (1, 2), 'num_features': 405},
     ),
     'NFResNet': (
         {'widths': (64, 128), 'depths': (1, 2)},
@@ -73,7 +73,9 @@ def small_variant(variant: str) -> Variant:
     return dataclasses.replace(NETWORKS[kind].variants[variant], **SMALL[kind][0])
 
 
-def our_logits(state_dict: Mapping[str, np.ndarray], variant: str | Variant, images: np.ndarray) -> np.ndarray:
+def our_logits(
+    state_dict: Mapping[str, np.ndarray], variant: str | Variant, images: np.ndarray
+) -> np.ndarray:
     """Logits of our network with timm's weights, [N, num_classes].
 
     Args:
@@ -156,7 +158,7 @@ def main() -> int:
     arguments = parser.parse_args()
     variant, is_port = arguments.variant, arguments.variant[0] == 'F'
     if arguments.small and is_port:
-        parser.error(f'--small is of timm\'s own networks, not of {variant}')
+        parser.error(f"--small is of timm's own networks, not of {variant}")
     whole = make_timm(variant, as_in_the_paper=is_port)
     model = make_small_timm(variant) if arguments.small else whole
     state_dict = {name: value.numpy() for name, value in model.state_dict().items()}

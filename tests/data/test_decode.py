@@ -96,7 +96,7 @@ def test_timms_center_keeps_the_aspect_as_torchvision_does(shape, margin):
     out = decode.decode_eval(tf.constant(encoded), Preprocessing(96, margin, 'timm_center')).numpy()
     # torchvision's Resize(96 + margin) and CenterCrop(96), which round so.
     height, width = (int((96 + margin) * side / min(shape)) for side in shape)
-    top, left = (int(round((side - 96) / 2.0)) for side in (height, width))
+    top, left = (round((side - 96) / 2.0) for side in (height, width))
     resized = Image.open(io.BytesIO(encoded)).resize((width, height), Image.Resampling.BICUBIC)
     difference = np.abs(out - np.asarray(resized, float)[top : top + 96, left : left + 96])
     assert difference.max() <= 1

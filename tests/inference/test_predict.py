@@ -115,6 +115,25 @@ def test_a_variant_fixes_its_preprocessing_and_imagenets_names():
     assert predictor.class_names[281].startswith('tabby')
 
 
+@pytest.mark.parametrize(
+    ('kind', 'variant', 'size', 'expected'),
+    [
+        ('NFNet', 'eca_nfnet_l0', None, Preprocessing(288, 0, 'timm_center')),
+        ('NFNet', 'eca_nfnet_l0', 224, Preprocessing(224, 24, 'timm_center')),
+        ('NFRegNet', 'nf_regnet_b1', None, Preprocessing(288, 32, 'timm_center')),
+    ],
+)
+def test_timms_own_files_need_no_word_about_their_network(kind, variant, size, expected):
+    shapes, _ = networks.variable_shapes(networks.make_network(kind, 1000, variant))
+    params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    weights = Weights('x', 'timm', params, About())
+    predictor = Predictor(weights, size=size)
+    assert predictor.preprocessing == expected
+    weights.check_network(kind, 'silu')
+    with pytest.raises(InputError, match=f'model.name={kind}, not BNNet'):
+        weights.check_network('BNNet', 'silu')
+
+
 def test_a_missing_argument_is_named():
     with pytest.raises(InputError, match='give --size'):
         Predictor(_weights(About(NAMES)))

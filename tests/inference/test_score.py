@@ -1,5 +1,6 @@
 """Evaluation of a checkpoint, against accuracies counted example by example."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -20,7 +21,11 @@ from nfnets.data.decode import decode_eval
 from nfnets.data.digits import DigitsSource
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
+from nfnets.inference import tables
 from nfnets.inference.score import config_of, score, with_network_of
+from nfnets.models import networks
+from nfnets.models.networks import variable_shapes
+from nfnets.models.variants import NFNETS
 from nfnets.weights.about import About
 from nfnets.weights.save import save_checkpoint
 
@@ -107,6 +112,32 @@ def test_a_config_takes_the_network_of_a_checkpoint():
     assert config_lib.make_variant(config) == VARIANTS['F0']
     with pytest.raises(InputError, match='holds no whole NFNet'):
         with_network_of(_config(), Weights('x', 'npz', {}, About()))
+
+
+def test_a_config_takes_a_network_of_any_kind_and_blocks():
+    shapes, _ = variable_shapes(networks.make_network('NFResNet', 7, 'nf_resnet50'))
+    config = with_network_of(digits.get_config('ResNet'), Weights('x', 'timm', shapes, About()))
+    assert (config.model.name, config.model.variant, config.model.widths) == ('NFResNet', 'nf_resnet50', None)
+    light = dataclasses.replace(NFNETS['eca_nfnet_l1'], widths=(32, 64), depths=(1, 2), group_width=8)
+    weights = Weights('x', 'npz', parameter_shapes(make_network(10, light)), About())
+    config = with_network_of(digits.get_config(), weights)
+    assert config_lib.make_variant(config) == light
+    config.model.variant = 'eca_nfnet_l2'  # Whose blocks are the same.
+    assert with_network_of(config, weights).model.variant == 'eca_nfnet_l2'
+    with_network_of(default.get_config(), weights)
+
+
+def test_the_table_has_timms_figures_of_its_own_networks_in_timms_columns():
+    result = {'checkpoint': 'a/banana.npz', 'set': 'imagenet', 'num_examples': 10, 'top_1': 0.5, 'top_5': 0.75}
+    preprocessing = {'style': 'timm_center', 'size': 288}
+    rows = tables.markdown(
+        [
+            {**result, 'variant': 'nfnet_l0', 'preprocessing': preprocessing},
+            {**result, 'variant': 'nfnet_l0', 'preprocessing': {**preprocessing, 'size': 224}},
+        ]
+    ).splitlines()
+    assert rows[2].endswith('| nfnet_l0 | imagenet | timm_center, 288 | 10 | 50.00 | 75.00 | - | - | 82.766 (-32.77) | - |')
+    assert rows[3].endswith('| 50.00 | 75.00 | - | - | - | - |')
 
 
 def test_a_checkpoint_is_evaluated_as_it_was_trained_unless_set_otherwise(tmp_path):

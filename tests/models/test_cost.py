@@ -86,6 +86,22 @@ def test_the_network_itself_has_the_released_codes_cost(name, which):
     assert network_cost(name, figures[f'{which}_px']) == _cost(figures, which)
 
 
+# Of timm 1.0.31 by PyTorch's `torch.utils.flop_counter`, and by the arrays of its state_dict.
+TIMMS = {
+    ('NFNet', 'nfnet_l0', 224): Cost(35_074_488, 221, 4_255_094_784),
+    ('NFNet', 'eca_nfnet_l0', 288): Cost(24_143_924, 185, 7_014_465_280),
+    ('NFNet', 'eca_nfnet_l2', 384): Cost(56_722_348, 497, 29_781_742_848),
+    ('NFRegNet', 'nf_regnet_b1', 288): Cost(10_223_984, 280, 999_308_928),
+    ('NFResNet', 'nf_resnet50', 256): Cost(25_557_032, 161, 5_340_348_416),
+}
+
+
+@pytest.mark.parametrize(('network', 'name', 'size'), TIMMS)
+def test_timms_own_networks_have_timms_cost(network, name, size):
+    assert size in (RECIPES[name].train_size, RECIPES[name].eval_size)
+    assert network_cost(name, size, network=network) == TIMMS[network, name, size]
+
+
 def test_the_summary_has_a_row_for_every_variant_beside_what_was_published(monkeypatch, capsys):
     golden = _golden()
     costs = {

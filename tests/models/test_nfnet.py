@@ -1,5 +1,7 @@
 """NFNet against the numbers that the released code produced."""
 
+import dataclasses
+
 import golden_numbers
 import haiku as hk
 import jax
@@ -12,7 +14,9 @@ from pure_nfnet import init_params, make_network, parameter_shapes
 from nfnets import NFNet, Variant
 from nfnets.errors import InputError
 from nfnets.models import networks
-from nfnets.models.variants import RECIPES
+from nfnets.models.networks import NETWORKS, init_variables
+from nfnets.models.param_layout import UNSTACKED, stack_alike
+from nfnets.models.variants import NFNETS, RECIPES
 
 SMALL = Variant(widths=(32, 64), depths=(1, 2), group_width=8)
 
@@ -57,6 +61,40 @@ def test_a_new_network_is_its_shortcuts():
     assert not np.any(grads['NFNet/~/nf_block_1/~/conv0']['w'])
     assert np.any(grads['NFNet/~/nf_block_1/~/conv_shortcut']['w'])
     assert abs(float(grads['NFNet/~/nf_block_1']['skip_gain'])) > 0
+
+
+@pytest.mark.parametrize('name', ['nfnet_l0', 'nf_regnet_b1', 'nf_resnet50'])
+def test_without_skip_gains_the_last_gains_of_branches_start_at_zero(name):
+    (kind,) = (kind for kind in ('NFNet', 'NFRegNet', 'NFResNet') if name in NETWORKS[kind].variants)
+    small = dataclasses.replace(
+        NETWORKS[kind].variants[name], widths=(16, 24), depths=(1, 1), group_width=None
+    )
+    network = networks.make_network(kind, 10, small)
+
+    @jax.jit
+    def gains(key):
+        params, _ = init_variables(network, key)
+        assert not any('skip_gain' in names for names in params.values())
+        return {m.rpartition('/')[2]: names['gain'] for m, names in params.items() if 'gain' in names}
+
+    starting = gains(jax.random.key(0))
+    assert {layer for layer, gain in starting.items() if not np.any(gain)} == {'conv2'}
+    assert all(np.all(gain == 1) for layer, gain in starting.items() if layer != 'conv2')
+
+
+def test_of_a_light_network_stacked_blocks_give_the_same():
+    light = dataclasses.replace(NFNETS['eca_nfnet_l1'], widths=(16, 24), depths=(1, 3), group_width=4)
+    params = jax.tree.map(np.float32, random_params(networks.make_network('NFNet', 5, light)))
+    layout = stack_alike(params, light.depths)
+    assert [len(run) for run in layout.runs] == [2]
+    images = jax.random.normal(jax.random.key(2), (2, 32, 32, 3))
+    stacked, unstacked = (
+        jax.jit(make_network(5, light, layout=way).apply, static_argnums=3)(
+            way.stack(params), None, images, False
+        )['logits']
+        for way in (layout, UNSTACKED)
+    )
+    np.testing.assert_allclose(stacked, unstacked, rtol=1e-4)
 
 
 def test_drop_rates_grow_linearly_with_depth_from_zero():

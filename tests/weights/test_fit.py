@@ -1,5 +1,7 @@
 """Which network parameters are of, and what is reported where they do not fit."""
 
+import dataclasses
+
 import golden_numbers
 import jax
 import numpy as np
@@ -8,6 +10,9 @@ from pure_nfnet import make_network, parameter_shapes
 
 from nfnets import VARIANTS, Variant
 from nfnets.errors import InputError
+from nfnets.models import networks
+from nfnets.models.networks import NETWORKS, variable_shapes
+from nfnets.models.variants import NFNETS
 from nfnets.weights.fit import architecture, check_params
 
 TINY = Variant((32, 64), (1, 2), group_width=16)
@@ -42,6 +47,32 @@ def test_a_network_of_ones_own_is_recognized():
     assert str(found) == 'a network of widths (32, 64), depths (1, 2) and group width 16 with 3 classes'
 
 
+LIGHT = dataclasses.replace(NFNETS['eca_nfnet_l0'], widths=(32, 64), depths=(1, 2), group_width=8)
+
+
+def test_of_ones_own_network_the_blocks_are_those_of_the_named_one_that_has_such():
+    found = architecture(_shapes(LIGHT, 3))
+    assert (found.name, found.base, found.network, found.variant) == (None, 'eca_nfnet_l0', 'NFNet', LIGHT)
+    shape = 'a network of widths (32, 64), depths (1, 2) and group width 8'
+    assert str(found) == f'{shape}, with the blocks of eca_nfnet_l0, with 3 classes'
+    unknown = dataclasses.replace(LIGHT, features_ratio=3.0)
+    assert architecture(_shapes(unknown, 3)) is None
+
+
+@pytest.mark.parametrize(('network', 'name'), [('NFResNet', 'nf_resnet50'), ('NFRegNet', 'B0')])
+def test_files_hold_other_normalizer_free_networks_too(network, name):
+    variant = NETWORKS[network].variants[name]
+    shapes, _ = variable_shapes(networks.make_network(network, 7, variant))
+    assert architecture(shapes) == (name, variant, 7, network, name)
+    own = dataclasses.replace(variant, widths=(32, 64), depths=(1, 2), group_width=8)
+    shapes, _ = variable_shapes(networks.make_network(network, 7, own))
+    found = architecture(shapes)
+    assert (found.name, found.variant) == (None, own)
+    with pytest.raises(InputError) as error:
+        check_params(_tiny(), shapes, 'x.npz')
+    assert '--config.model.name=NFNet' in str(error.value)
+
+
 def test_what_is_no_nfnet_has_no_architecture():
     assert architecture({}) is None
     assert architecture({'ResNet/~/conv': {'w': np.zeros((1, 1, 3, 3))}}) is None
@@ -60,6 +91,14 @@ def test_another_variant_is_named():
     assert (
         'Of another shape or type: NFNet/~/nf_block_1/~/conv0/bias float32[256], not float32[128]' in message
     )
+
+
+def test_blocks_of_another_kind_are_named_by_a_variant_that_has_them():
+    held = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), _shapes(LIGHT, 3))
+    with pytest.raises(InputError) as error:
+        check_params(held, _shapes(TINY, 3), 'x.npz')
+    settings = "--config.model.variant=eca_nfnet_l0 --config.model.widths='(32,64)'"
+    assert settings in str(error.value)
 
 
 def test_another_number_of_classes_is_named():
