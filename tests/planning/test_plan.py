@@ -11,10 +11,13 @@ import jax.numpy as jnp
 import pytest
 
 from nfnets import build, host
+from nfnets import config as config_lib
 from nfnets.commands import plan as command
 from nfnets.errors import InputError
+from nfnets.models.networks import NETWORKS
 from nfnets.planning import compiler, core_rate, plan
 from nfnets.planning.pace import CALIBRATION, estimated_time, pace, step_times
+from nfnets.planning.recipe import imagenet_config
 from nfnets.planning.tpus import DEVICES, get_slice
 
 
@@ -248,6 +251,14 @@ def test_the_page_and_the_object_have_what_was_worked_out_by_hand(monkeypatch, c
     page = capsys.readouterr().out
     assert 'give --step-ms' in page
     assert 'v6e-128' in page
+
+
+@pytest.mark.parametrize('variant', ['eca_nfnet_l0', 'B1', 'nf_resnet50'])
+def test_every_normalizer_free_network_has_a_config_to_plan(variant):
+    config = imagenet_config(variant, sam=True)
+    config_lib.check(config)
+    assert variant in NETWORKS[config.model.name].variants
+    assert (config.model.variant, config.sam.rho) == (variant, 0.05)
 
 
 @pytest.mark.parametrize(

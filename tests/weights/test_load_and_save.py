@@ -1,13 +1,16 @@
 """Every form there and back, found by its content, with the metadata of the parameters."""
 
+import dataclasses
 import hashlib
 import itertools
 import json
 import os
 import zipfile
 
+import golden_numbers
 import numpy as np
 import pytest
+import safetensors.numpy
 import tiny_network
 
 from nfnets import VARIANTS, Variant, load_checkpoint
@@ -15,9 +18,12 @@ from nfnets.configs import default
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
 from nfnets.inference.convert import write_workdir
+from nfnets.models.variants import NFNETS
 from nfnets.weights.about import About
+from nfnets.weights.fit import architecture
 from nfnets.weights.load import Weights
 from nfnets.weights.save import FORMS, save_checkpoint
+from nfnets.weights.timm import to_timm
 
 ABOUT = About(('cat', 'dog', 'Ωμέγα'), Preprocessing(48, 5, 'timm'), 'silu', 'ema', 12)
 KINDS = (*FORMS, 'workdir')
@@ -52,6 +58,21 @@ def test_the_depths_of_the_family_convert_there_and_back(name, tmp_path):
         converted = load_checkpoint(path).params
         tiny_network.assert_same(converted, params)
         params = converted
+
+
+def test_a_file_of_timms_own_network_becomes_any_form_and_timms_again(tmp_path):
+    light = dataclasses.replace(NFNETS['eca_nfnet_l0'], widths=(16, 32), depths=(1, 2), group_width=4)
+    params = tiny_network.params(light)
+    safetensors.numpy.save_file(to_timm(params), tmp_path / 'a.safetensors', {'format': 'pt'})
+    weights = load_checkpoint(tmp_path / 'a.safetensors')
+    assert (weights.kind, weights.about) == ('timm', About())
+    for number, form in enumerate(('npz', 'workdir', 'released', 'timm')):
+        _save(path := tmp_path / f'{number}', form, weights.params, weights.about)
+        weights = load_checkpoint(path)
+        assert architecture(weights.params).base == 'eca_nfnet_l0'
+        weights.check_network('NFNet', 'silu')
+    for name, value in golden_numbers.flat(params).items():
+        np.testing.assert_allclose(golden_numbers.flat(weights.params)[name], value, rtol=5e-7)
 
 
 def test_tensors_whose_header_is_as_long_as_a_pickle_begins_are_read(tmp_path):
