@@ -41,12 +41,8 @@ def get_config() -> ml_collections.ConfigDict:
     # it knows them; else they follow from the variant.
     data.train_size = placeholder(int)  # Side of training images, px.
     data.eval_size = placeholder(int)  # Side of evaluation images, px.
-    data.eval_margin = placeholder(
-        int
-    )  # Evaluation resizes to so much more, then crops, px; the paper's: 32.
-    data.eval_style = placeholder(
-        str
-    )  # Of that: 'paper', 'timm' as it evaluates F0.., or 'timm_center' its own.
+    data.eval_margin = placeholder(int)  # Evaluation resizes to so much more, then crops, px; the paper: 32.
+    data.eval_style = placeholder(str)  # Of that: 'paper', 'timm' as timm of F0.., 'timm_center' of its own.
     data.crop_area = (0.08, 1.0)  # Least and most of an image that a training crop covers.
     data.flip = True  # Mirror half of the training images.
     data.skip_broken = False  # Skip and count images that cannot be decoded, instead of stopping.

@@ -13,6 +13,7 @@ import pytest
 from nfnets import build, host
 from nfnets import config as config_lib
 from nfnets.commands import plan as command
+from nfnets.configs import imagenet
 from nfnets.errors import InputError
 from nfnets.models.networks import NETWORKS
 from nfnets.planning import compiler, core_rate, plan
@@ -148,7 +149,7 @@ def test_the_cpu_compiler_s_answer_is_an_upper_bound(monkeypatch, gib, fits):
 
 # --------------------------------------------------------------------------------- The plan
 def _small(monkeypatch):
-    get_config = plan.imagenet.get_config
+    get_config = imagenet.get_config
 
     def small(variant):
         config = get_config(variant)
@@ -158,7 +159,7 @@ def _small(monkeypatch):
         config.augment.mixup_alpha, config.augment.cutmix = 0.0, False  # Likewise.
         return config
 
-    monkeypatch.setattr(plan.imagenet, 'get_config', small)
+    monkeypatch.setattr(imagenet, 'get_config', small)
 
 
 def test_the_memory_of_a_small_network_is_that_of_its_compiled_step(monkeypatch):
