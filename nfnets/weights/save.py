@@ -60,7 +60,9 @@ def _write(
         path.touch()
         mode = path.stat().st_mode
         try:
-            safetensors.numpy.save_file(to_timm(params, activation), path, {'format': 'pt', METADATA_KEY: metadata})
+            safetensors.numpy.save_file(
+                to_timm(params, activation), path, {'format': 'pt', METADATA_KEY: metadata}
+            )
         except safetensors.SafetensorError as error:
             raise OSError(str(error)) from error
         path.chmod(mode)  # Its own is for the user alone.

@@ -128,7 +128,13 @@ def test_a_config_takes_a_network_of_any_kind_and_blocks():
 
 
 def test_the_table_has_timms_figures_of_its_own_networks_in_timms_columns():
-    result = {'checkpoint': 'a/banana.npz', 'set': 'imagenet', 'num_examples': 10, 'top_1': 0.5, 'top_5': 0.75}
+    result = {
+        'checkpoint': 'a/banana.npz',
+        'set': 'imagenet',
+        'num_examples': 10,
+        'top_1': 0.5,
+        'top_5': 0.75,
+    }
     preprocessing = {'style': 'timm_center', 'size': 288}
     rows = tables.markdown(
         [
@@ -136,7 +142,9 @@ def test_the_table_has_timms_figures_of_its_own_networks_in_timms_columns():
             {**result, 'variant': 'nfnet_l0', 'preprocessing': {**preprocessing, 'size': 224}},
         ]
     ).splitlines()
-    assert rows[2].endswith('| nfnet_l0 | imagenet | timm_center, 288 | 10 | 50.00 | 75.00 | - | - | 82.766 (-32.77) | - |')
+    assert rows[2].endswith(
+        '| nfnet_l0 | imagenet | timm_center, 288 | 10 | 50.00 | 75.00 | - | - | 82.766 (-32.77) | - |'
+    )
     assert rows[3].endswith('| 50.00 | 75.00 | - | - | - | - |')
 
 
