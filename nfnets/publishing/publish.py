@@ -83,7 +83,7 @@ def _write(folder: Path, workdir: epath.Path, title: str, place: str, in_timm: s
         'raw' if raw else 'ema',
         about.step or 0,
         place,
-        in_timm if timm_builds(network.variant) else None,
+        in_timm if timm_builds(network) else None,
     )
     texts = {
         'class_names.json': json.dumps(about.class_names, indent=1) + '\n',

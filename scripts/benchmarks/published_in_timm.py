@@ -28,8 +28,8 @@ _MOST = 1e-5
 def our_logits(weights: Weights, images: np.ndarray) -> np.ndarray:
     """Logits [N, num_classes] of images [N, H, W, 3]."""
     found = require_architecture(weights.params, f'{weights.path} holds no NFNet')
-    activation = weights.about.activation or 'gelu'
-    network = make_network('NFNet', found.num_classes, found.variant, activation=activation)
+    activation = weights.about.activation
+    network = make_network(found.network, found.num_classes, found.variant, activation=activation)
     outputs, _ = jax.jit(network.apply, static_argnums=4)(weights.params, {}, None, images, False)
     return np.asarray(outputs['logits'])
 

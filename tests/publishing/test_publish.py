@@ -20,6 +20,7 @@ from nfnets.commands.command_line import Parser
 from nfnets.config import complete
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError, TrainingStopped
+from nfnets.models.variants import NFNETS
 from nfnets.publishing.publish import publish
 from nfnets.publishing.timm_config import timm_builds, timm_config
 from nfnets.run.workdir import read_config
@@ -137,8 +138,9 @@ def test_a_run_without_metrics_is_published_without_figures(tmp_path):
 def test_timms_config_names_its_architecture_and_what_differs(name):
     variant = VARIANTS[name]
     about = About(('cat', 'dog'), Preprocessing(320, 32), 'silu', train_size=256)
-    config = timm_config(Architecture(name, variant, 2), about)
-    assert timm_builds(variant)
+    network = Architecture(name, variant, 2, 'NFNet', name)
+    config = timm_config(network, about)
+    assert timm_builds(network)
     depths = {'depths': (8, 16, 48, 24)} if name == 'F7' else {}
     assert config['architecture'] == {'F0': 'dm_nfnet_f0', 'F6': 'dm_nfnet_f6', 'F7': 'dm_nfnet_f0'}[name]
     assert config['model_args'] == {'act_layer': 'silu', 'std_conv_eps': 1e-12, **depths}
@@ -152,7 +154,8 @@ def test_timm_resizes_to_the_size_with_its_margin():
     for size in range(8, 700):
         for margin in (0, 1, 32):
             config = timm_config(
-                Architecture('F0', VARIANTS['F0'], 2), About(preprocessing=Preprocessing(size, margin))
+                Architecture('F0', VARIANTS['F0'], 2, 'NFNet', 'F0'),
+                About(preprocessing=Preprocessing(size, margin)),
             )
             assert (
                 math.floor(size / config['pretrained_cfg']['crop_pct']) == size + margin
@@ -160,8 +163,19 @@ def test_timm_resizes_to_the_size_with_its_margin():
 
 
 def test_a_network_that_timm_lacks_has_no_config_for_it():
-    assert not timm_builds(VARIANTS['F0+'])
-    assert not timm_builds(tiny_network.VARIANT)
+    assert not timm_builds(Architecture('F0+', VARIANTS['F0+'], 2, 'NFNet', 'F0+'))
+    assert not timm_builds(Architecture(None, tiny_network.VARIANT, 2, 'NFNet', 'F0'))
+
+
+def test_timms_own_network_goes_by_its_name_with_its_own_preprocessing():
+    network = Architecture('eca_nfnet_l1', NFNETS['eca_nfnet_l1'], 2, 'NFNet', 'eca_nfnet_l1')
+    config = timm_config(
+        network, About(preprocessing=Preprocessing(320, 0, 'timm_center'), activation='silu')
+    )
+    assert timm_builds(network)
+    assert config['architecture'] == 'eca_nfnet_l1'
+    assert 'model_args' not in config  # Its own activation and epsilon.
+    assert config['pretrained_cfg']['crop_mode'] == 'center'
 
 
 # ------------------------------------------------------- The hub
