@@ -1,0 +1,1 @@
+"""Networks for inference alone: weights standardized, scales and shifts folded, plain convolutions left."""

@@ -1,0 +1,114 @@
+"""Runs a graph: in any library by its operations, and in JAX."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from nfnets.folding.graph import Arrays, Graph, Operations, Padding
+from nfnets.folding.steps import ACTIVATIONS
+from nfnets.models.convolution import convolve
+from nfnets.models.precision import float32_products
+
+
+def run(graph: Graph, operations: Operations, images: Any, arrays: Sequence[Arrays] | None = None) -> Any:
+    """Runs a graph with the operations of a library.
+
+    Args:
+      graph: the network.
+      operations: of the library.
+      images: [N, size, size, 3].
+      arrays: of the nodes; None: those of the graph.
+
+    Returns:
+      Logits [N, K], float32.
+    """
+    values = [operations.enter(images, graph.offset)]
+    for node, own in zip(graph.nodes, graph.arrays() if arrays is None else arrays, strict=True):
+        inputs = [values[i] for i in node.inputs]
+        values.append(getattr(operations, node.op)(*inputs, **own, **node.settings))
+    return operations.leave(values[-1])
+
+
+def apply(graph: Graph, arrays: Sequence[Arrays], images: jax.Array, *, is_plain: bool = False) -> jax.Array:
+    """Runs a graph in JAX, products in float32 if its arrays are.
+
+    Args:
+      graph: the network.
+      arrays: of its nodes; those of the graph, or the same on a device.
+      images: [N, size, size, 3], any dtype.
+      is_plain: whether convolutions are those of `jax.lax` on every backend; else each has its fastest form.
+
+    Returns:
+      Logits [N, K], float32.
+    """
+    with float32_products():
+        return run(graph, _Jax(graph.dtype, plain if is_plain else _by_backend), images, arrays)
+
+
+class _Jax:
+    """`Operations` of JAX."""
+
+    def __init__(self, dtype: str, convolve: Callable[..., jax.Array]):
+        self.dtype, self._convolve = dtype, convolve
+
+    def enter(self, images: jax.Array, offset: Any = None) -> jax.Array:
+        images = images.astype(jnp.float32)
+        return (images if offset is None else images + _last(offset)).astype(self.dtype)
+
+    def leave(self, x: jax.Array) -> jax.Array:
+        return x[:, 0, 0, :].astype(jnp.float32)
+
+    def convolve(
+        self, x: jax.Array, kernel: jax.Array, bias: jax.Array, *, stride: int, groups: int, padding: Padding
+    ) -> jax.Array:
+        return self._convolve(x, kernel, stride, groups, padding) + _last(bias)
+
+    def activate(self, x: jax.Array, *, name: str) -> jax.Array:
+        return ACTIVATIONS[name](x)
+
+    def pool(
+        self, x: jax.Array, *, kind: str, window: int, stride: int, padding: Padding
+    ) -> jax.Array:
+        sides = (1, window, window, 1), (1, stride, stride, 1), ((0, 0), *padding, (0, 0))
+        if kind == 'max':
+            return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, *sides)
+        counts = jax.lax.reduce_window(jnp.ones((1, *x.shape[1:3], 1), x.dtype), 0.0, jax.lax.add, *sides)
+        return jax.lax.reduce_window(x, 0.0, jax.lax.add, *sides) / counts
+
+    def mean(self, x: jax.Array) -> jax.Array:
+        return jnp.mean(x, axis=(1, 2), keepdims=True)
+
+    def affine(self, x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
+        return x * _last(scale) + _last(shift)
+
+    def multiply(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        return a * b
+
+    def add(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        return a + b
+
+
+def _last(x: Any) -> jax.Array:
+    """[] or [C] as [1, 1, 1, C]."""
+    return jnp.asarray(x).reshape(1, 1, 1, -1)
+
+
+def plain(x: jax.Array, kernel: jax.Array, stride: int, groups: int, padding: Padding) -> jax.Array:
+    """The convolution of `jax.lax`, which each backend lowers alike."""
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        padding,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+        feature_group_count=groups,
+    )
+
+
+def _by_backend(x: jax.Array, kernel: jax.Array, stride: int, groups: int, padding: Padding) -> jax.Array:
+    same = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), 'SAME')
+    if tuple(map(tuple, same)) != padding:
+        return plain(x, kernel, stride, groups, padding)
+    return convolve(x, kernel, stride=stride, groups=groups)
