@@ -4,10 +4,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import ml_dtypes
 import numpy as np
+
+from nfnets.errors import InputError
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # Px above and below, left and right.
 Arrays = Mapping[str, Any]
+_DTYPES: dict[str, Any] = {'float32': np.float32, 'bfloat16': ml_dtypes.bfloat16, 'float16': np.float16}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,3 +83,22 @@ class Graph:
     def arrays(self) -> tuple[Arrays, ...]:
         """Those of every node, to be given to `run`."""
         return tuple(node.arrays for node in self.nodes)
+
+    def astype(self, dtype: str) -> 'Graph':
+        """The graph with its arrays rounded to 'float32', 'bfloat16' or 'float16'.
+
+        Raises:
+          InputError: a number is too large for the dtype.
+        """
+        nodes = [dataclasses.replace(node, arrays=_rounded(node.arrays, dtype)) for node in self.nodes]
+        return dataclasses.replace(self, nodes=nodes, dtype=dtype)
+
+
+def _rounded(arrays: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
+    with np.errstate(over='ignore'):
+        rounded = {name: x.astype(_DTYPES[dtype]) for name, x in arrays.items()}
+    for name, x in rounded.items():
+        if not np.all(np.isfinite(x)):
+            largest = np.max(np.abs(arrays[name]))
+            raise InputError(f'{dtype} cannot hold a {name} of up to {largest:.3g} in the folded network')
+    return rounded

@@ -1,0 +1,1 @@
+"""Networks for other runtimes: StableHLO, TensorFlow's SavedModel, ONNX."""
