@@ -22,9 +22,10 @@ TRAIN = [
     'tqdm',
 ]
 REPORT = [*TRAIN, 'matplotlib>=3.8']
+EXPORT = [*TRAIN, 'onnx>=1.17', 'onnxruntime>=1.20']
 CLOUD = ['google-cloud-storage>=2.19', 'tensorstore>=0.1.84']  # Orbax needs the first for gs://.
 
-COMMANDS = ('train', 'evaluate', 'predict', 'convert', 'report', 'plan', 'publish')
+COMMANDS = ('train', 'evaluate', 'predict', 'convert', 'export', 'report', 'plan', 'publish')
 
 setup(
     name='nfnets',
@@ -49,10 +50,11 @@ setup(
         'data': DATA,
         'train': TRAIN,
         'report': REPORT,
+        'export': EXPORT,
         'cloud': CLOUD,
         'tpu': ['jax[tpu]>=0.10'],
         'cuda': ['jax[cuda12]>=0.10'],
-        'dev': [*REPORT, *CLOUD, 'mypy', 'pytest', 'pytest-xdist', 'ruff', 'trustme'],
+        'dev': [*REPORT, *EXPORT, *CLOUD, 'mypy', 'pytest', 'pytest-xdist', 'ruff', 'trustme'],
     },
     entry_points={
         'console_scripts': [f'nfnets-{name} = nfnets.commands.{name}:main' for name in COMMANDS],

@@ -212,8 +212,9 @@ def evaluation(
     *,
     classes: Sequence[int] | None = None,
     look: Look | None = None,
+    instead: hk.TransformedWithState | None = None,
 ) -> Callable[[Mapping[str, Variables]], Results]:
-    """Evaluates sets of variables by name, in the layout of training, over all of the examples.
+    """Evaluates sets of variables by name over all of the examples.
 
     Args:
       config: a complete one.
@@ -221,8 +222,9 @@ def evaluation(
       watch: hands the batches through.
       classes: labels whose logits are kept; None: all.
       look: called with what is said of each batch.
+      instead: the network that the variables are of; None: the config's, in the layout of training.
     """
-    eval_step = make_eval_step(network(config), classes, predicts=look is not None)
+    eval_step = make_eval_step(instead or network(config), classes, predicts=look is not None)
 
     def run(variables_by_name: Mapping[str, Variables]) -> Results:
         batches = stream.eval_batches(

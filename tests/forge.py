@@ -30,9 +30,10 @@ _context.set_forkserver_preload(
     [
         *(
             f'nfnets.commands.{name}'
-            for name in ('convert', 'evaluate', 'plan', 'predict', 'publish', 'report', 'train')
+            for name in ('convert', 'evaluate', 'export', 'plan', 'predict', 'publish', 'report', 'train')
         ),
         'nfnets.data.digits',
+        'nfnets.export.write',
         'nfnets.html_report.write',
         'nfnets.inference.convert',
         'nfnets.inference.predict',

@@ -86,7 +86,10 @@ def test_a_wheel_trains_outside_of_the_clone_with_its_own_configs(installed, tmp
     assert (tmp_path / 'run' / 'checkpoints' / '2').is_dir()
 
 
-@pytest.mark.parametrize('command', ['train', 'evaluate', 'predict', 'convert', 'report', 'plan', 'publish'])
+COMMANDS = ('train', 'evaluate', 'predict', 'convert', 'export', 'report', 'plan', 'publish')
+
+
+@pytest.mark.parametrize('command', COMMANDS)
 def test_every_command_is_installed(installed, command):
     assert os.access(installed / f'nfnets-{command}', os.X_OK)
 

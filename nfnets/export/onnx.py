@@ -1,5 +1,6 @@
 """ONNX of opset 20, which has GELU as one node."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import onnxruntime
 
 from nfnets.folding.graph import Graph, Padding
 from nfnets.folding.run import run as run_graph
+from nfnets.weights.load import METADATA_KEY
 
 _OPSET = 20
 _IR_VERSION = 9  # Of that opset: older runtimes read it, too.
-_MOST_BYTES = 2**31 - 2**20  # Of one file; larger weights lie beside it.
+_MOST_BYTES = 2**31 - 2**20  # Of the weights in one file.
 _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     'gelu_tanh': ('Gelu', {'approximate': 'tanh'}),
     'gelu': ('Gelu', {}),
@@ -23,8 +25,13 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def write(path: Path, graph: Graph, images: np.dtype, metadata: dict[str, str]) -> None:
-    """Writes a graph for any number of images of a dtype, with its metadata."""
+def beside(path: Path) -> Path:
+    """The file with the weights where they are too many for one."""
+    return path.with_name(f'{path.name}.data')
+
+
+def write(path: Path, graph: Graph, images: np.dtype, metadata: dict[str, Any]) -> None:
+    """Writes a graph for any number of images of a dtype, with its metadata among the model's."""
     operations = _Onnx(graph.dtype, images)
     logits = run_graph(graph, operations, 'images')
     kind = make.np_dtype_to_tensor_dtype(images)
@@ -39,9 +46,9 @@ def write(path: Path, graph: Graph, images: np.dtype, metadata: dict[str, str]) 
     model = make.make_model(
         content, opset_imports=[make.make_opsetid('', _OPSET)], ir_version=_IR_VERSION, producer_name='nfnets'
     )
-    make.set_model_props(model, metadata)
-    is_large = model.ByteSize() > _MOST_BYTES
-    onnx.save(model, path, save_as_external_data=is_large, location=f'{path.name}.data' if is_large else None)
+    make.set_model_props(model, {METADATA_KEY: json.dumps(metadata)})
+    is_large = sum(x.nbytes for arrays in graph.arrays() for x in arrays.values()) > _MOST_BYTES
+    onnx.save(model, path, save_as_external_data=is_large, location=beside(path).name if is_large else None)
 
 
 def run(path: Path, images: np.ndarray) -> np.ndarray:
@@ -72,8 +79,7 @@ class _Onnx:
         self, x: str, kernel: np.ndarray, bias: np.ndarray, *, stride: int, groups: int, padding: Padding
     ) -> str:
         inputs = [x, self._constant(kernel.transpose(3, 2, 0, 1)), self._constant(bias)]
-        window = _window(kernel.shape[0], stride, padding)
-        return self._node('Conv', inputs, group=groups, **window)
+        return self._node('Conv', inputs, group=groups, **_window(kernel.shape[0], stride, padding))
 
     def activate(self, x: str, *, name: str) -> str:
         if name == 'silu':  # No node of its own in this opset.
@@ -115,6 +121,6 @@ class _Onnx:
         return name
 
 
-def _window(size: int, stride: int, padding: Padding) -> dict[str, list[int]]:
+def _window(size: int, stride: int, padding: Padding) -> dict[str, Any]:
     (top, bottom), (left, right) = padding
     return {'kernel_shape': [size] * 2, 'strides': [stride] * 2, 'pads': [top, left, bottom, right]}

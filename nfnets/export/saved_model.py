@@ -1,5 +1,6 @@
 """A SavedModel of TensorFlow's own operations, so that all that reads SavedModels reads it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ _ACTIVATIONS = {
 }
 
 
-def write(path: Path, graph: Graph, images: np.dtype, class_names: list[str]) -> None:
-    """Writes a graph for any number of images of a dtype, with the names of its classes."""
+def write(path: Path, graph: Graph, images: np.dtype, metadata: dict[str, Any]) -> None:
+    """Writes a graph for any number of images of a dtype, with its metadata among the extra assets."""
     module = tf.Module()
     module.arrays = [{name: tf.Variable(x) for name, x in arrays.items()} for arrays in graph.arrays()]
     shape = tf.TensorSpec((None, graph.size, graph.size, 3), tf.as_dtype(images), 'images')
@@ -29,13 +30,21 @@ def write(path: Path, graph: Graph, images: np.dtype, class_names: list[str]) ->
         return {'logits': run_graph(graph, _TensorFlow(graph.dtype), images, module.arrays)}
 
     module.__call__ = call
-    module.class_names = tf.function(lambda: tf.constant(class_names), input_signature=[])
+
+    @tf.function(input_signature=[])
+    def class_names() -> tf.Tensor:
+        return tf.constant(metadata['class_names'])
+
+    module.class_names = class_names
     tf.saved_model.save(module, str(path), signatures={'serving_default': call})
+    assets = path / 'assets.extra'  # The place that TensorFlow leaves to others.
+    assets.mkdir()
+    (assets / 'nfnets.json').write_text(json.dumps(metadata, indent=1))
 
 
 def run(path: Path, images: np.ndarray) -> np.ndarray:
     """The logits that the model gives."""
-    return tf.saved_model.load(str(path)).signatures['serving_default'](tf.constant(images))['logits'].numpy()
+    return tf.saved_model.load(str(path))(images)['logits'].numpy()
 
 
 class _TensorFlow:
@@ -66,7 +75,8 @@ class _TensorFlow:
         return tf.nn.avg_pool2d(x, window, stride, 'SAME' if any(map(any, padding)) else 'VALID')
 
     def mean(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_mean(x, axis=(1, 2), keepdims=True)
+        mean = tf.reduce_mean(tf.cast(x, tf.float32), axis=(1, 2), keepdims=True)
+        return tf.cast(mean, x.dtype)
 
     def affine(self, x: tf.Tensor, scale: Any, shift: Any) -> tf.Tensor:
         return x * scale + shift

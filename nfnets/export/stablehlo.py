@@ -1,23 +1,44 @@
 """StableHLO as `jax.export` serializes it: one file for CPUs, CUDA and TPUs, with the weights inside."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.export
 import numpy as np
 
+from nfnets.errors import InputError
 from nfnets.folding.graph import Graph
 from nfnets.folding.run import apply
 
-PLATFORMS = ('cpu', 'cuda', 'tpu')
+_MOST_BYTES = 2**31 - 2**20
+_PLATFORMS = ('cpu', 'cuda', 'tpu')
 
 
-def write(path: Path, graph: Graph, images: np.dtype) -> None:
-    """Writes a graph for any number of images of a dtype."""
+def beside(path: Path) -> Path:
+    """The file with the metadata, for which the form has no place."""
+    return path.with_name(f'{path.name}.json')
+
+
+def write(path: Path, graph: Graph, images: np.dtype, metadata: dict[str, Any]) -> None:
+    """Writes a graph for any number of images of a dtype, and its metadata beside it.
+
+    Raises:
+      InputError: it has more weights than the form can hold.
+    """
+    num_bytes = sum(x.nbytes for arrays in graph.arrays() for x in arrays.values())
+    if num_bytes > _MOST_BYTES:
+        raise InputError(
+            f'{path.name}: its weights have {num_bytes / 2**30:.1f} GiB, and StableHLO holds 2: give '
+            'another --precision, or write a SavedModel or ONNX'
+        )
     [count] = jax.export.symbolic_shape('N')
     shape = jax.ShapeDtypeStruct((count, graph.size, graph.size, 3), images)
     network = jax.jit(lambda images: apply(graph, graph.arrays(), images, is_plain=True))
-    exported = jax.export.export(network, platforms=PLATFORMS)(shape)
+    exported = jax.export.export(network, platforms=_PLATFORMS)(shape)
     path.write_bytes(exported.serialize())
+    beside(path).write_text(json.dumps(metadata, indent=1))
 
 
 def run(path: Path, images: np.ndarray) -> np.ndarray:

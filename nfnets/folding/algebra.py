@@ -60,7 +60,7 @@ class Builder:
             x = self._shifted(x)
         scale, shift = (_over_kernel(c, kernel.shape, groups) for c in (x.scale, x.shift))
         bias = np.sum(kernel * shift, axis=(0, 1, 2))
-        arrays = {'kernel': np.float32(kernel * scale), 'bias': np.float32(bias)}
+        arrays = {'kernel': _single(kernel * scale), 'bias': _single(bias)}
         settings = {'stride': stride, 'groups': groups, 'padding': padding}
         return Value(self._append('convolve', (x.node,), settings, arrays), is_sole=True)
 
@@ -106,7 +106,7 @@ class Builder:
         if x.is_sole:
             self._scale_output(x.node, x.scale, x.shift)
             return x.node
-        arrays = {'scale': np.float32(x.scale), 'shift': np.float32(x.shift)}
+        arrays = {'scale': _single(x.scale), 'shift': _single(x.shift)}
         return self._append('affine', (x.node,), arrays=arrays)
 
     def finish(self, x: Value) -> list[Node]:
@@ -146,7 +146,7 @@ class Builder:
         is_nothing = np.abs(scale) < _NOTHING
         if np.any(is_nothing) and scale.ndim:
             return  # Other channels' attention would change.
-        self._scale_output(x, np.where(is_nothing, 0.0, scale))
+        self._scale_output(x, np.where(is_nothing, 0.0, scale), np.zeros(()))
         for reader in readers:
             self._scale_input(reader, 1 / np.where(is_nothing, 1.0, scale))
         self.nodes[index - 1] = Node('nothing', ())
@@ -157,16 +157,15 @@ class Builder:
     def _users(self, index: int) -> list[int]:
         return [k for k, node in enumerate(self.nodes, 1) if index in node.inputs]
 
-    def _scale_output(self, index: int, scale: np.ndarray, shift: np.ndarray = np.zeros(())) -> None:
-        arrays = self.nodes[index - 1].arrays
-        kernel, bias = np.float32(arrays['kernel'] * scale), np.float32(arrays['bias'] * scale + shift)
-        self._set_arrays(index, {'kernel': kernel, 'bias': bias})
+    def _scale_output(self, index: int, scale: np.ndarray, shift: np.ndarray) -> None:
+        kernel, bias = (self.nodes[index - 1].arrays[name] * scale for name in ('kernel', 'bias'))
+        self._set_arrays(index, {'kernel': _single(kernel), 'bias': _single(bias + shift)})
 
     def _scale_input(self, index: int, scale: np.ndarray) -> None:
         node = self.nodes[index - 1]
         kernel = node.arrays['kernel']
-        kernel = np.float32(kernel * _over_kernel(scale, kernel.shape, node.settings['groups']))
-        self._set_arrays(index, {**node.arrays, 'kernel': kernel})
+        scaled = kernel * _over_kernel(scale, kernel.shape, node.settings['groups'])
+        self._set_arrays(index, {**node.arrays, 'kernel': _single(scaled)})
 
     def _set_arrays(self, index: int, arrays: dict[str, np.ndarray]) -> None:
         self.nodes[index - 1] = dataclasses.replace(self.nodes[index - 1], arrays=arrays)
@@ -180,6 +179,10 @@ class Builder:
     ) -> int:
         self.nodes.append(Node(op, inputs, settings or {}, arrays or {}))
         return len(self.nodes)
+
+
+def _single(x: np.ndarray) -> np.ndarray:
+    return np.asarray(x, np.float32)
 
 
 def _over_kernel(by_channel: np.ndarray, shape: tuple[int, ...], groups: int) -> np.ndarray:

@@ -50,7 +50,7 @@ def fold(
     for step in traced.steps:
         folder.take(step, uses[step.output])
     nodes = folder.builder.finish(folder.values[traced.output])
-    return Graph(size, nodes, np.float32(-mean) if from_pixels else None)
+    return Graph(size, nodes, (-mean).astype(np.float32) if from_pixels else None)
 
 
 class _Folder:
@@ -74,9 +74,7 @@ class _Folder:
         x, kernel = step.inputs
         stride = step.params['stride']
         pads = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), 'SAME')
-        return self.builder.convolve(
-            self.values[x], kernel, stride, step.params['groups'], _as_padding(pads)
-        )
+        return self.builder.convolve(self.values[x], kernel, stride, step.params['groups'], _as_padding(pads))
 
     def linear(self, step: Step) -> Value:
         x, kernel = step.inputs
@@ -93,7 +91,7 @@ class _Folder:
 
     def divide(self, step: Step) -> Value:
         x, divisor = step.inputs
-        if x in self.counts and np.array_equal(*np.broadcast_arrays(divisor, self.counts[x])):
+        if x in self.counts and np.all(divisor == self.counts[x]):
             return self.values[x]
         return self.values[x].times(1 / _by_channel(divisor))
 
@@ -112,7 +110,7 @@ class _Folder:
         [x] = step.inputs
         if tuple(step.params['axes']) != _SPATIAL:
             raise InputError('networks with sums over other axes than height and width cannot be folded')
-        return self.builder.mean(self.values[x]).times(np.float64(x.shape[1] * x.shape[2]))
+        return self.builder.mean(self.values[x]).times(np.array(x.shape[1] * x.shape[2], np.float64))
 
     def sum_pool(self, step: Step) -> Value:
         [x] = step.inputs

@@ -40,9 +40,7 @@ class Operations(Protocol):
     def leave(self, x: Any) -> Any:
         """[N, 1, 1, C] -> [N, C] in float32."""
 
-    def convolve(
-        self, x: Any, kernel: Any, bias: Any, *, stride: int, groups: int, padding: Padding
-    ) -> Any:
+    def convolve(self, x: Any, kernel: Any, bias: Any, *, stride: int, groups: int, padding: Padding) -> Any:
         """Convolves with a kernel [h, w, I / groups, O] and adds the bias [O]."""
 
     def activate(self, x: Any, *, name: str) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import haiku as hk
 import jax
 import jax.numpy as jnp
 
@@ -42,9 +43,28 @@ def apply(graph: Graph, arrays: Sequence[Arrays], images: jax.Array, *, is_plain
 
     Returns:
       Logits [N, K], float32.
+
+    Raises:
+      ValueError: the images are of another size.
     """
+    if images.shape[1:3] != (graph.size, graph.size):
+        raise ValueError(
+            f'images are of {images.shape[1:3]} px, not {graph.size}: the size is part of a graph'
+        )
     with float32_products():
         return run(graph, _Jax(graph.dtype, plain if is_plain else _by_backend), images, arrays)
+
+
+def as_network(graph: Graph) -> hk.TransformedWithState:
+    """A graph in the form of a network, to be evaluated: its parameters are its arrays, its state is {}."""
+
+    def apply_arrays(
+        arrays: Sequence[Arrays], state: Any, key: Any, images: jax.Array, is_training: bool
+    ) -> tuple[dict[str, jax.Array], Any]:
+        del key, is_training
+        return {'logits': apply(graph, arrays, images)}, state
+
+    return hk.TransformedWithState(lambda *_: (graph.arrays(), {}), apply_arrays)
 
 
 class _Jax:
@@ -68,9 +88,7 @@ class _Jax:
     def activate(self, x: jax.Array, *, name: str) -> jax.Array:
         return ACTIVATIONS[name](x)
 
-    def pool(
-        self, x: jax.Array, *, kind: str, window: int, stride: int, padding: Padding
-    ) -> jax.Array:
+    def pool(self, x: jax.Array, *, kind: str, window: int, stride: int, padding: Padding) -> jax.Array:
         sides = (1, window, window, 1), (1, stride, stride, 1), ((0, 0), *padding, (0, 0))
         if kind == 'max':
             return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, *sides)

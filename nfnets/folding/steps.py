@@ -104,9 +104,7 @@ def _flat(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any]) -> tuple[
         name = equation.primitive.name
         if name in _CALLS:
             inner = equation.params[_CALLS[name]]
-            more, outputs = _flat(
-                getattr(inner, 'jaxpr', inner), getattr(inner, 'consts', ()), inputs
-            )
+            more, outputs = _flat(getattr(inner, 'jaxpr', inner), getattr(inner, 'consts', ()), inputs)
             steps += more
         elif name in _SAME:
             outputs = inputs

@@ -1,7 +1,8 @@
 """A network ready for images: what a checkpoint knows of network, preprocessing and classes in one object."""
 
+import functools
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import haiku as hk
@@ -10,15 +11,11 @@ import numpy as np
 from etils import epath
 
 from nfnets.data.augment import normalize
-from nfnets.data.imagenet import readable_names
-from nfnets.data.preprocessing import Preprocessing, default_margin, default_preprocessing
 from nfnets.errors import InputError
+from nfnets.folding.run import apply
+from nfnets.inference.classifier import make_classifier
 from nfnets.models.layers import Outputs
-from nfnets.models.networks import make_network, variable_shapes
-from nfnets.models.param_layout import UNSTACKED
 from nfnets.models.precision import float32_products
-from nfnets.models.variants import RECIPES, Recipe
-from nfnets.weights.fit import check_params, require_architecture
 from nfnets.weights.load import Weights, load_checkpoint
 
 if TYPE_CHECKING:
@@ -95,21 +92,18 @@ class Predictor:
           InputError: the checkpoint is a file and holds no NFNet, the size of its images is not known or not
             above 0, or it does not fit its network.
         """
-        if size is not None and size < 1:
-            raise InputError(f"--size={size}: the side of the network's input must be 1 px or more")
-        variables, about = weights.variables(ema), weights.about
-        self._network, num_classes, recipe = _network(weights)
-        for given, expected in zip(variables, variable_shapes(self._network), strict=True):
-            check_params(given, expected, str(weights.path))
-        if about.class_names is not None and len(about.class_names) != num_classes:
-            raise InputError(
-                f'{weights.path} has {num_classes} classes and names for {len(about.class_names)}'
-            )
-        self.preprocessing = _preprocessing(weights, recipe, size)
-        self.class_names = readable_names(about.class_names, num_classes)
-        self.params, self._network_state = jax.device_put(variables)
-        self._probabilities = jax.jit(lambda *given: jax.nn.softmax(self.apply(*given)['logits'], axis=-1))
+        self._classifier = make_classifier(weights, ema=ema, size=size)
+        self.preprocessing = self._classifier.preprocessing
+        self.class_names = self._classifier.class_names
+        self.params, self._network_state = jax.device_put(self._classifier.variables)
         self._features = jax.jit(lambda *given: _features(self.apply(*given)))
+
+    @functools.cached_property
+    def _probabilities(self) -> Callable[[np.ndarray], jax.Array]:
+        """The folded network, which is made when the first image is classified."""
+        graph = self._classifier.fold(from_pixels=True)
+        run = jax.jit(lambda arrays, images: jax.nn.softmax(apply(graph, arrays, images), axis=-1))
+        return functools.partial(run, jax.device_put(graph.arrays()))
 
     def apply(self, params: hk.Params, images: jax.Array) -> Outputs:
         """The network in evaluation, to be compiled, differentiated or vectorized by JAX.
@@ -126,7 +120,7 @@ class Predictor:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Probabilities [N, num_classes] of pixels [N, size, size, 3], float 0..255."""
-        return np.asarray(self._probabilities(self.params, images))
+        return np.asarray(self._probabilities(images))
 
     def predict(self, images: 'Images', most: int = 5) -> Any:
         """The likeliest classes of images, the likeliest first.
@@ -234,36 +228,3 @@ def _padded(pixels: list[np.ndarray]) -> np.ndarray:
 
 def _features(outputs: Outputs) -> Features:
     return Features(outputs['pool'], outputs['grids'])
-
-
-def _network(weights: Weights) -> tuple[hk.TransformedWithState, int, Recipe | None]:
-    """A checkpoint's network, its number of classes, and the recipe of its variant, if it is a named one."""
-    if weights.kind == 'workdir':
-        # Late: files need neither TensorFlow nor what trains.
-        import ml_collections
-
-        from nfnets import build
-        from nfnets.run.workdir import CONFIG, read_config
-
-        config = ml_collections.FrozenConfigDict(read_config(weights.path))
-        try:
-            return build.network(config, UNSTACKED), config.model.num_classes, None
-        except (AttributeError, KeyError) as error:
-            raise InputError(f'{weights.path / CONFIG} is of another version: {error}') from error
-    found = require_architecture(weights.params, f'{weights.path} holds no whole NFNet')
-    activation = weights.about.activation
-    network = make_network(found.network, found.num_classes, found.variant, activation=activation)
-    return network, found.num_classes, RECIPES[found.name] if found.name else None
-
-
-def _preprocessing(weights: Weights, recipe: Recipe | None, size: int | None) -> Preprocessing:
-    known = weights.about.preprocessing
-    if known is not None:
-        return known if size is None else Preprocessing(size, known.margin, known.style)
-    if recipe is not None:
-        return default_preprocessing(recipe, size)
-    if size is None:
-        raise InputError(
-            f'{weights.path} does not know the size of its images, and is none of the family: give --size'
-        )
-    return Preprocessing(size, default_margin(size, 'paper'))

@@ -21,7 +21,10 @@ from nfnets.data.stream import Batch, EvalBatches
 from nfnets.errors import InputError
 from nfnets.evaluate import Predicted
 from nfnets.finetune import PREPROCESSING, preprocessing_settings, with_preprocessing
+from nfnets.folding.fold import fold
+from nfnets.folding.run import as_network
 from nfnets.models.networks import NETWORKS, variable_shapes
+from nfnets.models.param_layout import UNSTACKED
 from nfnets.models.variants import SHOWN, have_same_blocks
 from nfnets.run.workdir import read_config
 from nfnets.weights.fit import Architecture, architecture, check_params, require_architecture
@@ -84,7 +87,8 @@ def score(
     )
     weights.check_network(config.model.name, config.model.activation)
     params, network_state = weights.variables(ema)
-    for given, expected in zip((params, network_state), variable_shapes(build.network(config)), strict=True):
+    network = build.network(config, UNSTACKED)
+    for given, expected in zip((params, network_state), variable_shapes(network), strict=True):
         check_params(given, expected, str(weights.path))
     watch = _Watch()
 
@@ -93,14 +97,16 @@ def score(
 
     preprocessing = build.preprocessing(config)
     evaluated = Evaluated(str(weights.path), test_set and test_set.key, preprocessing.size)
+    graph = fold(network, (params, network_state), preprocessing.size, from_pixels=False)
     evaluate = build.evaluation(
         config,
         source,
         watched,
         classes=test_set and test_set.classes,
         look=record and functools.partial(record, evaluated, source),
+        instead=as_network(graph),
     )
-    variables = jax.tree.map(jnp.asarray, (build.param_layout(config).stack(params), network_state))
+    variables = jax.tree.map(jnp.asarray, (graph.arrays(), {}))
     results = evaluate({'given': parallel.replicate(variables)})
     found = architecture(params)
     about = weights.choose(ema)[1]

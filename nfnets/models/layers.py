@@ -167,9 +167,9 @@ class EfficientChannelAttention(hk.Module):
         size, channels = self.kernel_size, x.shape[-1]
         w_init = hk.initializers.RandomUniform(-(size**-0.5), size**-0.5)
         w = hk.get_parameter('w', (size,), x.dtype, init=w_init)
-        means = jnp.pad(jnp.mean(x, axis=(1, 2)), ((0, 0), (size // 2, size // 2)))
-        neighbors = jnp.stack([means[:, i : i + channels] for i in range(size)], axis=-1)
-        return jax.nn.sigmoid(neighbors @ w)[:, None, None, :]
+        # A band of a matrix, which folding takes as a linear layer.
+        band = sum(w[i] * jnp.eye(channels, k=size // 2 - i, dtype=x.dtype) for i in range(size))
+        return jax.nn.sigmoid(jnp.mean(x, axis=(1, 2)) @ band)[:, None, None, :]
 
 
 def attention_layer(
