@@ -4,6 +4,7 @@
     python scripts/benchmark.py step --against timm        # in turn with PyTorch; needs torch and timm
     python scripts/benchmark.py step --against xla         # in turn with XLA's own convolutions
     python scripts/benchmark.py eval --variant F0 --precision bfloat16
+    python scripts/benchmark.py eval --against network     # in turn with the network as in training
     python scripts/benchmark.py input --variant F0 --against pil    # JPEGs of its own
     python scripts/benchmark.py input --variant F0 --source tfds --dir DATA
     python scripts/benchmark.py input --variant F0 --against bucket    # records from disk and bucket
@@ -13,7 +14,8 @@
 A step is the whole of it: forward, back, AGC, momentum, the EMA of the parameters and metrics, on images that
 lie on the device. timm's is its model in training, SGD and its AGC, as PyTorch runs it eagerly, with channels
 last, and compiled, each where it works; it has no EMA. Where two are compared, each round runs every one
-once, and ratios are taken within rounds.
+once, and ratios are taken within rounds. The forward pass is that of evaluation and prediction: weights are
+standardized and folded before.
 
 Input is what the host does for each image trained on, with partners to mix with from the batch and with fresh
 ones, in CPU time of all threads; its stages, on one thread, for each image read; and what mixing and
@@ -86,8 +88,9 @@ def _parser() -> Parser:
     forward = commands.add_parser('eval', help='the forward pass in evaluation')
     for command in (step, forward):
         _add_network(command, batch=8, rounds=10, rounds_help='times that each is run; 0: only compile')
-        command.add_argument('--scan', action='store_true', help='model.scan')
-        command.add_argument('--against', choices=('timm', 'xla'))
+        others = ('timm', 'xla') if command is step else ('timm', 'xla', 'network')
+        command.add_argument('--against', choices=others)
+    step.add_argument('--scan', action='store_true', help='model.scan')
     step.add_argument('--remat', action='store_true', help='model.remat')
     step.add_argument('--accumulate', type=int, default=1, help='train.accumulate_steps')
     step.add_argument('--sam', action='store_true', help="with the paper's sharpness-aware gradient")

@@ -53,8 +53,8 @@ FORMS: Mapping[str, Form] = {
         '.stablehlo',
         ('jax',),
         ('.json',),
-        'import jax.export\n'
-        "network = jax.export.deserialize(bytearray(open({target!r}, 'rb').read()))\n"
+        'import jax.export, pathlib\n'
+        'network = jax.export.deserialize(bytearray(pathlib.Path({target!r}).read_bytes()))\n'
         'logits = network.call(images)',
     ),
     'saved_model': Form(
@@ -96,7 +96,7 @@ def check_target(target: Path, form: str, precision: str) -> None:
         )
     for package in FORMS[form].packages:
         if importlib.util.find_spec(package) is None:
-            raise InputError(f"{package} is not installed: pip install 'nfnets[export]'")
+            raise InputError(f'{package} is not installed: pip install {" ".join(FORMS[form].packages)}')
 
 
 def export(

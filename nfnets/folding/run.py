@@ -1,5 +1,6 @@
 """Runs a graph: in any library by its operations, and in JAX."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ def apply(graph: Graph, arrays: Sequence[Arrays], images: jax.Array, *, is_plain
         raise ValueError(
             f'images are of {images.shape[1:3]} px, not {graph.size}: the size is part of a graph'
         )
-    with float32_products():
+    with float32_products() if graph.dtype == 'float32' else contextlib.nullcontext():
         return run(graph, _Jax(graph.dtype, plain if is_plain else _by_backend), images, arrays)
 
 

@@ -17,8 +17,11 @@ from benchmarks.xla_convolutions import xla_convolutions
 from nfnets import build, parallel
 from nfnets.configs import imagenet
 from nfnets.data.imagenet import NUM_CLASSES
+from nfnets.folding.fold import fold
+from nfnets.folding.run import as_network
 from nfnets.models.cost import network_cost
 from nfnets.models.networks import init_variables
+from nfnets.models.param_layout import UNSTACKED
 from nfnets.planning.memory import memory_of
 
 Timer = Callable[[], float]  # Runs once, returns seconds.
@@ -36,7 +39,7 @@ class Setup:
       image_size: side of the images, px.
       precision: 'float32' or 'bfloat16'.
       scan: model.scan.
-      against: what is timed in turn with it: 'timm', 'xla' or None.
+      against: what is timed in turn with it: 'timm', 'xla', 'network' (the network as in training) or None.
       remat: model.remat.
       accumulate: train.accumulate_steps.
       sam: whether the step has the paper's sharpness-aware gradient.
@@ -72,6 +75,8 @@ def measure(setup: Setup, rounds: int) -> dict[str, Any]:
             with xla_convolutions():
                 timers['xla'], figures_of_xla = make(setup)
             figures |= {f'{name}_of_xla': value for name, value in figures_of_xla.items()}
+        elif setup.against == 'network':
+            timers['network'], _ = forward_pass(setup, is_folded=False)
         elif setup.against == 'timm':
             worker = stack.enter_context(Worker(setup))
             timers |= worker.timers
@@ -132,24 +137,29 @@ def training_step(setup: Setup) -> tuple[Timer, dict[str, float]]:
     return run, figures
 
 
-def forward_pass(setup: Setup) -> tuple[Timer, dict[str, float]]:
-    """The compiled forward pass in evaluation, on one device, and `compiled_figures` of it."""
-    config = make_config(setup)
-    network, dtype = build.network(config), jnp.dtype(setup.precision)
-    params, network_state = jax.jit(lambda key: init_variables(network, key))(jax.random.key(0))
-    params = build.param_layout(config).stack(jax.tree.map(lambda p: p.astype(dtype), params))
+def forward_pass(setup: Setup, *, is_folded: bool = True) -> tuple[Timer, dict[str, float]]:
+    """The compiled forward pass in evaluation, on one device, and `compiled_figures` of it.
+
+    Args:
+      setup: what is timed.
+      is_folded: whether weights are standardized before, as `nfnets-evaluate` does, and not in each pass.
+    """
+    network, dtype = build.network(make_config(setup), UNSTACKED), jnp.dtype(setup.precision)
+    variables = jax.jit(lambda key: init_variables(network, key))(jax.random.key(0))
+    if is_folded:
+        graph = fold(network, variables, setup.image_size, from_pixels=False).astype(setup.precision)
+        network, variables = as_network(graph), (graph.arrays(), {})
+    variables = jax.tree.map(lambda x: jnp.asarray(x, dtype), variables)
     shape = (setup.batch, setup.image_size, setup.image_size, 3)
     images = jnp.asarray(np.random.default_rng(0).standard_normal(shape), dtype)
-    forward = jax.jit(
-        lambda params, images: network.apply(params, network_state, None, images, False)[0]['logits']
-    )
+    forward = jax.jit(lambda variables, images: network.apply(*variables, None, images, False)[0]['logits'])
     start = time.perf_counter()
-    compiled = forward.lower(params, images).compile()
+    compiled = forward.lower(variables, images).compile()
     figures = compiled_figures(compiled, time.perf_counter() - start)
 
     def run() -> float:
         start = time.perf_counter()
-        compiled(params, images).block_until_ready()
+        compiled(variables, images).block_until_ready()
         return time.perf_counter() - start
 
     return run, figures
