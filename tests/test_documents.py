@@ -64,7 +64,8 @@ def test_other_commands_are_run_by_the_test_they_name(command, place):
 
 def test_the_documents_have_commands():
     assert {command.split()[0] for command in HERE} == {
-        f'nfnets-{name}' for name in ('train', 'evaluate', 'predict', 'convert', 'publish', 'report')
+        f'nfnets-{name}'
+        for name in ('train', 'evaluate', 'predict', 'convert', 'export', 'publish', 'report')
     }
 
 
