@@ -25,13 +25,8 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def beside(path: Path) -> Path:
-    """The file with the weights where they are too many for one."""
-    return path.with_name(f'{path.name}.data')
-
-
-def write(path: Path, graph: Graph, images: np.dtype, metadata: dict[str, Any]) -> None:
-    """Writes a graph for any number of images of a dtype, with its metadata among the model's."""
+def write(path: Path, graph: Graph, images: np.dtype, metadata: dict[str, Any], beside: Path) -> None:
+    """Writes a graph for any number of images of a dtype, with metadata; too many weights go beside it."""
     operations = _Onnx(graph.dtype, images)
     logits = run_graph(graph, operations, 'images')
     kind = make.np_dtype_to_tensor_dtype(images)
@@ -48,7 +43,7 @@ def write(path: Path, graph: Graph, images: np.dtype, metadata: dict[str, Any]) 
     )
     make.set_model_props(model, {METADATA_KEY: json.dumps(metadata)})
     is_large = sum(x.nbytes for arrays in graph.arrays() for x in arrays.values()) > _MOST_BYTES
-    onnx.save(model, path, save_as_external_data=is_large, location=beside(path).name if is_large else None)
+    onnx.save(model, path, save_as_external_data=is_large, location=beside.name if is_large else None)
 
 
 def run(path: Path, images: np.ndarray) -> np.ndarray:

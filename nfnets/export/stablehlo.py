@@ -16,13 +16,8 @@ _MOST_BYTES = 2**31 - 2**20
 _PLATFORMS = ('cpu', 'cuda', 'tpu')
 
 
-def beside(path: Path) -> Path:
-    """The file with the metadata, for which the form has no place."""
-    return path.with_name(f'{path.name}.json')
-
-
-def write(path: Path, graph: Graph, images: np.dtype, metadata: dict[str, Any]) -> None:
-    """Writes a graph for any number of images of a dtype, and its metadata beside it.
+def write(path: Path, graph: Graph, images: np.dtype, metadata: dict[str, Any], beside: Path) -> None:
+    """Writes a graph for any number of images of a dtype; its metadata go to a file beside it.
 
     Raises:
       InputError: it has more weights than the form can hold.
@@ -38,7 +33,7 @@ def write(path: Path, graph: Graph, images: np.dtype, metadata: dict[str, Any]) 
     network = jax.jit(lambda images: apply(graph, graph.arrays(), images, is_plain=True))
     exported = jax.export.export(network, platforms=_PLATFORMS)(shape)
     path.write_bytes(exported.serialize())
-    beside(path).write_text(json.dumps(metadata, indent=1))
+    beside.write_text(json.dumps(metadata, indent=1))
 
 
 def run(path: Path, images: np.ndarray) -> np.ndarray:

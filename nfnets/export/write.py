@@ -20,7 +20,6 @@ from nfnets.models.precision import float32_products
 from nfnets.weights import about as about_lib
 from nfnets.weights.about import About
 
-PRECISIONS = ('float32', 'bfloat16', 'float16')
 _NUM_IMAGES = 3  # Of the comparison.
 
 
@@ -38,6 +37,10 @@ class Form(NamedTuple):
     packages: tuple[str, ...]
     beside: tuple[str, ...]
     usage: str
+
+    def files_beside(self, target: Path) -> list[Path]:
+        """The further files."""
+        return [target.with_name(target.name + ending) for ending in self.beside]
 
 
 FORMS: Mapping[str, Form] = {
@@ -85,7 +88,7 @@ def check_target(target: Path, form: str, precision: str) -> None:
       InputError: the target or a file beside it exists, its directory does not, the form has no such
         precision, or a package is missing.
     """
-    for path in (target, *(target.with_name(target.name + ending) for ending in FORMS[form].beside)):
+    for path in (target, *FORMS[form].files_beside(target)):
         if path.exists():
             raise InputError(f'{path} exists already: remove it first, or give another name')
     if not target.parent.is_dir():
@@ -109,7 +112,7 @@ def export(
       about: metadata of its checkpoint.
       target: as `check_target` wants it; it appears whole or not at all.
       form: one of `FORMS`.
-      precision: one of `PRECISIONS`, of weights and of all between images and logits, which are float32.
+      precision: as `Graph.astype` takes it; images and logits are not rounded to it.
       from_pixels: whether images are pixels, uint8 [N, size, size, 3], else normalized, float32.
 
     Raises:
@@ -125,7 +128,7 @@ def export(
             prefix=f'{target.name}.', suffix='.tmp', dir=target.parent
         ) as folder:
             draft = Path(folder, target.name)
-            runtime.write(draft, graph, images.dtype, metadata)
+            runtime.write(draft, graph, images.dtype, metadata, *FORMS[form].files_beside(draft))
             difference = _difference(runtime.run(draft, images), classifier, pixels, precision)
             num_bytes = sum(path.stat().st_size for path in Path(folder).rglob('*') if path.is_file())
             for path in Path(folder).iterdir():

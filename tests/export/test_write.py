@@ -1,5 +1,6 @@
 """Exported networks, run in their runtimes, against the network itself."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import tensorflow as tf
 import tiny_network
 from etils import epath
+from numpy_operations import NumPy
 from pure_nfnet import make_network
 
 from nfnets import Variant, Weights
@@ -22,7 +24,10 @@ from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
 from nfnets.export import onnx as onnx_form
 from nfnets.export import stablehlo, write
+from nfnets.folding.fold import fold
+from nfnets.folding.run import run
 from nfnets.inference.classifier import make_classifier
+from nfnets.models import networks
 from nfnets.weights.about import About
 
 SIZE = 32
@@ -132,13 +137,31 @@ def test_onnx_of_f0_has_hardly_more_nodes_than_the_network_has_layers(tmp_path):
     params = tiny_network.params(Variant((16, 32, 32, 32), (1, 2, 6, 3), group_width=8), num_classes=10)
     classifier = make_classifier(Weights(epath.Path('x.npz'), 'npz', params, ABOUT))
     graph = classifier.fold(from_pixels=True)
-    onnx_form.write(tmp_path / 'net', graph, np.dtype(np.uint8), {})
+    onnx_form.write(tmp_path / 'net', graph, np.dtype(np.uint8), {}, tmp_path / 'net.data')
     nodes = Counter(node.op_type for node in onnx.load(tmp_path / 'net').graph.node)
     convolutions, linears = 4 + 12 * 4 + 4 + 1, 12 * 2 + 1
     activations, pools = 3 + 12 * 4 + 1 + 12 * 2, 3 + 12 + 1
     assert nodes['Conv'] == convolutions + linears
     assert nodes.total() <= 1.2 * (convolutions + linears + activations + pools)
     assert nodes.total() == 202
+
+
+@pytest.mark.parametrize('form', write.FORMS)
+@pytest.mark.parametrize('name', ['FixupResNet', 'NFRegNet'])
+def test_every_operation_is_there(form, name, tmp_path):
+    # Shifts, pools of maxima, and of means whose last windows are cut off; another activation.
+    network = networks.make_network(name, 10, Variant((16, 32), (1, 1), group_width=4))
+    rng = np.random.default_rng(0)
+    shapes = networks.variable_shapes(network)
+    variables = jax.tree.map(lambda s: np.float32(rng.normal(0.2, 0.3, s.shape)), shapes)
+    graph = fold(network, variables, 20, from_pixels=False)
+    images = rng.standard_normal((2, 20, 20, 3), np.float32)
+    runtime = importlib.import_module(f'nfnets.export.{form}')
+    metadata = {'class_names': list(NAMES)}
+    runtime.write(
+        tmp_path / 'net', graph, images.dtype, metadata, *write.FORMS[form].files_beside(tmp_path / 'x')
+    )
+    assert _difference(runtime.run(tmp_path / 'net', images), run(graph, NumPy(), images)) < 3e-6
 
 
 @pytest.mark.parametrize(
