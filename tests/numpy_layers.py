@@ -14,11 +14,17 @@ def standardized(w, gain, eps=1e-4):
     return (w - mean) * np.float64(gain) / np.sqrt(np.maximum(fan_in * variance, eps))
 
 
-def _windows(x, size, stride, fill):
-    """Patches of [N, H, W, C] under a SAME window: [N, ceil(H / stride), ceil(W / stride), size, size, C]."""
-    out = [-(-length // stride) for length in x.shape[1:3]]
-    pad = [max((o - 1) * stride + size - n, 0) for o, n in zip(out, x.shape[1:3], strict=True)]
-    x = np.pad(x, [(0, 0), *((p // 2, p - p // 2) for p in pad), (0, 0)], constant_values=fill)
+def _windows(x, size, stride, fill, padding=None):
+    """Patches of [N, H, W, C] under a window: [N, H', W', size, size, C].
+
+    Padding is px before and after in each direction; None: SAME, for H' = ceil(H / stride).
+    """
+    if padding is None:
+        out = [-(-length // stride) for length in x.shape[1:3]]
+        pad = [max((o - 1) * stride + size - n, 0) for o, n in zip(out, x.shape[1:3], strict=True)]
+        padding = [(p // 2, p - p // 2) for p in pad]
+    x = np.pad(x, [(0, 0), *padding, (0, 0)], constant_values=fill)
+    out = [(length - size) // stride + 1 for length in x.shape[1:3]]
     rows = [
         [x[:, i * stride : i * stride + size, j * stride : j * stride + size] for j in range(out[1])]
         for i in range(out[0])
@@ -26,22 +32,22 @@ def _windows(x, size, stride, fill):
     return np.stack([np.stack(row, axis=1) for row in rows], axis=1)
 
 
-def convolved(x, w, stride=1, groups=1):
-    """SAME convolution of [N, H, W, I] with [h, w, I / groups, O]."""
+def convolved(x, w, stride=1, groups=1, padding=None):
+    """Convolution of [N, H, W, I] with [h, w, I / groups, O]."""
     w = np.float64(w)
-    patches = _windows(np.float64(x), w.shape[0], stride, 0.0)
+    patches = _windows(np.float64(x), w.shape[0], stride, 0.0, padding)
     parts = zip(np.split(patches, groups, axis=5), np.split(w, groups, axis=3), strict=True)
     return np.concatenate([np.einsum('nyxhwi,hwio->nyxo', p, part) for p, part in parts], axis=3)
 
 
-def max_pooled(x, size, stride):
-    """SAME max-pooling of [N, H, W, C]."""
-    return _windows(x, size, stride, -np.inf).max(axis=(3, 4))
+def max_pooled(x, size, stride, padding=None):
+    """Max-pooling of [N, H, W, C]."""
+    return _windows(x, size, stride, -np.inf, padding).max(axis=(3, 4))
 
 
-def average_pooled(x, size, stride):
-    """SAME average-pooling of [N, H, W, C]: what lies outside does not count."""
-    return np.nanmean(_windows(x, size, stride, np.nan), axis=(3, 4))
+def average_pooled(x, size, stride, padding=None):
+    """Average-pooling of [N, H, W, C]: what lies outside does not count."""
+    return np.nanmean(_windows(x, size, stride, np.nan, padding), axis=(3, 4))
 
 
 def linear(params, x):

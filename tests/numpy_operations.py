@@ -14,7 +14,7 @@ ACTIVATIONS = {
 
 
 class NumPy:
-    """Operations in float64, each as its definition; padding is always SAME."""
+    """Operations in float64, each as its definition."""
 
     def enter(self, images, offset=None):
         return np.float64(images) + (0 if offset is None else offset)
@@ -23,14 +23,14 @@ class NumPy:
         return x[:, 0, 0]
 
     def convolve(self, x, kernel, bias, *, stride, groups, padding):
-        return numpy_layers.convolved(x, kernel, stride, groups) + bias
+        return numpy_layers.convolved(x, kernel, stride, groups, padding) + bias
 
     def activate(self, x, *, name):
         return ACTIVATIONS[name](x)
 
     def pool(self, x, *, kind, window, stride, padding):
         return {'max': numpy_layers.max_pooled, 'average': numpy_layers.average_pooled}[kind](
-            x, window, stride
+            x, window, stride, padding
         )
 
     def mean(self, x):

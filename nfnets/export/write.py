@@ -151,7 +151,7 @@ def _difference(logits: np.ndarray, classifier: Classifier, pixels: np.ndarray, 
 def _metadata(classifier: Classifier, about: About, precision: str, from_pixels: bool) -> dict[str, Any]:
     known = json.loads(about_lib.to_json(about))
     return known | {
-        'class_names': list(classifier.names),
+        'class_names': list(classifier.class_names),
         'preprocessing': vars(classifier.preprocessing),
         'images': 'pixels, uint8' if from_pixels else 'normalized, float32',
         'precision': precision,

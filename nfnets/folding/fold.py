@@ -72,9 +72,8 @@ class _Folder:
 
     def convolve(self, step: Step) -> Value:
         x, kernel = step.inputs
-        stride = step.params['stride']
-        pads = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), 'SAME')
-        return self.builder.convolve(self.values[x], kernel, stride, step.params['groups'], _as_padding(pads))
+        stride, groups, pads = (step.params[name] for name in ('stride', 'groups', 'pads'))
+        return self.builder.convolve(self.values[x], kernel, stride, groups, _as_padding(pads))
 
     def linear(self, step: Step) -> Value:
         x, kernel = step.inputs

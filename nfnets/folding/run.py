@@ -127,7 +127,4 @@ def plain(x: jax.Array, kernel: jax.Array, stride: int, groups: int, padding: Pa
 
 
 def _by_backend(x: jax.Array, kernel: jax.Array, stride: int, groups: int, padding: Padding) -> jax.Array:
-    same = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), 'SAME')
-    if tuple(map(tuple, same)) != padding:
-        return plain(x, kernel, stride, groups, padding)
-    return convolve(x, kernel, stride=stride, groups=groups)
+    return convolve(x, kernel, stride=stride, groups=groups, padding=padding)

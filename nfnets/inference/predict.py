@@ -116,7 +116,9 @@ class Predictor:
           'logits' [N, num_classes], 'pool' [N, C] and 'grids', as of `NFNet`.
         """
         with float32_products():
-            return self._network.apply(params, self._network_state, None, normalize(images), False)[0]
+            return self._classifier.network.apply(
+                params, self._network_state, None, normalize(images), False
+            )[0]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Probabilities [N, num_classes] of pixels [N, size, size, 3], float 0..255."""

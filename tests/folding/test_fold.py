@@ -1,5 +1,6 @@
 """Folded networks, run by NumPy in float64, against the networks themselves."""
 
+import dataclasses
 from collections import Counter
 
 import haiku as hk
@@ -14,7 +15,7 @@ from nfnets.errors import InputError
 from nfnets.folding.fold import fold
 from nfnets.folding.run import apply, run
 from nfnets.models.networks import NETWORKS, make_network, variable_shapes
-from nfnets.models.variants import Variant
+from nfnets.models.variants import NORMALIZER_FREE, Variant
 
 SMALL = Variant((16, 32), (1, 2), group_width=4)
 SIZE = 36  # The grid of a second stage is odd, so that its shortcut's pool has windows cut off.
@@ -56,6 +57,25 @@ def test_a_folded_network_gives_the_logits_of_the_network(name, settings):
     graph = fold(network, variables, SIZE, from_pixels=True)
     _assert_close(run(graph, NumPy(), _pixels()), expected)
     assert {'FixupResNet', 'ResNet', 'BNNet'} >= ({name} if 'affine' in _ops(graph) else set())
+
+
+@pytest.mark.parametrize(
+    ('name', 'variant'),
+    [
+        ('NFNet', 'nfnet_l0'),
+        ('NFNet', 'eca_nfnet_l0'),
+        ('NFRegNet', 'nf_regnet_b1'),
+        ('NFResNet', 'nf_resnet50'),
+    ],
+)
+def test_a_folded_network_of_timms_gives_the_logits_of_the_network(name, variant):
+    small = dataclasses.replace(NORMALIZER_FREE[variant], widths=(16, 32), depths=(1, 2), group_width=4)
+    network, variables = _network(name, small)
+    graph = fold(network, variables, SIZE, from_pixels=True)
+    _assert_close(run(graph, NumPy(), _pixels()), _logits(network, variables, _pixels()))
+    logits = jax.jit(lambda arrays, images: apply(graph, arrays, images))(graph.arrays(), _pixels())
+    _assert_close(logits, _logits(network, variables, _pixels()))
+    assert 'affine' not in _ops(graph)
 
 
 def test_it_takes_normalized_images_as_the_network_does():
