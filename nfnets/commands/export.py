@@ -1,14 +1,14 @@
 """Writes a checkpoint's network for other runtimes: ONNX, StableHLO, or TensorFlow's SavedModel.
 
-    nfnets-export F0_haiku.npz F0.onnx
+    nfnets-export released:F0 F0.onnx
     nfnets-export --ema RUN model.stablehlo --uint8
-    nfnets-export F0_haiku.npz F0 --precision=float16     # a SavedModel
+    nfnets-export released:F0 F0 --precision=float16      # a SavedModel
 
 Weights are standardized and folded into plain convolutions. The network takes any number of images, of one
 size, normalized, or with --uint8 pixels, and gives logits. Class names and preprocessing go with it. What was
 written is run in its runtime, and its logits are compared with this project's.
 
-CHECKPOINT is a file or the working directory of a run, as for nfnets-predict. TARGET's form follows from its
+CHECKPOINT is a file, the working directory of a run, or a name, as for nfnets-predict. TARGET's form follows from its
 name: .onnx, .stablehlo (a program of jax.export for CPU, CUDA and TPU), and without a suffix a SavedModel.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nfnets import host
-from nfnets.commands.command_line import Parser, path_argument, run
+from nfnets.commands.command_line import Offline, Parser, checkpoint_argument, path_argument, run
 from nfnets.errors import InputError
 from nfnets.files import is_local
 
@@ -59,7 +59,7 @@ def _export(argv: Sequence[str]) -> None:
 
 def _parser() -> Parser:
     parser = Parser(__doc__)
-    parser.add_argument('checkpoint', type=path_argument)
+    parser.add_argument('checkpoint', type=checkpoint_argument)
     parser.add_argument('target', type=path_argument, help='must not exist')
     parser.add_argument(
         '--to', choices=('onnx', 'stablehlo', 'saved_model'), help='form of the target, whatever its suffix'
@@ -67,6 +67,7 @@ def _parser() -> Parser:
     parser.add_argument(
         '--ema', action='store_true', help='of a working directory, the EMA of the parameters'
     )
+    parser.add_argument('--offline', action=Offline)
     parser.add_argument('--size', type=int, metavar='PX', help="side of the network's input")
     parser.add_argument(
         '--uint8', action='store_true', help='take pixels, uint8 [N, H, W, 3], and normalize them inside'
