@@ -18,6 +18,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     'sigmoid': jax.nn.sigmoid,
 }
 _CALLS = {'jit': 'jaxpr', 'pjit': 'jaxpr', 'custom_jvp_call': 'call_jaxpr', 'custom_vjp_call': 'call_jaxpr'}
+_WHOLE = ('neighbor_sums',)  # Compiled functions that are one step.
 _SAME = ('name', 'copy', 'stop_gradient')  # Give what they take.
 
 
@@ -30,14 +31,14 @@ class Variable:
 
 
 class Step(NamedTuple):
-    """A primitive of JAX, or a whole activation.
+    """A primitive of JAX, or what several are together.
 
     Attributes:
-      name: of the primitive, or one of `ACTIVATIONS`.
+      name: of the primitive, or of `ACTIVATIONS` or `neighbor_sums`.
       inputs: variables, or arrays where they are known.
       output: what it gives.
       params: of the primitive.
-      primitive: None for an activation.
+      primitive: None if it is none.
     """
 
     name: str
@@ -102,14 +103,16 @@ def _flat(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any]) -> tuple[
     for equation in jaxpr.eqns:
         inputs = [np.asarray(x.val) if isinstance(x, Literal) else at[x] for x in equation.invars]
         name = equation.primitive.name
-        if name in _CALLS:
+        outputs: list[Any] = [Variable(x.aval.shape) for x in equation.outvars]
+        if equation.params.get('name') in _WHOLE:
+            steps.append(Step(equation.params['name'], tuple(inputs), outputs[0]))
+        elif name in _CALLS:
             inner = equation.params[_CALLS[name]]
             more, outputs = _flat(getattr(inner, 'jaxpr', inner), getattr(inner, 'consts', ()), inputs)
             steps += more
         elif name in _SAME:
             outputs = inputs
         else:
-            outputs = [Variable(x.aval.shape) for x in equation.outvars]
             steps.append(Step(name, tuple(inputs), outputs[0], equation.params, equation.primitive))
         at.update(zip(equation.outvars, outputs, strict=True))
     return steps, [np.asarray(x.val) if isinstance(x, Literal) else at[x] for x in jaxpr.outvars]

@@ -164,12 +164,18 @@ class EfficientChannelAttention(hk.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[N, H, W, C] -> [N, 1, 1, C]."""
-        size, channels = self.kernel_size, x.shape[-1]
+        size = self.kernel_size
         w_init = hk.initializers.RandomUniform(-(size**-0.5), size**-0.5)
         w = hk.get_parameter('w', (size,), x.dtype, init=w_init)
-        # A band of a matrix, which folding takes as a linear layer.
-        band = sum(w[i] * jnp.eye(channels, k=size // 2 - i, dtype=x.dtype) for i in range(size))
-        return jax.nn.sigmoid(jnp.mean(x, axis=(1, 2)) @ band)[:, None, None, :]
+        return jax.nn.sigmoid(neighbor_sums(jnp.mean(x, axis=(1, 2)), w))[:, None, None, :]
+
+
+@jax.jit  # A name in traces, which `nfnets/folding` knows.
+def neighbor_sums(x: jax.Array, w: jax.Array) -> jax.Array:
+    """Sums of each channel of [N, C] and its neighbors, by weights [k], k odd, the middle one its own."""
+    size, channels = w.shape[0], x.shape[-1]
+    padded = jnp.pad(x, ((0, 0), (size // 2, size // 2)))
+    return jnp.stack([padded[:, i : i + channels] for i in range(size)], axis=-1) @ w
 
 
 def attention_layer(

@@ -119,7 +119,7 @@ def run_stages(
             lambda block, x, setting: block(x, setting, is_training),
             x,
             layout=layout,
-            remat=remat,
+            remat=remat and is_training,
         )
         grids.append(x)
     return tuple(grids)

@@ -49,6 +49,7 @@ def _assert_close(actual, expected):
         *((name, {}) for name in NETWORKS),
         ('NFResNet', {'squeeze_excite': True, 'activation': 'gelu'}),
         ('NFResNet', {'weight_standardization': False}),
+        ('NFNet', {'remat': True}),  # As the config of a large run says.
     ],
 )
 def test_a_folded_network_gives_the_logits_of_the_network(name, settings):
