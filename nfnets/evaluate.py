@@ -15,7 +15,8 @@ from nfnets.models.precision import float32_products
 EvalStep = Callable[[dict, dict], dict]
 Results = dict[str, dict[str, float]]
 Outcome = dict[str, Any]  # Of a batch: 'sums' by metric, float32 [] each, and 'predicted' on request.
-Variables = tuple[hk.Params, hk.State]  # Parameters, and statistics of batch normalization or {}.
+# Parameters as the network takes them, and statistics of batch normalization or {}.
+Variables = tuple[Any, hk.State]
 
 _TOP = 5
 

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 import ml_collections
 from etils import epath
 
-from nfnets import build
+from nfnets import config as config_lib
 from nfnets.data.imagenet import NUM_CLASSES
 from nfnets.data.imagenet_sets import ImageNetSet
-from nfnets.data.source import Source
+from nfnets.data.source import Source, load_source
 from nfnets.errors import InputError
-from nfnets.inference.score import Record, Result, score
+from nfnets.inference.score import Record, Result, prepare, score
 from nfnets.models.param_names import is_classifier
 from nfnets.weights.load import Weights, load_checkpoint
+
+_Set = ImageNetSet | None  # None: the config's own data.
 
 
 def evaluate_all(
@@ -39,28 +41,42 @@ def evaluate_all(
     Raises:
       InputError: a checkpoint, config or set cannot be used.
     """
-    every_set: Sequence[ImageNetSet | None] = sets or [None]
+    every_set: Sequence[_Set] = sets or [None]
     every_size: Sequence[int | None] = sizes or [None]
     load = functools.lru_cache(maxsize=1)(load_checkpoint)  # A single one is read once.
-    sources: dict[tuple[str | None, str], Source] = {}
+    open_source = functools.cache(_open)
+
+    def every(own: ml_collections.ConfigDict) -> Iterator[tuple[ml_collections.ConfigDict, _Set]]:
+        for test_set, size in itertools.product(every_set, every_size):
+            config = ml_collections.ConfigDict(own) if test_set is None else _on_test_set(own, test_set)
+            config.data.eval_size = config.data.eval_size if size is None else size
+            yield config, test_set
+
     configs = []
     for path in checkpoints:
-        if sets:
-            _check_is_of_imagenet(load(path))
-        configs.append(config_of(load(path)))
-    for config, needed in itertools.product(configs, sets):
-        key = config.data.dir, needed.key
-        sources[key] = sources.get(key) or build.source(_on_test_set(config, needed), needed.split)
-    for path, own in zip(checkpoints, configs, strict=True):
         weights = load(path)
-        for test_set, size in itertools.product(every_set, every_size):
-            config, source = ml_collections.ConfigDict(own), None
-            if test_set is not None:
-                config = _on_test_set(config, test_set)
-                source = sources[config.data.dir, test_set.key]
-            if size is not None:
-                config.data.eval_size = size
-            yield score(config, weights, ema, test_set=test_set, source=source, record=record)
+        if sets:
+            _check_is_of_imagenet(weights)
+        configs.append(config_of(weights))
+    for path, own in zip(checkpoints, configs, strict=True):
+        for number, (config, _) in enumerate(every(own)):
+            config_lib.check(config)
+            source = open_source(*_place(config))
+            if number == 0 and len(checkpoints) > 1:  # Its others have the same network.
+                prepare(config, load(path), ema, source)
+    for path, own in zip(checkpoints, configs, strict=True):
+        for config, test_set in every(own):
+            source = open_source(*_place(config))
+            yield score(config, load(path), ema, test_set=test_set, source=source, record=record)
+
+
+def _place(config: ml_collections.ConfigDict) -> tuple[str, str, str | None, str]:
+    data = config.data
+    return data.source, data.name, data.dir, data.eval_split
+
+
+def _open(kind: str, name: str, directory: str | None, split: str) -> Source:
+    return load_source(kind, name=name, directory=directory, split=split)
 
 
 def _on_test_set(config: ml_collections.ConfigDict, test_set: ImageNetSet) -> ml_collections.ConfigDict:

@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import haiku as hk
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from tqdm import tqdm
 
 from nfnets import build, parallel
 from nfnets import config as config_lib
-from nfnets.data.imagenet_sets import ImageNetSet
+from nfnets.data.imagenet_sets import SETS, ImageNetSet
 from nfnets.data.source import Source
 from nfnets.data.stream import Batch, EvalBatches
 from nfnets.errors import InputError
@@ -29,6 +29,7 @@ from nfnets.models.variants import SHOWN, have_same_blocks
 from nfnets.run.workdir import read_config
 from nfnets.weights.fit import Architecture, architecture, check_params, require_architecture
 from nfnets.weights.load import Weights
+from nfnets.weights.released import Params
 
 Result = dict[str, Any]
 
@@ -44,6 +45,54 @@ class Evaluated(NamedTuple):
 Record = Callable[[Evaluated, Source, Predicted], None]
 
 
+class Prepared(NamedTuple):
+    """A checkpoint and its data, checked.
+
+    Attributes:
+      config: complete.
+      source: the evaluation split.
+      network: that the checkpoint fits.
+      variables: the checkpoint's parameters and network state.
+    """
+
+    config: ml_collections.FrozenConfigDict
+    source: Source
+    network: hk.TransformedWithState
+    variables: tuple[Params, Params]
+
+
+def prepare(
+    config: ml_collections.ConfigDict, weights: Weights, ema: bool = False, source: Source | None = None
+) -> Prepared:
+    """Checks all that an evaluation needs; nothing is evaluated.
+
+    Args:
+      config: as in `configs/default.py`; says which network the checkpoint must fit, the data, and
+        preprocessing that overrides the checkpoint's.
+      weights: the checkpoint.
+      ema: of a working directory, the EMA of the parameters.
+      source: the evaluation split, if it is open already.
+
+    Raises:
+      InputError: settings, data and checkpoint cannot be used, or not together.
+    """
+    config = with_preprocessing(config, preprocessing_settings(weights.about, weights.params))
+    config_lib.check(config)
+    source = source or build.source(config, config.data.eval_split)
+    check_class_names(weights, source)
+    complete = config_lib.complete(
+        config,
+        num_examples=None,
+        num_classes=len(source.class_names),
+        num_devices=jax.device_count(),
+    )
+    weights.check_network(complete.model.name, complete.model.activation)
+    variables, network = weights.variables(ema), build.network(complete, UNSTACKED)
+    for given, expected in zip(variables, variable_shapes(network), strict=True):
+        check_params(given, expected, str(weights.path))
+    return Prepared(complete, source, network, variables)
+
+
 def score(
     config: ml_collections.ConfigDict,
     weights: Weights,
@@ -53,11 +102,10 @@ def score(
     source: Source | None = None,
     record: Record | None = None,
 ) -> Result:
-    """Evaluates one checkpoint over the whole evaluation split, with a progress bar.
+    """Evaluates one checkpoint over the whole evaluation split, with a progress bar; its network is folded.
 
     Args:
-      config: as in `configs/default.py`; says which network the checkpoint must fit, the data, and
-        preprocessing that overrides the checkpoint's.
+      config: as of `prepare`.
       weights: the checkpoint.
       ema: of a working directory, the EMA of the parameters.
       test_set: which of the published ones the data is, to be counted as they are.
@@ -72,43 +120,28 @@ def score(
     Raises:
       InputError: settings, data and checkpoint cannot be used, or not together.
     """
-    config = with_preprocessing(config, preprocessing_settings(weights.about, weights.params))
-    config_lib.check(config)
-    source = source or build.source(config, config.data.eval_split)
-    check_class_names(weights, source)
+    complete, source, network, variables = prepare(config, weights, ema, source)
     if jax.process_index() == 0:
         for line in source.warnings:
             print(f'warning: {line}', file=sys.stderr, flush=True)
-    config = config_lib.complete(
-        config,
-        num_examples=None,
-        num_classes=len(source.class_names),
-        num_devices=jax.device_count(),
-    )
-    weights.check_network(config.model.name, config.model.activation)
-    params, network_state = weights.variables(ema)
-    network = build.network(config, UNSTACKED)
-    for given, expected in zip((params, network_state), variable_shapes(network), strict=True):
-        check_params(given, expected, str(weights.path))
     watch = _Watch()
 
     def watched(batches: EvalBatches) -> Iterator[Batch]:
         return watch(tqdm(batches, desc=weights.path.name, unit='batch', disable=jax.process_index() != 0))
 
-    preprocessing = build.preprocessing(config)
-    evaluated = Evaluated(str(weights.path), test_set and test_set.key, preprocessing.size)
-    graph = fold(network, (params, network_state), preprocessing.size, from_pixels=False)
+    preprocessing, key = build.preprocessing(complete), test_set.key if test_set else _key_of(complete.data)
+    evaluated = Evaluated(str(weights.path), key, preprocessing.size)
+    graph = fold(network, variables, preprocessing.size, from_pixels=False)
     evaluate = build.evaluation(
-        config,
+        complete,
         source,
         watched,
         classes=test_set and test_set.classes,
         look=record and functools.partial(record, evaluated, source),
         instead=as_network(graph),
     )
-    variables = jax.tree.map(jnp.asarray, (graph.arrays(), {}))
-    results = evaluate({'given': parallel.replicate(variables)})
-    found = architecture(params)
+    results = evaluate({'given': parallel.replicate((graph.arrays(), {}))})
+    found = architecture(variables[0])
     about = weights.choose(ema)[1]
     return {
         'checkpoint': str(weights.path),
@@ -117,11 +150,17 @@ def score(
         'variant': found.name if found else None,
         'parameters': about.parameters,
         'step': about.step,
-        'set': test_set and test_set.key,
+        'set': key,
         'preprocessing': dataclasses.asdict(preprocessing),
         **results['given'],
         'images_per_second': watch.rate() * jax.process_count(),
     }
+
+
+def _key_of(data: ml_collections.FrozenConfigDict) -> str | None:
+    """The key of the published test set that a config's data is, counted as any other data; None: another."""
+    given = (data.name, data.eval_split) if data.source == 'tfds' else None
+    return next((s.key for s in SETS.values() if (s.name, s.split) == given and not s.has_subset), None)
 
 
 def check_class_names(weights: Weights, source: Source) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from etils import epath
 
 from nfnets.models.published import published_accuracy
+from nfnets.weights.by_name import is_name
 
 _TOPS = ('top_1', 'top_5')
 _HEAD = (
@@ -31,7 +32,7 @@ def markdown(results: Sequence[Mapping[str, Any]]) -> str:
     for result in results:
         preprocessing = result['preprocessing']
         cells = [
-            epath.Path(result['checkpoint']).name,
+            _short(result['checkpoint']),
             result['variant'] or 'own',
             result['set'] or '-',
             f'{preprocessing["style"]}, {preprocessing["size"]}',
@@ -41,6 +42,11 @@ def markdown(results: Sequence[Mapping[str, Any]]) -> str:
         ]
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
+
+
+def _short(checkpoint: str) -> str:
+    """A path without its directory; a name as it is."""
+    return checkpoint if is_name(checkpoint) else epath.Path(checkpoint).name
 
 
 def _beside(result: Mapping[str, Any]) -> Iterator[str]:

@@ -164,11 +164,19 @@ def test_the_classes_of_a_and_r_are_timms():
 def test_what_cannot_be_evaluated_is_said_before_anything_is(command, checkpoint, data, tmp_path):
     few = tmp_path / 'few.npz'
     save_checkpoint(few, 'npz', tiny_network.params(SMALL, num_classes=10), About(None, Preprocessing(16, 2)))
+    other, names = tmp_path / 'other.npz', tuple(f'x{label}' for label in range(1000))
+    save_checkpoint(
+        other, 'npz', tiny_network.params(SMALL, num_classes=1000), About(names, Preprocessing(16, 2))
+    )
     there, ours = f'--config.data.dir={data}', f'--checkpoint={checkpoint}'
     nowhere = f'--config.data.dir={tmp_path}'
     written = tmp_path / 'p.csv'
     written.write_text('mine')
     for arguments, expected in (
+        (
+            (ours, f'--checkpoint={other}', '--set=v2', there),
+            f"{other} is of other classes than the data: class 0 is 'x0'",
+        ),
         ((ours, f'--checkpoint={few}', '--set=v2', nowhere), f'{few} is of 10 classes, and --set needs Imag'),
         (
             (ours, '--set=v2', nowhere),
@@ -186,7 +194,7 @@ def test_what_cannot_be_evaluated_is_said_before_anything_is(command, checkpoint
         ),
         (
             (ours, '--set=v2', '--size=16,0', there),
-            "argument --size: '16,0' must be whole numbers of px above 0",
+            "argument --size: '0' must be a whole number of px, 1 px or more",
         ),
         (
             (ours, '--set=v2', '--config.data.name=x', there),
@@ -208,6 +216,12 @@ def test_what_cannot_be_evaluated_is_said_before_anything_is(command, checkpoint
         assert errors.startswith(f'error: {expected}')
     assert written.read_text() == 'mine'
     assert not (tmp_path / 'new.csv').exists()
+
+
+def test_imagenets_own_validation_set_is_known_without_being_named(command, checkpoint, data):
+    status, printed, _ = command(f'--checkpoint={checkpoint}', f'--config.data.dir={data}')
+    assert status == 0
+    assert json.loads(printed)['set'] == 'imagenet'
 
 
 def test_differences_from_what_was_published_are_in_percentage_points():
