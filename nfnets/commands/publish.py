@@ -4,8 +4,9 @@
     nfnets-publish RUN --to=hf:OWNER/NAME
 
 DIR is then ready to be uploaded. hf:OWNER/NAME is a repository of the Hugging Face hub; it is made, public,
-where it does not exist, and needs HF_TOKEN or `hf auth login`. The EMA of the parameters is published. This
-project and timm read it: nfnets-predict cat.jpg --checkpoint=hf:OWNER/NAME.
+where it does not exist, and needs HF_TOKEN or `hf auth login`. The EMA of the parameters is published;
+other commands take the parameters themselves unless --ema is given. This project and timm read it:
+nfnets-predict cat.jpg --checkpoint=hf:OWNER/NAME.
 """
 
 from collections.abc import Sequence

@@ -8,6 +8,7 @@ import nfnets
 from nfnets.config import network_name
 from nfnets.html_report.overview import num_parameters
 from nfnets.html_report.runs import Run
+from nfnets.models.variants import VARIANTS
 from nfnets.publishing.command import training_command, without_paths
 from nfnets.weights import by_name
 
@@ -44,6 +45,7 @@ class Published(NamedTuple):
       step: of the checkpoint.
       place: what `--checkpoint` takes.
       in_timm: what `timm.create_model` takes; None if timm has no such network.
+      variant: its name; None: another.
     """
 
     title: str
@@ -51,6 +53,7 @@ class Published(NamedTuple):
     step: int
     place: str
     in_timm: str | None
+    variant: str | None
 
 
 def evaluations(run: Run, parameters: str, until: int) -> list[Evaluation]:
@@ -72,7 +75,7 @@ def model_card(run: Run, published: Published) -> str:
         '## Results',
         *_results(run, published),
         '## Use',
-        *_usage(published),
+        *_usage(run, published),
         '## Training',
         *_training(run),
     ]
@@ -150,16 +153,21 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in (head, ['---'] * len(head), *rows))
 
 
-def _usage(published: Published) -> Iterator[str]:
-    yield f"""```sh
-nfnets-predict cat.jpg --checkpoint={published.place}
-nfnets-train --config=finetune_small --config.init_from={published.place} --workdir=RUN
-```"""
-    if published.in_timm is not None:
+def _usage(run: Run, published: Published) -> Iterator[str]:
+    commands = [f'nfnets-predict cat.jpg --checkpoint={published.place}']
+    if published.variant in VARIANTS:
+        commands += [
+            f'nfnets-train --config=finetune_small:{published.variant} --workdir=RUN \\',
+            f'    --config.init_from={published.place} \\',
+            '    --config.data.source=folder --config.data.dir=DATA --config.data.eval_split=val',
+        ]
+    yield '\n'.join(['```sh', *commands, '```'])
+    if published.in_timm is not None and run.config.model.activation == 'gelu':
         yield (
             "timm's GELU is the exact one, not the tanh approximation that networks are trained with here, "
             'which changes logits a little:'
         )
+    if published.in_timm is not None:
         yield f"""```python
 import timm
 

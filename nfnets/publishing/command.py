@@ -32,7 +32,8 @@ def training_command(config: ml_collections.FrozenConfigDict) -> str:
       config: as run: complete.
     """
     settings = flatten(without_paths(config).to_dict())
-    base = min(_bases(config), key=lambda base: len(base.changes(settings)))
+    # Of those that are as near, one that says more than the default.
+    base = min(_bases(config), key=lambda base: (len(base.changes(settings)), base.name == 'default'))
     flags = [shlex.quote(f'--config.{key}={_text(settings[key])}') for key in base.changes(settings)]
     return ' \\\n    '.join(['nfnets-train --workdir=RUN', f'--config={base.name}', *flags])
 

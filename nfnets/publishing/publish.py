@@ -17,16 +17,19 @@ from nfnets.publishing.timm_config import timm_builds, timm_config
 from nfnets.publishing.upload import require_token, upload
 from nfnets.run.config_file import to_json
 from nfnets.weights import hub
+from nfnets.weights.download import require_network
 from nfnets.weights.fit import require_architecture
 from nfnets.weights.load import load_checkpoint
 from nfnets.weights.save import save_checkpoint
+from nfnets.weights.timm import has_names
 
 
 def publish(workdir: epath.Path, to: str, *, raw: bool = False) -> str:
     """Publishes the newest checkpoint of a run.
 
-    It becomes `model.safetensors`, by timm's names; with it go `class_names.json`, the run's `settings.json`,
-    the model card `README.md`, and a `config.json` for timm if that has the network.
+    It becomes `model.safetensors` by timm's names, or `model.npz` if timm has none; with it go
+    `class_names.json`, the run's `settings.json`, the model card `README.md`, and a `config.json` for timm if
+    that has the network.
 
     Args:
       workdir: of the run.
@@ -37,7 +40,7 @@ def publish(workdir: epath.Path, to: str, *, raw: bool = False) -> str:
       Where it is, for people.
 
     Raises:
-      InputError: the working directory is none of a run of an NFNet, or the target cannot be written.
+      InputError: the working directory is of a network that no file holds, or the target cannot be written.
       TrainingStopped: the hub does not answer, which may be over soon.
     """
     if to.startswith('hf:'):
@@ -52,7 +55,7 @@ def publish(workdir: epath.Path, to: str, *, raw: bool = False) -> str:
         draft.mkdir()
         try:
             name = target.name  # Not where it lies on this machine.
-            _write(draft, workdir, name, f'{name}/{hub.SAFETENSORS}', f'local-dir:{name}', raw)
+            _write(draft, workdir, name, None, f'local-dir:{name}', raw)
             draft.replace(target)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -65,25 +68,33 @@ def _publish_in_hub(workdir: epath.Path, to: str, raw: bool) -> str:
     place = hub.parse(to)
     if place.file is not None or place.revision != 'main':
         raise InputError(f'--to={to} must be hf:OWNER/NAME')
+    require_network(to)
     require_token(to)
     with tempfile.TemporaryDirectory() as folder:
-        _write(Path(folder), workdir, place.repo.partition('/')[2], to, f'hf-hub:{place.repo}', raw)
+        try:
+            _write(Path(folder), workdir, place.repo.partition('/')[2], to, f'hf-hub:{place.repo}', raw)
+        except file_errors() as error:
+            raise InputError(f'{to} cannot be prepared in {folder}: {why(error)}') from error
         return upload(Path(folder), place.repo)
 
 
-def _write(folder: Path, workdir: epath.Path, title: str, place: str, in_timm: str, raw: bool) -> None:
+def _write(
+    folder: Path, workdir: epath.Path, title: str, in_hub: str | None, in_timm: str, raw: bool
+) -> None:
     run = read_run(workdir)
     params, about = load_checkpoint(workdir).choose(ema=not raw)
     network = require_architecture(
-        params, f'{workdir} is of {run.config.model.name}: files hold NFNets alone, so no other is published'
+        params, f'{workdir} is of {run.config.model.name}, which no file holds, so it is not published'
     )
-    save_checkpoint(epath.Path(folder / hub.SAFETENSORS), 'timm', params, about)
+    file, form = (hub.SAFETENSORS, 'timm') if has_names(network) else (hub.NPZ, 'npz')
+    save_checkpoint(epath.Path(folder / file), form, params, about)
     published = Published(
         title,
         'raw' if raw else 'ema',
         about.step or 0,
-        place,
+        in_hub or f'{title}/{file}',
         in_timm if timm_builds(network) else None,
+        network.name,
     )
     texts = {
         'class_names.json': json.dumps(about.class_names, indent=1) + '\n',

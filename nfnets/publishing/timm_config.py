@@ -30,7 +30,7 @@ def timm_config(network: Architecture, about: About) -> dict[str, Any]:
     config: dict[str, Any] = {
         **({'architecture': network.name} if network.name in _OWN else _ported(network, about.activation)),
         'num_classes': network.num_classes,
-        'pretrained_cfg': _pretrained(about),
+        'pretrained_cfg': _pretrained(network, about),
     }
     if about.class_names is not None:
         config['label_names'] = about.class_names
@@ -51,14 +51,14 @@ def _ported(network: Architecture, activation: str | None) -> dict[str, Any]:
     }
 
 
-def _pretrained(about: About) -> dict[str, Any]:
+def _pretrained(network: Architecture, about: About) -> dict[str, Any]:
     """How timm preprocesses images, as near to the network's own as it can."""
     config: dict[str, Any] = {
         'mean': MEAN,
         'std': STD,
         'interpolation': 'bicubic',
         'crop_mode': 'squash',
-        'first_conv': 'stem.conv1',
+        'first_conv': 'stem.conv1' if network.network == 'NFNet' else 'stem.conv',
         'classifier': 'head.fc',
     }
     if about.preprocessing is not None:

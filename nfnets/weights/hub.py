@@ -10,7 +10,7 @@ from typing import NamedTuple
 from nfnets.errors import InputError
 from nfnets.weights.download import Digest, Remote, fetch, require_network, verify
 
-SAFETENSORS = 'model.safetensors'
+SAFETENSORS, NPZ = 'model.safetensors', 'model.npz'  # As this project publishes.
 FORM = 'hf:OWNER/NAME[@REVISION][/FILE]'
 _NAME = re.compile(r'hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/@]+))?(?:/(?P<file>[^@]+))?')
 # Which file of a repository is the checkpoint: by the first of these that exactly one has.

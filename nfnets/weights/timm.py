@@ -12,7 +12,7 @@ import numpy as np
 
 from nfnets.errors import InputError
 from nfnets.models.param_names import block_module, split_block
-from nfnets.weights.fit import FIRST_BLOCKS, architecture, network_kind
+from nfnets.weights.fit import FIRST_BLOCKS, Architecture, architecture, network_kind
 from nfnets.weights.pickles import Refused
 from nfnets.weights.released import Params
 from nfnets.weights.timm_scales import from_timms_scales, to_timms_scales
@@ -44,6 +44,11 @@ _OUTER = {
     'NFResNet': {'initial_conv': 'stem.conv', 'linear': 'head.fc'},
 }
 _VALUES = {'w': 'weight', 'gain': 'gain', 'bias': 'bias', 'b': 'bias'}
+
+
+def has_names(network: Architecture) -> bool:
+    """Whether timm has names for the parameters of a network: of any NFNet, and of its own networks."""
+    return network.network == 'NFNet' or not network.variant.skip_gain
 
 
 def to_timm(params: Mapping[str, Mapping[str, np.ndarray]], activation: str | None = None) -> StateDict:

@@ -20,12 +20,13 @@ from nfnets.commands.command_line import Parser
 from nfnets.config import complete
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError, TrainingStopped
-from nfnets.models.variants import NFNETS
+from nfnets.models.variants import NFNETS, NORMALIZER_FREE
 from nfnets.publishing.publish import publish
 from nfnets.publishing.timm_config import timm_builds, timm_config
 from nfnets.run.workdir import read_config
 from nfnets.weights.about import About
 from nfnets.weights.fit import Architecture
+from nfnets.weights.timm import has_names
 
 STEP = small_runs.STEP
 
@@ -165,6 +166,14 @@ def test_timm_resizes_to_the_size_with_its_margin():
 def test_a_network_that_timm_lacks_has_no_config_for_it():
     assert not timm_builds(Architecture('F0+', VARIANTS['F0+'], 2, 'NFNet', 'F0+'))
     assert not timm_builds(Architecture(None, tiny_network.VARIANT, 2, 'NFNet', 'F0'))
+
+
+@pytest.mark.parametrize(
+    ('kind', 'name', 'expected'),
+    [('NFRegNet', 'B0', False), ('NFRegNet', 'nf_regnet_b1', True), ('NFResNet', 'ResNet50', False)],
+)
+def test_timm_has_no_names_for_networks_that_it_lacks(kind, name, expected):
+    assert has_names(Architecture(name, NORMALIZER_FREE[name], 2, kind, name)) == expected
 
 
 def test_timms_own_network_goes_by_its_name_with_its_own_preprocessing():
