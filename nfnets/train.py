@@ -33,6 +33,7 @@ from nfnets.run.progress import Progress, flat_results, summary
 from nfnets.run.time_use import TimeUse
 from nfnets.train_state import TrainState, init_train_state
 from nfnets.train_step import run_keys
+from nfnets.weights import by_name
 from nfnets.weights.load import Weights, load_checkpoint
 
 
@@ -69,6 +70,8 @@ def train_and_evaluate(
       Preempted: SIGTERM came to this process or to another of the run, or Ctrl-C; the state is saved.
     """
     config_lib.check(config)
+    if config.init_from is not None and by_name.is_name(config.init_from):
+        by_name.check_name(config.init_from)
     with _naming_last_checkpoint(workdir), contextlib.ExitStack() as closing:
         preemption = Preemption(lambda: workdir_lib.name_last_checkpoint(workdir))
         closing.callback(preemption.close)

@@ -98,6 +98,13 @@ def path_argument(text: str) -> epath.Path:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def size_argument(text: str) -> int:
+    """The side of a network's input, px, as the type of an argument."""
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f'{text!r} must be a whole number of px, 1 px or more')
+    return int(text)
+
+
 def checkpoint_argument(text: str) -> epath.Path:
     """As `path_argument`, or the name of a checkpoint."""
     path = path_argument(text)

@@ -7,10 +7,10 @@
 
 A checkpoint is a file released with the paper, a .npz of this project, timm's .safetensors or .pth, or the
 working directory of a run, of which --ema takes the EMA of the parameters. By name it is downloaded once:
-released:F0 .. F6, timm:dm_nfnet_f0 .. f6, hf:OWNER/NAME. It knows the network and how to preprocess images,
-and a run its data; a file is evaluated on ImageNet. --config names other data, and a
-single checkpoint must then fit its network. What is given as --config.GROUP.NAME=VALUE overrides the
-checkpoint: --config.data.eval_style=timm preprocesses as for timm's published figures.
+released:F0 .. F6, timm:dm_nfnet_f0, timm:nfnet_l0 .., hf:OWNER/NAME. It knows the network and how to
+preprocess images, and a run its data; a file is evaluated on ImageNet. --config names other data, and a single
+checkpoint must then fit its network. What is given as --config.GROUP.NAME=VALUE overrides the checkpoint:
+--config.data.eval_style=timm preprocesses as for timm's published figures.
 
 --set names published test sets that TFDS has prepared in --config.data.dir: ImageNet's validation set, its
 ReaL labels (any label of an image is a hit; images without one are skipped), V2 (matched frequency), A and R
@@ -26,7 +26,7 @@ from typing import Any
 
 from nfnets import host
 from nfnets.commands import config_flags
-from nfnets.commands.command_line import Offline, checkpoint_argument, path_argument, run
+from nfnets.commands.command_line import Offline, checkpoint_argument, path_argument, run, size_argument
 from nfnets.commands.config_help import ConfigParser
 from nfnets.data.imagenet_sets import SETS, ImageNetSet
 from nfnets.errors import InputError
@@ -124,7 +124,4 @@ def _sets(text: str) -> list[ImageNetSet]:
 
 def _sizes(text: str) -> list[int]:
     """Sizes in px, with commas between."""
-    parts = text.split(',')
-    if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f'{text!r} must be whole numbers of px above 0, as in 192,256')
-    return list(dict.fromkeys(map(int, parts)))
+    return list(dict.fromkeys(map(size_argument, text.split(','))))

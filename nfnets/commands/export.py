@@ -8,8 +8,9 @@ Weights are standardized and folded into plain convolutions. The network takes a
 size, normalized, or with --uint8 pixels, and gives logits. Class names and preprocessing go with it. What was
 written is run in its runtime, and its logits are compared with this project's.
 
-CHECKPOINT is a file, the working directory of a run, or a name, as for nfnets-predict. TARGET's form follows from its
-name: .onnx, .stablehlo (a program of jax.export for CPU, CUDA and TPU), and without a suffix a SavedModel.
+CHECKPOINT is a file, the working directory of a run, or a name, as for nfnets-predict. TARGET's form follows
+from its name: .onnx, .stablehlo (a program of jax.export for CPU, CUDA and TPU), and without a suffix a
+SavedModel.
 """
 
 import sys
@@ -17,7 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nfnets import host
-from nfnets.commands.command_line import Offline, Parser, checkpoint_argument, path_argument, run
+from nfnets.commands.command_line import (
+    Offline,
+    Parser,
+    checkpoint_argument,
+    path_argument,
+    run,
+    size_argument,
+)
 from nfnets.errors import InputError
 from nfnets.files import is_local
 
@@ -53,7 +61,7 @@ def _export(argv: Sequence[str]) -> None:
     print(f'logits differ by up to {done.difference:.1e} of the largest, on random images')
     print(f'to run it on images, {dtype} [N, {size}, {size}, 3]:\n')
     print(FORMS[form].usage.format(target=str(target)))
-    if precision == 'float32' and done.difference > _EXACT:
+    if precision == 'float32' and not done.difference <= _EXACT:
         print(f'warning: logits differ by more than {_EXACT} of the largest', file=sys.stderr)
 
 
@@ -68,7 +76,7 @@ def _parser() -> Parser:
         '--ema', action='store_true', help='of a working directory, the EMA of the parameters'
     )
     parser.add_argument('--offline', action=Offline)
-    parser.add_argument('--size', type=int, metavar='PX', help="side of the network's input")
+    parser.add_argument('--size', type=size_argument, metavar='PX', help="side of the network's input")
     parser.add_argument(
         '--uint8', action='store_true', help='take pixels, uint8 [N, H, W, 3], and normalize them inside'
     )

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 from etils import epath
 
 from nfnets import host
-from nfnets.commands.command_line import Offline, Parser, checkpoint_argument, run
-from nfnets.errors import InputError
+from nfnets.commands.command_line import Offline, Parser, checkpoint_argument, run, size_argument
 from nfnets.inference.tables import csv_rows
 
 if TYPE_CHECKING:
@@ -42,13 +41,11 @@ def _predict(argv: Sequence[str]) -> None:
         '--ema', action='store_true', help='of a working directory, the EMA of the parameters'
     )
     parser.add_argument('--offline', action=Offline)
-    parser.add_argument('--size', type=int, metavar='PX', help="side of the network's input")
+    parser.add_argument('--size', type=size_argument, metavar='PX', help="side of the network's input")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument('--json', action='store_true', help='one JSON object a line, for each image')
     forms.add_argument('--csv', action='store_true', help=f'a table: {", ".join(COLUMNS)}')
     arguments = parser.parse_args(argv)
-    if arguments.size is not None and arguments.size < 1:
-        raise InputError(f"--size={arguments.size}: the side of the network's input must be 1 px or more")
     host.tune()
     from nfnets.data.image_files import find_images  # Late: TensorFlow takes seconds to import.
     from nfnets.inference.predict import load

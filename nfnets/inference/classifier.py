@@ -50,7 +50,7 @@ def make_classifier(weights: Weights, *, ema: bool = False, size: int | None = N
         above 0, or it does not fit its network.
     """
     if size is not None and size < 1:
-        raise InputError(f"--size={size}: the side of the network's input must be 1 px or more")
+        raise InputError(f"size={size}: the side of the network's input must be 1 px or more")
     variables, about = weights.variables(ema), weights.about
     network, num_classes, recipe = _network(weights)
     for given, expected in zip(variables, variable_shapes(network), strict=True):
