@@ -1,5 +1,7 @@
 """A CSV file of what networks say of each image of the sets they are evaluated on."""
 
+import contextlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Self
 
@@ -10,7 +12,7 @@ from etils import epath
 from nfnets.data.source import Source
 from nfnets.errors import InputError
 from nfnets.evaluate import Predicted
-from nfnets.files import failure, file_errors, why
+from nfnets.files import failure, file_errors, is_local, why
 from nfnets.inference.score import Evaluated
 from nfnets.inference.tables import csv_rows
 
@@ -28,28 +30,36 @@ class PredictionsFile:
         """Begins a new file.
 
         Args:
-          path: must not exist; on a disk or gs://BUCKET/PATH.
+          path: on a disk; must not exist.
 
         Raises:
-          InputError: it exists, or cannot be written.
+          InputError: it exists, is in a bucket, or cannot be written.
         """
         self._path, self._is_empty = path, True
         self._file: IO[str] | None = None
-        if jax.process_index() != 0:
-            return
-        try:
+        if not is_local(path):  # An object appears whole, when it is closed.
+            raise InputError(f'--predictions={path} must be on a disk')
+        with self._naming_failure():
             if path.exists():
                 raise InputError(f'{path} exists already: remove it first, or give another name')
-            self._file = path.open('w')
+            if jax.process_index() == 0:
+                self._file = path.open('w')
+                self._file.write(csv_rows([COLUMNS]) + '\n')
+
+    @contextlib.contextmanager
+    def _naming_failure(self) -> Iterator[None]:
+        try:
+            yield
         except file_errors() as error:
-            raise failure(f'{path} cannot be written: {why(error)}', error) from error
-        self._file.write(csv_rows([COLUMNS]) + '\n')
+            raise failure(f'{self._path} cannot be written: {why(error)}', error) from error
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._file is not None:
+        if self._file is None:
+            return
+        with self._naming_failure():
             self._file.close()
             if self._is_empty:
                 self._path.unlink()
@@ -71,8 +81,9 @@ class PredictionsFile:
                 listed = ' '.join(map(str, sorted(labels)))
                 rows.append([*evaluated, name, listed, *hits, *pairs])
         if rows:
-            self._file.write(csv_rows(rows) + '\n')
-            self._file.flush()
+            with self._naming_failure():
+                self._file.write(csv_rows(rows) + '\n')
+                self._file.flush()
             self._is_empty = False
 
 
