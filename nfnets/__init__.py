@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nfnets.inference.predict import Features, Prediction, Predictor, load
+    from nfnets.models.nf_regnet import NFRegNet
     from nfnets.models.nf_resnet import NFResNet
     from nfnets.models.nfnet import NFNet
     from nfnets.models.variants import VARIANTS, Variant
@@ -16,6 +17,7 @@ __all__ = [
     'VARIANTS',
     'Features',
     'NFNet',
+    'NFRegNet',
     'NFResNet',
     'Prediction',
     'Predictor',
@@ -29,6 +31,7 @@ _MODULES = {
     'VARIANTS': 'models.variants',
     'Features': 'inference.predict',
     'NFNet': 'models.nfnet',
+    'NFRegNet': 'models.nf_regnet',
     'NFResNet': 'models.nf_resnet',
     'Prediction': 'inference.predict',
     'Predictor': 'inference.predict',

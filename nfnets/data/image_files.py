@@ -25,12 +25,12 @@ Images: TypeAlias = Image | Iterable[Image]
 
 _UPRIGHT = 1
 _ORIENTATION = 0x0112  # Of EXIF's tags.
-# Of what is found, not named: Pillow also opens what is seldom a image, such as .mpg and .h5.
+# Of what is found, not named: Pillow also opens what is seldom an image, such as .mpg and .h5.
 _ENDINGS = EXTENSIONS | {'.avif', '.jfif', '.jp2', '.pbm', '.pgm', '.ppm', '.tga', '.tif', '.tiff', '.webp'}
 
 
 def find_images(given: Sequence[str]) -> tuple[list[epath.Path], str | None]:
-    """Looks into directories and resolves patterns; whether a file is there, and a image, it does not ask.
+    """Looks into directories and resolves patterns; whether a file is there, and an image, it does not ask.
 
     Args:
       given: files as they are; directories, for all below them that end as images do; patterns such as

@@ -145,7 +145,8 @@ def _difference(logits: np.ndarray, classifier: Classifier, pixels: np.ndarray, 
         expected = apply(*classifier.variables, None, normalize(jnp.asarray(pixels)), False)[0]['logits']
     if not np.all(np.isfinite(logits)):
         raise InputError(f'{precision} overflows in this network: give another --precision')
-    return float(np.max(np.abs(logits - expected)) / np.max(np.abs(expected)))
+    largest = max(np.max(np.abs(expected)), np.finfo(np.float32).tiny)  # A new classifier may give zeros.
+    return float(np.max(np.abs(logits - expected)) / largest)
 
 
 def _metadata(classifier: Classifier, about: About, precision: str, from_pixels: bool) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Predictor:
     Attributes:
       preprocessing: how images are resized and cropped.
       class_names: readable names of the classes, 0 first.
-      params: {module: {name: array}}, for `apply`.
+      params: {module: {name: array}}, in the host's memory, for `apply`.
     """
 
     def __init__(self, weights: Weights, *, ema: bool = False, size: int | None = None):
@@ -95,7 +95,7 @@ class Predictor:
         self._classifier = make_classifier(weights, ema=ema, size=size)
         self.preprocessing = self._classifier.preprocessing
         self.class_names = self._classifier.class_names
-        self.params, self._network_state = jax.device_put(self._classifier.variables)
+        self.params, self._network_state = self._classifier.variables
         self._features = jax.jit(lambda *given: _features(self.apply(*given)))
 
     @functools.cached_property

@@ -21,7 +21,10 @@ from nfnets.planning import memory
 from nfnets.run.config_file import to_json
 
 _FEW = 1000  # Values kept for each of an image's: no network here keeps as many.
-_WHAT_HELPS = 'a smaller train.batch_size, more train.accumulate_steps, or model.scan with model.remat helps'
+_WHAT_HELPS = (
+    'a smaller train.batch_size, more train.accumulate_steps, model.scan with model.remat, or, on several '
+    'devices, train.shard_optimizer helps'
+)
 
 
 def warnings(config: Config, train: Source, evaluation: Source) -> list[str]:

@@ -1,7 +1,7 @@
 """Checkpoints by name: downloaded once, and from then on taken from the cache.
 
 released:F0 .. F6                the files released with the paper (arXiv 2102.06171), from their bucket
-timm:dm_nfnet_f0                 timm's weights, from the Hugging Face hub
+timm:dm_nfnet_f0, timm:nfnet_l0  timm's weights, from the Hugging Face hub
 hf:OWNER/NAME[@REVISION][/FILE]  any repository of the hub
 """
 

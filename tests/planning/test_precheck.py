@@ -84,7 +84,8 @@ def test_out_of_memory_is_one_line_that_names_batch_size_and_parts(tmp_path, mon
     assert str(error.value) == (
         'out of memory at step 1, train.batch_size=64 (8 images on each device) at data.train_size=16 px '
         'with train.accumulate_steps=1: 458.9 GiB asked for at once; a smaller train.batch_size, more '
-        'train.accumulate_steps, or model.scan with model.remat helps; last checkpoint: none'
+        'train.accumulate_steps, model.scan with model.remat, or, on several devices, '
+        'train.shard_optimizer helps; last checkpoint: none'
     )
 
 
