@@ -8,9 +8,9 @@
 A checkpoint is a file released with the paper, a .npz of this project, timm's .safetensors or .pth, or the
 working directory of a run, of which --ema takes the EMA of the parameters. By name it is downloaded once:
 released:F0 .. F6, timm:dm_nfnet_f0, timm:nfnet_l0 .., hf:OWNER/NAME. It knows the network and how to
-preprocess images, and a run its data; a file is evaluated on ImageNet. --config names other data, and a single
-checkpoint must then fit its network. What is given as --config.GROUP.NAME=VALUE overrides the checkpoint:
---config.data.eval_style=timm preprocesses as for timm's published figures.
+preprocess images, and a run its data; a file is evaluated on ImageNet. --config names other data, and a
+single checkpoint must then fit its network. What is given as --config.GROUP.NAME=VALUE overrides the
+checkpoint: --config.data.eval_style=timm preprocesses as for timm's published figures.
 
 --set names published test sets that TFDS has prepared in --config.data.dir: ImageNet's validation set, its
 ReaL labels (any label of an image is a hit; images without one are skipped), V2 (matched frequency), A and R
