@@ -69,7 +69,7 @@ _TRACED_ONCE = {
 def start(workdir, settings, devices=8, config='digits', arguments=(), **how):
     """A run in a process of its own, a copy of one that has imported everything; `how` as `forge.start`."""
     words = _words(workdir, settings, config, arguments)
-    return forge.start('train', words, changed=_environment(devices), **how)
+    return forge.start('train', words, changed=environment(devices), **how)
 
 
 def obey_permissions():
@@ -90,7 +90,7 @@ def start_anew(workdir, settings, devices=8, config='configs/digits.py', argumen
     return subprocess.Popen(
         [sys.executable, 'scripts/train.py', *_words(workdir, settings, config, arguments)],
         cwd=ROOT,
-        env={**os.environ, **_environment(devices)},
+        env={**os.environ, **environment(devices)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -102,7 +102,7 @@ def _words(workdir, settings, config, arguments):
     return [f'--config={config}', f'--workdir={workdir}', *flags, *arguments]
 
 
-def _environment(devices):
+def environment(devices):
     others = [flag for flag in os.environ['XLA_FLAGS'].split() if 'device_count' not in flag]
     return {'XLA_FLAGS': ' '.join([*others, f'--xla_force_host_platform_device_count={devices}'])}
 
@@ -111,14 +111,17 @@ def start_several(processes, devices, workdir, settings, config='digits'):
     """One run in several processes of so many devices each; lists give each its own workdir or settings."""
     workdirs = workdir if isinstance(workdir, list) else [workdir] * processes
     every = settings if isinstance(settings, list) else [settings] * processes
+    flags = joining(processes)
+    return [start(workdirs[index], every[index], devices, config, flags[index]) for index in range(processes)]
+
+
+def joining(processes):
+    """The flags of each of several processes on this machine."""
     with socket.socket() as free:
         free.bind(('localhost', 0))
         port = free.getsockname()[1]
-    joined = (f'--coordinator=localhost:{port}', f'--num-processes={processes}')
-    return [
-        start(workdirs[index], every[index], devices, config, (*joined, f'--process-id={index}'))
-        for index in range(processes)
-    ]
+    together = (f'--coordinator=localhost:{port}', f'--num-processes={processes}')
+    return [(*together, f'--process-id={index}') for index in range(processes)]
 
 
 def finish(process):

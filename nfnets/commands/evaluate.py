@@ -15,6 +15,8 @@ checkpoint: --config.data.eval_style=timm preprocesses as for timm's published f
 --set names published test sets that TFDS has prepared in --config.data.dir: ImageNet's validation set, its
 ReaL labels (any label of an image is a hit; images without one are skipped), V2 (matched frequency), A and R
 (only the logits of their 200 classes are kept), and Sketch.
+
+On several hosts the same command on each evaluates together, every image once; process 0 prints.
 """
 
 import argparse
@@ -26,7 +28,14 @@ from typing import Any
 
 from nfnets import host
 from nfnets.commands import config_flags
-from nfnets.commands.command_line import Offline, checkpoint_argument, path_argument, run, size_argument
+from nfnets.commands.command_line import (
+    Offline,
+    add_processes,
+    checkpoint_argument,
+    path_argument,
+    run,
+    size_argument,
+)
 from nfnets.commands.config_help import ConfigParser
 from nfnets.data.imagenet_sets import SETS, ImageNetSet
 from nfnets.errors import InputError
@@ -52,9 +61,11 @@ def _evaluate(argv: Sequence[str]) -> None:
     from nfnets.inference.evaluations import evaluate_all
     from nfnets.inference.predictions import PredictionsFile
     from nfnets.inference.score import Result, config_of
+    from nfnets.run.processes import join
     from nfnets.weights.load import Weights
 
     host.keep_compiled()
+    join(arguments.coordinator, arguments.num_processes, arguments.process_id)
     is_printing = jax.process_index() == 0
     keeps_network = given.has_file and len(arguments.checkpoint) == 1
 
@@ -96,6 +107,7 @@ def _parser() -> ConfigParser:
     parser.add_argument(
         '--ema', action='store_true', help='of a working directory, evaluate the EMA of the parameters'
     )
+    add_processes(parser)
     parser.add_argument('--offline', action=Offline)
     sets = ', '.join(f'{each.key} ({each.name})' for each in SETS.values())
     parser.add_argument('--set', type=_sets, default=[], metavar='SET,...', help=sets)

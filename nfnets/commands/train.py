@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from nfnets import host
 from nfnets.commands import config_flags
-from nfnets.commands.command_line import Offline, path_argument, run
+from nfnets.commands.command_line import Offline, add_processes, path_argument, run
 from nfnets.commands.config_help import ConfigParser
 from nfnets.errors import InputError
 
@@ -30,9 +30,7 @@ def _train(argv: Sequence[str]) -> None:
         required=True,
         help='directory for checkpoints and metrics, or gs://BUCKET/DIR',
     )
-    parser.add_argument('--coordinator', help='HOST:PORT of process 0 of several')
-    parser.add_argument('--num-processes', type=int, help='how many processes train together')
-    parser.add_argument('--process-id', type=int, help='which of them this is, from 0')
+    add_processes(parser)
     parser.add_argument(
         '--profile', type=int, default=0, metavar='STEPS', help='steps to trace, for TensorBoard or XProf'
     )

@@ -14,6 +14,7 @@ from nfnets.data.source import Source, load_source
 from nfnets.errors import InputError
 from nfnets.inference.score import Record, Result, prepare, score
 from nfnets.models.param_names import is_classifier
+from nfnets.run.processes import require_same
 from nfnets.weights.load import Weights, load_checkpoint
 
 _Set = ImageNetSet | None  # None: the config's own data.
@@ -39,7 +40,7 @@ def evaluate_all(
       record: called with what is said of each batch.
 
     Raises:
-      InputError: a checkpoint, config or set cannot be used.
+      InputError: a checkpoint, config or set cannot be used, or processes have other checkpoints.
     """
     every_set: Sequence[_Set] = sets or [None]
     every_size: Sequence[int | None] = sizes or [None]
@@ -58,6 +59,7 @@ def evaluate_all(
         if sets:
             _check_is_of_imagenet(weights)
         configs.append(config_of(weights))
+        require_same({f'the SHA-256 of {path}': weights.sha256, f'the step of {path}': weights.about.step})
     for path, own in zip(checkpoints, configs, strict=True):
         for number, (config, _) in enumerate(every(own)):
             config_lib.check(config)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 
+import forge
 import jax
 import pytest
 import training_runs
@@ -53,6 +54,23 @@ def test_two_processes_of_four_devices_train_as_one_of_eight(one_process, two_pr
     assert str(workdir) in outputs[0]
     assert str(workdir) not in outputs[1]  # Process 0 alone reports and writes.
     assert len(list(workdir.glob('events.out.tfevents.*'))) == 1
+
+
+def test_two_processes_evaluate_as_the_run_did(one_process):
+    arguments = (f'--checkpoint={one_process}', '--ema', '--json', '--config.eval.batch_size=48')
+    evaluations = [
+        forge.start('evaluate', (*arguments, *joining), changed=training_runs.environment(4), is_apart=True)
+        for joining in training_runs.joining(2)
+    ]
+    printed = [evaluation.communicate(timeout=training_runs.PATIENCE) for evaluation in evaluations]
+    assert [evaluation.returncode for evaluation in evaluations] == [0, 0], printed
+    # Gloo prints lines of its own.
+    objects = [[x for x in output.splitlines() if x.startswith('{')] for output, _ in printed]
+    assert [len(lines) for lines in objects] == [1, 0]  # Process 0 alone reports.
+    result, expected = json.loads(objects[0][0]), training_runs.metrics(one_process)[-1]
+    assert result['num_examples'] == 360
+    assert result['top_1'] == expected['eval_ema/top_1']
+    assert result['loss'] == pytest.approx(expected['eval_ema/loss'], rel=1e-5)
 
 
 def test_two_processes_of_four_devices_normalize_batches_as_one_of_eight(tmp_path):
