@@ -5,14 +5,14 @@ from typing import NamedTuple
 import haiku as hk
 
 from nfnets.data.imagenet import readable_names
-from nfnets.data.preprocessing import Preprocessing, default_margin, default_preprocessing
+from nfnets.data.preprocessing import Preprocessing, default_preprocessing
 from nfnets.errors import InputError
 from nfnets.folding.fold import fold
 from nfnets.folding.graph import Graph
 from nfnets.models.networks import make_network, variable_shapes
 from nfnets.models.param_layout import UNSTACKED
-from nfnets.models.variants import RECIPES, Recipe
-from nfnets.weights.fit import check_params, require_architecture
+from nfnets.models.variants import RECIPES
+from nfnets.weights.fit import Architecture, check_params, require_architecture
 from nfnets.weights.load import Weights
 from nfnets.weights.released import Params
 
@@ -52,17 +52,17 @@ def make_classifier(weights: Weights, *, ema: bool = False, size: int | None = N
     if size is not None and size < 1:
         raise InputError(f"size={size}: the side of the network's input must be 1 px or more")
     variables, about = weights.variables(ema), weights.about
-    network, num_classes, recipe = _network(weights)
+    network, num_classes, found = _network(weights)
     for given, expected in zip(variables, variable_shapes(network), strict=True):
         check_params(given, expected, str(weights.path))
     if about.class_names is not None and len(about.class_names) != num_classes:
         raise InputError(f'{weights.path} has {num_classes} classes and names for {len(about.class_names)}')
     names = tuple(readable_names(about.class_names, num_classes))
-    return Classifier(network, variables, _preprocessing(weights, recipe, size), names)
+    return Classifier(network, variables, _preprocessing(weights, found, size), names)
 
 
-def _network(weights: Weights) -> tuple[hk.TransformedWithState, int, Recipe | None]:
-    """A checkpoint's network, its number of classes, and the recipe of its variant, if it is a named one."""
+def _network(weights: Weights) -> tuple[hk.TransformedWithState, int, Architecture | None]:
+    """A checkpoint's network, its number of classes, and, of a file, what its shapes tell."""
     if weights.kind == 'workdir':
         # Late: files need neither TensorFlow nor what trains.
         import ml_collections
@@ -78,17 +78,16 @@ def _network(weights: Weights) -> tuple[hk.TransformedWithState, int, Recipe | N
     found = require_architecture(weights.params, f'{weights.path} holds no whole NFNet')
     activation = weights.about.activation
     network = make_network(found.network, found.num_classes, found.variant, activation=activation)
-    return network, found.num_classes, RECIPES[found.name] if found.name else None
+    return network, found.num_classes, found
 
 
-def _preprocessing(weights: Weights, recipe: Recipe | None, size: int | None) -> Preprocessing:
+def _preprocessing(weights: Weights, found: Architecture | None, size: int | None) -> Preprocessing:
     known = weights.about.preprocessing
     if known is not None:
         return known if size is None else Preprocessing(size, known.margin, known.style)
-    if recipe is not None:
-        return default_preprocessing(recipe, size)
-    if size is None:
+    assert found is not None  # A working directory knows it.
+    if size is None and found.name is None:
         raise InputError(
             f'{weights.path} does not know the size of its images, and is none of the family: give --size'
         )
-    return Preprocessing(size, default_margin(size, 'paper'))
+    return default_preprocessing(RECIPES[found.base], size)

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 import subprocess
@@ -31,7 +32,7 @@ from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
 from nfnets.inference.predict import Predictor
 from nfnets.models import networks
-from nfnets.models.variants import RECIPES
+from nfnets.models.variants import NORMALIZER_FREE, RECIPES
 from nfnets.run import config_file
 from nfnets.weights.about import About
 from nfnets.weights.save import save_checkpoint
@@ -138,6 +139,13 @@ def test_a_missing_argument_is_named():
     with pytest.raises(InputError, match='give --size'):
         Predictor(_weights(About(NAMES)))
     assert Predictor(_weights(About()), size=32).preprocessing == Preprocessing(32, 32, 'paper')
+    light = dataclasses.replace(NORMALIZER_FREE['nfnet_l0'], widths=(16,), depths=(2,), group_width=4)
+    shapes, _ = networks.variable_shapes(networks.make_network('NFNet', 10, light))
+    params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    # Unknown by name, but by its blocks; as in evaluation.
+    assert Predictor(Weights('x', 'timm', params, About()), size=36).preprocessing == Preprocessing(
+        36, 4, 'timm_center'
+    )
     assert Predictor(
         _weights(About(None, Preprocessing(32, 5, 'timm'))), size=48
     ).preprocessing == Preprocessing(48, 5, 'timm')
