@@ -9,10 +9,10 @@ from nfnets.data.preprocessing import Preprocessing, default_preprocessing
 from nfnets.errors import InputError
 from nfnets.folding.fold import fold
 from nfnets.folding.graph import Graph
-from nfnets.models.networks import make_network, variable_shapes
+from nfnets.models.networks import make_network
 from nfnets.models.param_layout import UNSTACKED
 from nfnets.models.variants import RECIPES
-from nfnets.weights.fit import Architecture, check_params, require_architecture
+from nfnets.weights.fit import Architecture, check_variables, require_architecture
 from nfnets.weights.load import Weights
 from nfnets.weights.released import Params
 
@@ -53,8 +53,7 @@ def make_classifier(weights: Weights, *, ema: bool = False, size: int | None = N
         raise InputError(f"size={size}: the side of the network's input must be 1 px or more")
     variables, about = weights.variables(ema), weights.about
     network, num_classes, found = _network(weights)
-    for given, expected in zip(variables, variable_shapes(network), strict=True):
-        check_params(given, expected, str(weights.path))
+    check_variables(variables, network, str(weights.path))
     if about.class_names is not None and len(about.class_names) != num_classes:
         raise InputError(f'{weights.path} has {num_classes} classes and names for {len(about.class_names)}')
     names = tuple(readable_names(about.class_names, num_classes))

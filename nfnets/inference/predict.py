@@ -81,17 +81,7 @@ class Predictor:
     """
 
     def __init__(self, weights: Weights, *, ema: bool = False, size: int | None = None):
-        """Builds the network that the parameters are of.
-
-        Args:
-          weights: a checkpoint; of a working directory, of any network.
-          ema: of a working directory, take the EMA of the parameters.
-          size: side of the network's input, px; None: the checkpoint's or its variant's.
-
-        Raises:
-          InputError: the checkpoint is a file and holds no NFNet, the size of its images is not known or not
-            above 0, or it does not fit its network.
-        """
+        """Builds the network that the parameters are of: arguments and errors as of `make_classifier`."""
         self._classifier = make_classifier(weights, ema=ema, size=size)
         self.preprocessing = self._classifier.preprocessing
         self.class_names = self._classifier.class_names

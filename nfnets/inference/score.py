@@ -23,11 +23,11 @@ from nfnets.evaluate import Predicted
 from nfnets.finetune import PREPROCESSING, preprocessing_settings, with_preprocessing
 from nfnets.folding.fold import fold
 from nfnets.folding.run import as_network
-from nfnets.models.networks import NETWORKS, variable_shapes
+from nfnets.models.networks import NETWORKS
 from nfnets.models.param_layout import UNSTACKED
 from nfnets.models.variants import SHOWN, have_same_blocks
 from nfnets.run.workdir import read_config
-from nfnets.weights.fit import Architecture, architecture, check_params, require_architecture
+from nfnets.weights.fit import Architecture, architecture, check_variables, require_architecture
 from nfnets.weights.load import Weights
 from nfnets.weights.released import Params
 
@@ -88,8 +88,7 @@ def prepare(
     )
     weights.check_network(complete.model.name, complete.model.activation)
     variables, network = weights.variables(ema), build.network(complete, UNSTACKED)
-    for given, expected in zip(variables, variable_shapes(network), strict=True):
-        check_params(given, expected, str(weights.path))
+    check_variables(variables, network, str(weights.path))
     return Prepared(complete, source, network, variables)
 
 

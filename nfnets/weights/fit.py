@@ -5,11 +5,12 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import haiku as hk
 import numpy as np
 
 from nfnets.errors import InputError
 from nfnets.models import nf_regnet, nfnet
-from nfnets.models.networks import NETWORKS
+from nfnets.models.networks import NETWORKS, variable_shapes
 from nfnets.models.param_names import block_module
 from nfnets.models.variants import SHOWN, Variant, have_same_blocks
 from nfnets.weights.released import Params
@@ -129,6 +130,21 @@ def require_architecture(params: Mapping[str, Mapping[str, np.ndarray]], message
     if found is None:
         raise InputError(message)
     return found
+
+
+def check_variables(variables: tuple[Params, Params], network: hk.TransformedWithState, origin: str) -> None:
+    """Compares parameters and network state with a network's, by name, shape and type.
+
+    Args:
+      variables: both, unstacked.
+      network: from `make_network`.
+      origin: where they come from, for messages.
+
+    Raises:
+      InputError: lists what does not fit.
+    """
+    for given, expected in zip(variables, variable_shapes(network), strict=True):
+        check_params(given, expected, origin)
 
 
 def check_params(
