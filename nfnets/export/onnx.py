@@ -10,13 +10,12 @@ import onnx
 import onnx.helper as make
 import onnxruntime
 
-from nfnets.folding.graph import Graph, Padding
+from nfnets.folding.graph import MOST_BYTES, Graph, Padding
 from nfnets.folding.run import run as run_graph
 from nfnets.weights.load import METADATA_KEY
 
 _OPSET = 20
 _IR_VERSION = 9  # Of that opset: older runtimes read it, too.
-_MOST_BYTES = 2**31 - 2**20  # Of the weights in one file.
 _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     'gelu_tanh': ('Gelu', {'approximate': 'tanh'}),
     'gelu': ('Gelu', {}),
@@ -42,7 +41,7 @@ def write(path: Path, graph: Graph, images: np.dtype, metadata: dict[str, Any], 
         content, opset_imports=[make.make_opsetid('', _OPSET)], ir_version=_IR_VERSION, producer_name='nfnets'
     )
     make.set_model_props(model, {METADATA_KEY: json.dumps(metadata)})
-    is_large = sum(x.nbytes for arrays in graph.arrays() for x in arrays.values()) > _MOST_BYTES
+    is_large = graph.num_bytes > MOST_BYTES
     onnx.save(model, path, save_as_external_data=is_large, location=beside.name if is_large else None)
 
 

@@ -9,10 +9,9 @@ import jax.export
 import numpy as np
 
 from nfnets.errors import InputError
-from nfnets.folding.graph import Graph
+from nfnets.folding.graph import MOST_BYTES, Graph
 from nfnets.folding.run import apply
 
-_MOST_BYTES = 2**31 - 2**20
 _PLATFORMS = ('cpu', 'cuda', 'tpu')
 
 
@@ -22,10 +21,9 @@ def write(path: Path, graph: Graph, images: np.dtype, metadata: dict[str, Any], 
     Raises:
       InputError: it has more weights than the form can hold.
     """
-    num_bytes = sum(x.nbytes for arrays in graph.arrays() for x in arrays.values())
-    if num_bytes > _MOST_BYTES:
+    if graph.num_bytes > MOST_BYTES:
         raise InputError(
-            f'{path.name}: its weights have {num_bytes / 2**30:.1f} GiB, and StableHLO holds 2: give '
+            f'{path.name}: its weights have {graph.num_bytes / 2**30:.1f} GiB, and StableHLO holds 2: give '
             'another --precision, or write a SavedModel or ONNX'
         )
     [count] = jax.export.symbolic_shape('N')

@@ -11,6 +11,7 @@ from nfnets.errors import InputError
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # Px above and below, left and right.
 Arrays = Mapping[str, Any]
+MOST_BYTES = 2**31 - 2**20  # Of the arrays in a protocol buffer, with room for the rest.
 _DTYPES: dict[str, Any] = {'float32': np.float32, 'bfloat16': ml_dtypes.bfloat16, 'float16': np.float16}
 
 
@@ -81,6 +82,11 @@ class Graph:
     def arrays(self) -> tuple[Arrays, ...]:
         """Those of every node, to be given to `run`."""
         return tuple(node.arrays for node in self.nodes)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all arrays."""
+        return sum(x.nbytes for arrays in self.arrays() for x in arrays.values())
 
     def astype(self, dtype: str) -> 'Graph':
         """The graph with its arrays rounded to 'float32', 'bfloat16' or 'float16'.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from nfnets.folding.graph import Arrays, Graph, Operations, Padding
 from nfnets.folding.steps import ACTIVATIONS
-from nfnets.models.convolution import convolve
+from nfnets.models.convolution import convolve, xla_convolution
 from nfnets.models.precision import float32_products
 
 
@@ -53,7 +53,7 @@ def apply(graph: Graph, arrays: Sequence[Arrays], images: jax.Array, *, is_plain
             f'images are of {images.shape[1:3]} px, not {graph.size}: the size is part of a graph'
         )
     with float32_products() if graph.dtype == 'float32' else contextlib.nullcontext():
-        return run(graph, _Jax(graph.dtype, plain if is_plain else _by_backend), images, arrays)
+        return run(graph, _Jax(graph.dtype, xla_convolution if is_plain else _by_backend), images, arrays)
 
 
 def as_network(graph: Graph) -> hk.TransformedWithState:
@@ -112,18 +112,6 @@ class _Jax:
 def _last(x: Any) -> jax.Array:
     """[] or [C] as [1, 1, 1, C]."""
     return jnp.asarray(x).reshape(1, 1, 1, -1)
-
-
-def plain(x: jax.Array, kernel: jax.Array, stride: int, groups: int, padding: Padding) -> jax.Array:
-    """The convolution of `jax.lax`, which each backend lowers alike."""
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        padding,
-        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-        feature_group_count=groups,
-    )
 
 
 def _by_backend(x: jax.Array, kernel: jax.Array, stride: int, groups: int, padding: Padding) -> jax.Array:

@@ -86,9 +86,10 @@ def pads(sizes: Sequence[int], window: Sequence[int], stride: int, padding: str)
 # ---- XLA's own.
 
 
-def _xla(
-    x: jax.Array, w: jax.Array, stride: int, groups: int, pads: Pads, precision: str | None, **_: Any
+def xla_convolution(
+    x: jax.Array, w: jax.Array, stride: int, groups: int, pads: Pads, precision: str | None = None, **_: Any
 ) -> jax.Array:
+    """The convolution as `jax.lax` has it, which every backend lowers alike; pads as `pads` gives them."""
     return jax.lax.conv_general_dilated(
         x,
         w,
@@ -102,12 +103,12 @@ def _xla(
 
 def _xla_to_input(grad: jax.Array, w: jax.Array, **params: Any) -> jax.Array:
     x = jax.ShapeDtypeStruct(params['x_shape'], grad.dtype)
-    return jax.linear_transpose(lambda x: _xla(x, w, **params), x)(grad)[0]
+    return jax.linear_transpose(lambda x: xla_convolution(x, w, **params), x)(grad)[0]
 
 
 def _xla_to_kernel(x: jax.Array, grad: jax.Array, **params: Any) -> jax.Array:
     w = jax.ShapeDtypeStruct(params['w_shape'], grad.dtype)
-    return jax.linear_transpose(lambda w: _xla(x, w, **params), w)(grad)[0]
+    return jax.linear_transpose(lambda w: xla_convolution(x, w, **params), w)(grad)[0]
 
 
 # ---- On a TPU, with so many images that they fill the lanes.
@@ -142,7 +143,7 @@ def _is_product(params: dict[str, Any]) -> bool:
 def _cpu(x: jax.Array, w: jax.Array, **params: Any) -> jax.Array:
     if _is_product(params):
         return jnp.matmul(x, w[0, 0], precision=params['precision'])
-    one_group = functools.partial(_xla, **{**params, 'groups': 1})
+    one_group = functools.partial(xla_convolution, **{**params, 'groups': 1})
     return _by_group(one_group, x, w, params['groups'])
 
 
@@ -249,7 +250,7 @@ def _compiled(primitive: Primitive, params: tuple[tuple[str, Any], ...]) -> Call
     return jax.jit(functools.partial(primitive.bind, **dict(params)))
 
 
-convolve_p = _primitive('convolve', _output_shape, _xla, _cpu)
+convolve_p = _primitive('convolve', _output_shape, xla_convolution, _cpu)
 to_input_p = _primitive('convolve_to_input', lambda g, w, x_shape, **_: x_shape, _xla_to_input, _cpu_to_input)
 to_kernel_p = _primitive(
     'convolve_to_kernel', lambda x, g, w_shape, **_: w_shape, _xla_to_kernel, _cpu_to_kernel

@@ -10,7 +10,7 @@ from nfnets.models import convolution
 
 _PRIMITIVES = (convolution.convolve_p, convolution.to_input_p, convolution.to_kernel_p)
 _CPU = (convolution._cpu, convolution._cpu_to_input, convolution._cpu_to_kernel)
-_XLA = (convolution._xla, convolution._xla_to_input, convolution._xla_to_kernel)
+_XLA = (convolution.xla_convolution, convolution._xla_to_input, convolution._xla_to_kernel)
 
 
 @contextlib.contextmanager

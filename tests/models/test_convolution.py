@@ -186,7 +186,7 @@ def test_the_forms_for_many_images_on_a_tpu_are_those_of_xla(stride):
     grad = rng.normal(size=(64, -(-5 // stride), -(-4 // stride), 9))
     params = {'stride': stride, 'groups': 3, 'x_shape': x.shape, 'w_shape': w.shape, 'precision': None}
     params['pads'] = lib.pads(x.shape[1:3], w.shape[:2], stride, 'same')
-    cases = {lib._xla: (x, w), lib._xla_to_input: (grad, w), lib._xla_to_kernel: (x, grad)}
+    cases = {lib.xla_convolution: (x, w), lib._xla_to_input: (grad, w), lib._xla_to_kernel: (x, grad)}
     with jax.enable_x64(True):
         for form, arguments in cases.items():
             arguments = tuple(map(jnp.asarray, arguments))
