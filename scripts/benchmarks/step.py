@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +26,9 @@ from nfnets.models.param_layout import UNSTACKED
 from nfnets.planning.memory import memory_of
 
 Timer = Callable[[], float]  # Runs once, returns seconds.
-_MATRIX = 4096  # Side of the matrices whose product gives the device's rate.
+# Side of the matrices whose product gives the device's rate: on an accelerator larger, to fill it.
+_MATRIX_ON_CPU, _MATRIX = 4096, 8192
+_IN_FLIGHT = 10  # Steps that an accelerator is handed before it is waited for, as in training.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +69,8 @@ def measure(setup: Setup, rounds: int) -> dict[str, Any]:
       setup: what is timed.
       rounds: times that each is run, after two that do not count; 0: it is only compiled.
     """
+    if setup.against == 'timm':  # Which wants memory of the same GPU.
+        os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
     make = training_step if setup.command == 'step' else forward_pass
     run, figures = make(setup)
     timers = {'ours': run}
@@ -78,7 +83,7 @@ def measure(setup: Setup, rounds: int) -> dict[str, Any]:
         elif setup.against == 'network':
             timers['network'], _ = forward_pass(setup, is_folded=False)
         elif setup.against == 'timm':
-            worker = stack.enter_context(Worker(setup))
+            worker = stack.enter_context(Worker(setup, in_flight()))
             timers |= worker.timers
             failed = worker.failed
         rate = product_rate(setup.precision) if rounds else 0.0
@@ -129,10 +134,12 @@ def training_step(setup: Setup) -> tuple[Timer, dict[str, float]]:
     def run() -> float:
         nonlocal state
         state = jax.jit(build.new_state, static_argnums=0)(config) if state is None else state
-        start = time.perf_counter()
+        return seconds_of(update)
+
+    def update() -> Any:
+        nonlocal state
         state, metrics = step(state, batch, key)
-        jax.block_until_ready((state, metrics))
-        return time.perf_counter() - start
+        return state, metrics
 
     return run, figures
 
@@ -158,11 +165,23 @@ def forward_pass(setup: Setup, *, is_folded: bool = True) -> tuple[Timer, dict[s
     figures = compiled_figures(compiled, time.perf_counter() - start)
 
     def run() -> float:
-        start = time.perf_counter()
-        compiled(variables, images).block_until_ready()
-        return time.perf_counter() - start
+        return seconds_of(lambda: compiled(variables, images))
 
     return run, figures
+
+
+def in_flight() -> int:
+    """How many times something runs before it is waited for: on a CPU, which computes itself, once."""
+    return 1 if jax.default_backend() == 'cpu' else _IN_FLIGHT
+
+
+def seconds_of(fn: Callable[[], Any]) -> float:
+    """Seconds that a computation takes the device, the mean of those in flight."""
+    start = time.perf_counter()
+    for _ in range(in_flight()):
+        result = fn()
+    jax.block_until_ready(result)
+    return (time.perf_counter() - start) / in_flight()
 
 
 def compiled_figures(compiled: Any, seconds: float) -> dict[str, float]:
@@ -177,15 +196,12 @@ def compiled_figures(compiled: Any, seconds: float) -> dict[str, float]:
 
 def product_rate(precision: str) -> float:
     """Floating-point operations a second of this device in products of large matrices: the best of ten."""
-    matrix = jnp.ones((_MATRIX, _MATRIX), jnp.dtype(precision))
+    side = _MATRIX_ON_CPU if jax.default_backend() == 'cpu' else _MATRIX
+    # Random ones: a GPU multiplies zeros and ones faster, at less power.
+    matrix = jax.random.normal(jax.random.key(0), (side, side), jnp.dtype(precision))
     product = jax.jit(jnp.matmul)
     product(matrix, matrix).block_until_ready()
-    seconds = []
-    for _ in range(10):
-        start = time.perf_counter()
-        product(matrix, matrix).block_until_ready()
-        seconds.append(time.perf_counter() - start)
-    return 2 * _MATRIX**3 / min(seconds)
+    return 2 * side**3 / min(seconds_of(lambda: product(matrix, matrix)) for _ in range(10))
 
 
 def time_in_turn(timers: dict[str, Timer], rounds: int) -> dict[str, np.ndarray]:

@@ -21,11 +21,12 @@ WAYS = ('eager', 'channels_last', 'compiled')
 class Worker:
     """The process that runs timm; as a context it ends with it."""
 
-    def __init__(self, setup: Any):
+    def __init__(self, setup: Any, in_flight: int):
         """Starts it and waits until every way to run has run once.
 
         Args:
           setup: a `Setup` of `benchmarks/step.py`.
+          in_flight: steps that a GPU is handed before it is waited for.
 
         Raises:
           InputError: PyTorch or timm cannot be imported, or no way works.
@@ -34,7 +35,7 @@ class Worker:
         from nfnets.errors import InputError
 
         keys = ('command', 'variant', 'batch', 'image_size', 'precision')
-        given = {key: getattr(setup, key) for key in keys}
+        given = {key: getattr(setup, key) for key in keys} | {'in_flight': in_flight}
         self._process = subprocess.Popen(
             [sys.executable, __file__, json.dumps(given)],
             stdin=subprocess.PIPE,
@@ -82,9 +83,9 @@ class Worker:
 
 
 def make(
-    way: str, command: str, variant: str, batch: int, image_size: int, precision: str
-) -> Callable[[], None]:
-    """A function that runs one step, and returns when it is done."""
+    way: str, command: str, variant: str, batch: int, image_size: int, precision: str, in_flight: int
+) -> Callable[[], float]:
+    """A function that runs steps, waits until they are done, and returns the seconds of one."""
     import timm
     import torch
     from timm.models import model_parameters
@@ -113,10 +114,13 @@ def make(
         with torch.no_grad(), autocast:
             call(images)
 
-    def run() -> None:
-        step() if command == 'step' else forward()
+    def run() -> float:
+        start = time.perf_counter()
+        for _ in range(in_flight):
+            step() if command == 'step' else forward()
         if device == 'cuda':
             torch.cuda.synchronize()
+        return (time.perf_counter() - start) / in_flight
 
     return run
 
@@ -135,9 +139,7 @@ def main() -> None:
             failed[way] = f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
     print(json.dumps(failed), flush=True)
     for line in sys.stdin:
-        start = time.perf_counter()
-        runs[line.strip()]()
-        print(time.perf_counter() - start, flush=True)
+        print(runs[line.strip()](), flush=True)
 
 
 if __name__ == '__main__':
