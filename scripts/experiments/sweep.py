@@ -1,57 +1,91 @@
-"""Many small runs in parallel processes, each in a directory of its own, so that a sweep can be resumed.
+"""Many small runs in parallel processes, recorded line by line in a file, so that a sweep can be resumed.
 
 `ablate.py` does its runs with this module, which is no command.
 """
 
 import atexit
 import contextlib
+import datetime
+import hashlib
 import json
 import math
 import multiprocessing
 import os
+import platform
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from etils import epath
 
 from nfnets import host
 
-_DIVERGED = 'diverged.txt'  # Holds the error of a run that diverged.
+Record = dict[str, Any]  # Of a run that is complete, see `_train`.
 
 
 class Run(NamedTuple):
-    """One run of `configs/digits.py`.
+    """One run.
 
     Attributes:
-      name: of its directory, different for different settings.
-      network: one that `configs/digits.py` takes.
+      config: as after `--config=`, such as 'digits:NFResNet'.
       settings: what differs from that config, by key.
     """
 
-    name: str
-    network: str
+    config: str
     settings: dict[str, Any]
 
+    @property
+    def key(self) -> str:
+        """Says config and settings as JSON: two runs with the same key are the same."""
+        settings = {name: 'inf' if value == math.inf else value for name, value in self.settings.items()}
+        return json.dumps({'config': self.config, 'settings': settings}, sort_keys=True)
 
-def run_all(runs: Iterable[Run], workdir: Path, jobs: int) -> None:
-    """Does the runs that are not complete in `workdir`, `jobs` at a time, and prints how each ended."""
-    lacking = [run for run in runs if top_1(workdir / run.name) is None]
+
+def run_all(
+    runs: Iterable[Run], results: Path, workdir: Path, jobs: int, where: Mapping[str, Any] = {}
+) -> None:
+    """Does the runs that no file beside the results has, `jobs` at a time, and prints how each ended.
+
+    Args:
+      runs: in the order in which they are begun.
+      results: JSON lines, one a run; created where missing.
+      workdir: takes a directory a run.
+      jobs: runs at a time.
+      where: settings that say where the data is, and do not tell runs apart.
+    """
+    there = records(results.parent)
+    lacking = {run.key: run for run in runs if run.key not in there}
+    results.parent.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
-        futures = {pool.submit(_train, run, workdir / run.name): run for run in lacking}
+        futures = [pool.submit(_train, run, workdir, jobs, where) for run in lacking.values()]
         for done, future in enumerate(as_completed(futures), start=1):
-            future.result()
-            name = futures[future].name
-            outcome = _outcome(top_1(workdir / name))
-            print(f'{done}/{len(lacking)} {name}: {outcome}', file=sys.stderr, flush=True)
+            record = future.result()
+            with results.open('a') as lines:
+                lines.write(json.dumps(record) + '\n')
+            print(f'{done}/{len(lacking)} {_describe(record)}', file=sys.stderr, flush=True)
 
 
-def _outcome(accuracy: float | None) -> str:
-    return 'diverged' if accuracy is None or math.isnan(accuracy) else f'top-1 {100 * accuracy:.2f}%'
+def records(directory: Path) -> dict[str, Record]:
+    """The complete runs of all files NAME.jsonl of a directory, by `Run.key`."""
+    lines = [
+        line
+        for path in sorted(directory.glob('*.jsonl'))
+        for line in path.read_text().splitlines(keepends=True)
+        if line.endswith('\n')  # One that was cut off is of a run that is done again.
+    ]
+    return {Run(each['config'], each['settings']).key: each for each in map(json.loads, lines)}
+
+
+def _describe(record: Record) -> str:
+    accuracy = record['top_1']
+    outcome = record['diverged'] if accuracy is None else f'top-1 {100 * accuracy:.2f}%'
+    return f'{record["config"]} {record["settings"]}: {outcome}'
 
 
 def _start_worker() -> None:
@@ -63,45 +97,67 @@ def _start_worker() -> None:
     jax.config.update('jax_platforms', 'cpu')  # JAX is imported already; it has not computed anything.
 
 
-def _train(run: Run, workdir: Path) -> None:
-    from nfnets.configs import digits
+def _train(run: Run, workdir: Path, jobs: int, where: Mapping[str, Any]) -> Record:
+    """Trains, or resumes that, and says what came of it.
+
+    Returns:
+      'top_1' and 'ema_top_1', 0..1, are of the last parameters, None if the run 'diverged', which then says
+      how; 'train_loss' is the last that was logged; 'seconds' are those of this process, which had one core
+      of the machine's, beside jobs - 1 others.
+    """
+    from nfnets.commands.config_flags import load
     from nfnets.errors import Diverged
     from nfnets.train import train_and_evaluate
 
-    config = digits.get_config(run.network)
-    config.update_from_flattened_dict(run.settings)
+    config = load(run.config)
+    config.update_from_flattened_dict({**run.settings, **where})
+    workdir = workdir / hashlib.sha256(run.key.encode()).hexdigest()[:12]
     workdir.mkdir(parents=True, exist_ok=True)
+    results, diverged, start = {}, None, time.perf_counter()
     with (
         (workdir / 'log.txt').open('a') as log,
         contextlib.redirect_stdout(log),
         contextlib.redirect_stderr(log),
     ):
         try:
-            train_and_evaluate(config, workdir)
+            results = train_and_evaluate(config, epath.Path(workdir))
         except Diverged as error:
-            (workdir / _DIVERGED).write_text(f'{error}\n')
+            diverged = str(error).partition(';')[0]
+    return {
+        **json.loads(run.key),
+        'top_1': None if diverged else results['eval']['top_1'],
+        'ema_top_1': None if diverged else results['eval_ema']['top_1'],
+        'diverged': diverged,
+        'train_loss': _last_loss(workdir / 'metrics.jsonl'),
+        'seconds': round(time.perf_counter() - start, 1),
+        'jobs': jobs,
+        'machine': f'{os.cpu_count()} cores, {_processor()}',
+        'jax': jax.__version__,
+        'date': datetime.date.today().isoformat(),
+    }
 
 
-def top_1(workdir: Path) -> float | None:
-    """Accuracy of a complete run's last parameters, 0..1; NaN if it diverged, None if it is not complete."""
-    if (workdir / _DIVERGED).exists():
-        return math.nan
-    if not (workdir / 'metrics.jsonl').exists():
-        return None
-    steps = json.loads((workdir / 'config.json').read_text())['train']['steps']
-    lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-    found = [line['eval/top_1'] for line in lines if line['step'] == steps and 'eval/top_1' in line]
-    return found[-1] if found else None
+def _last_loss(metrics: Path) -> float | None:
+    lines = map(json.loads, metrics.read_text().splitlines()) if metrics.exists() else ()
+    losses = [line['train/loss'] for line in lines if 'train/loss' in line]
+    return losses[-1] if losses else None
+
+
+def _processor() -> str:
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(': ')[2] for line in lines if line.startswith('model name')]
+    return names[0] if names else platform.processor()
 
 
 class Summary(NamedTuple):
     """Several seeds of one setting.
 
     Attributes:
-      mean: of the accuracies in percent; of those that diverged, `chance`.
+      mean: of the accuracies in percent; of those that diverged, chance.
       spread: their standard deviation, percent.
       diverged: how many did.
-      seeds: how many there are.
+      seeds: how many are complete.
     """
 
     mean: float
@@ -111,14 +167,22 @@ class Summary(NamedTuple):
 
     def __str__(self) -> str:
         if self.diverged == self.seeds:
-            return 'diverged'
+            return 'diverged' if self.seeds else ''
         lost = f' ({self.diverged} of {self.seeds} diverged)' if self.diverged else ''
         return f'{self.mean:.1f} ± {self.spread:.1f}{lost}'
 
 
-def summarize(runs: Sequence[Run], workdir: Path, chance: float = 10.0) -> Summary:
-    """Mean and spread over the seeds of one setting."""
-    accuracies = [top_1(workdir / run.name) for run in runs]
-    percent = [chance if a is None or math.isnan(a) else 100 * a for a in accuracies]
-    diverged = sum(a is None or math.isnan(a) for a in accuracies)
-    return Summary(statistics.mean(percent), statistics.pstdev(percent), diverged, len(runs))
+def summarize(runs: Sequence[Run], there: dict[str, Record], chance: float = 10.0) -> Summary:
+    """Mean and spread over the seeds of one setting that are complete; nan where none is.
+
+    Args:
+      runs: one for each seed.
+      there: `records`.
+      chance: accuracy that a run counts with that diverged, percent.
+    """
+    found = [there[run.key]['top_1'] for run in runs if run.key in there]
+    percent = [chance if accuracy is None else 100 * accuracy for accuracy in found]
+    diverged = sum(accuracy is None for accuracy in found)
+    if not found:
+        return Summary(float('nan'), float('nan'), 0, 0)
+    return Summary(statistics.mean(percent), statistics.pstdev(percent), diverged, len(found))

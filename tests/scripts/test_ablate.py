@@ -1,13 +1,15 @@
 """Sweeps over small runs: what they are, that they go on, and how their seeds are summed up."""
 
 import importlib
+import itertools
 import json
+import math
 
 import pytest
 import training_runs
 
 from nfnets import config as config_lib
-from nfnets.configs import digits
+from nfnets.commands import config_flags
 
 
 @pytest.fixture
@@ -17,78 +19,101 @@ def sweep(monkeypatch):
 
 
 @pytest.fixture
+def studies(sweep):
+    return importlib.import_module('studies')
+
+
+@pytest.fixture
 def ablate(sweep):
     return importlib.import_module('ablate')
 
 
-def test_runs_of_different_settings_have_different_names_and_valid_configs(ablate):
-    by_name = {}
-    for study in ablate.STUDIES.values():
-        for label in study.settings:
-            for batch in study.batches:
-                for run in ablate.runs_of(study, label, batch, seeds=2, epochs=20):
-                    by_name.setdefault(run.name, []).append((study.rate_per_256, run))
-    for name, runs in by_name.items():
-        assert all(run == runs[0] for run in runs), name
-        assert not set('/ ') & set(name)
-    for rate_per_256, run in (runs[0] for runs in by_name.values()):
-        config = digits.get_config(run.network)
-        config.update_from_flattened_dict(run.settings)
-        config_lib.check(config)
-        rate = config.optimizer.learning_rate / config.train.batch_size
-        assert rate == pytest.approx(rate_per_256 / 256)
-        assert config.train.steps * config.train.batch_size == pytest.approx(1437 * 20, rel=0.04)
+def test_the_runs_of_a_study_differ_and_have_valid_configs(studies):
+    for (data_name, data), (study_name, make) in itertools.product(
+        studies.DATA.items(), studies.STUDIES.items()
+    ):
+        study = make(data)
+        runs = [
+            run
+            for label, batch in itertools.product(study.settings, study.batches)
+            for run in studies.runs_of(data, study, label, batch, seeds=2)
+        ]
+        assert len({run.key for run in runs}) == len(runs), (data_name, study_name)
+        for run in runs:
+            config = config_flags.load(run.config)
+            config.update_from_flattened_dict(run.settings)
+            config_lib.check(config)
+            rate = config.optimizer.learning_rate / config.train.batch_size
+            assert rate == pytest.approx(study.rate_per_256 / 256)
+            seen = config.train.steps * config.train.batch_size
+            assert seen == pytest.approx(data.examples * data.epochs, rel=0.04)
+            assert config.optimizer.warmup_steps < config.train.steps
 
 
-def _write(workdir, steps, last_step, top_1):
-    workdir.mkdir()
-    (workdir / 'config.json').write_text(json.dumps({'train': {'steps': steps}}))
-    (workdir / 'metrics.jsonl').write_text(json.dumps({'step': last_step, 'eval/top_1': top_1}) + '\n')
+def _record(run, top_1):
+    return {**json.loads(run.key), 'top_1': top_1, 'diverged': None if top_1 else 'step 3: the loss is nan'}
 
 
-def test_seeds_are_summed_up_and_those_that_diverged_count_as_chance(sweep, tmp_path):
-    runs = [sweep.Run(f'run{seed}', 'NFResNet', {}) for seed in range(3)]
-    _write(tmp_path / 'run0', 10, 10, 0.9)
-    _write(tmp_path / 'run1', 10, 10, 0.8)
-    (tmp_path / 'run2').mkdir()
-    (tmp_path / 'run2' / 'diverged.txt').write_text('step 3: the loss is nan')
-    summary = sweep.summarize(runs, tmp_path, chance=10.0)
+def test_seeds_are_summed_up_and_those_that_diverged_count_as_chance(sweep):
+    runs = [sweep.Run('digits:NFResNet', {'seed': seed}) for seed in range(4)]
+    there = {run.key: _record(run, top_1) for run, top_1 in zip(runs[:3], (0.9, 0.8, None), strict=True)}
+    summary = sweep.summarize(runs, there, chance=10.0)
+    assert summary.seeds == 3  # The fourth is not complete.
     assert summary.mean == pytest.approx(60.0)
     assert summary.spread == pytest.approx(((30**2 + 20**2 + 50**2) / 3) ** 0.5)
     assert str(summary) == '60.0 ± 35.6 (1 of 3 diverged)'
-    assert str(sweep.summarize(runs[:2], tmp_path)) == '85.0 ± 5.0'
-    assert str(sweep.summarize(runs[2:], tmp_path)) == 'diverged'
+    assert str(sweep.summarize(runs[:2], there)) == '85.0 ± 5.0'
+    assert str(sweep.summarize(runs[2:3], there)) == 'diverged'
+    assert str(sweep.summarize(runs[3:], there)) == ''
 
 
-def test_a_run_that_is_not_complete_has_no_accuracy(sweep, tmp_path):
-    assert sweep.top_1(tmp_path / 'none') is None
-    _write(tmp_path / 'run', 10, 5, 0.9)
-    assert sweep.top_1(tmp_path / 'run') is None
+def test_records_are_told_apart_by_their_settings_and_a_line_cut_off_is_no_record(sweep, tmp_path):
+    runs = [sweep.Run('digits:NFResNet', {'optimizer.agc_clipping': value}) for value in (0.1, math.inf)]
+    lines = [json.dumps(_record(run, 0.5)) for run in runs]
+    (tmp_path / 'a.jsonl').write_text(lines[0] + '\n')
+    (tmp_path / 'b.jsonl').write_text(lines[1][:-5])
+    assert sweep.records(tmp_path).keys() == {runs[0].key}
+    (tmp_path / 'b.jsonl').write_text(lines[1] + '\n')
+    assert sweep.records(tmp_path).keys() == {run.key for run in runs}
 
 
 def test_a_sweep_runs_what_is_lacking_and_records_what_diverges(sweep, tmp_path, capfd):
     tiny = {**training_runs.TINY, 'train.steps': 4, 'eval.every_steps': 4}
-    diverging = sweep.Run('diverging', 'NFNet', {**tiny, 'optimizer.learning_rate': 1e37})
-    complete = sweep.Run('complete', 'NFNet', tiny)
-    _write(tmp_path / 'complete', 4, 4, 0.5)
-    sweep.run_all([diverging, complete], tmp_path, jobs=1)
-    assert 'the loss is' in (tmp_path / 'diverging' / 'diverged.txt').read_text()
-    assert sweep.top_1(tmp_path / 'complete') == 0.5
+    diverging = sweep.Run('digits:NFNet', {**tiny, 'optimizer.learning_rate': 1e37})
+    complete, other = (sweep.Run('digits:NFNet', {**tiny, 'seed': seed}) for seed in (1, 2))
+    results = tmp_path / 'results' / 'study.jsonl'
+    results.parent.mkdir()
+    (results.parent / 'earlier.jsonl').write_text(json.dumps(_record(complete, 0.5)) + '\n')
+    sweep.run_all([diverging, complete, other], results, tmp_path / 'runs', jobs=1)
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    written = {record['settings'].get('seed'): record for record in lines}
+    assert written.keys() == {None, 2}
+    assert written[None]['top_1'] is None
+    assert 'the loss is' in written[None]['diverged']
+    there = sweep.records(results.parent)
+    assert there[complete.key]['top_1'] == 0.5
+    log = next(
+        path for path in (tmp_path / 'runs').glob('*/metrics.jsonl') if 'eval/top_1' in path.read_text()
+    )
+    last = json.loads(log.read_text().splitlines()[-1])
+    assert there[other.key]['top_1'] == last['eval/top_1']
     printed = capfd.readouterr().err
-    assert '1/1' in printed
-    assert 'complete' not in printed
+    assert '2/2' in printed
+    assert 'the loss is' in printed
 
 
-def test_a_study_prints_a_table_and_draws_the_paper_s_figure(ablate, monkeypatch, tmp_path, capsys):
-    def pretend(runs, workdir, jobs):
-        for number, run in enumerate(runs):
-            _write(workdir / run.name, run.settings['train.steps'], run.settings['train.steps'], number / 100)
+def test_a_study_prints_a_table_and_draws_the_paper_s_figure(ablate, studies, monkeypatch, tmp_path, capsys):
+    def pretend(runs, results, workdir, jobs, where):
+        lines = [json.dumps(_record(run, (number + 1) / 100)) + '\n' for number, run in enumerate(runs)]
+        results.write_text(''.join(lines))
 
     monkeypatch.setattr(ablate, 'run_all', pretend)
     plot = tmp_path / 'plots' / 'agc.png'
-    ablate.main(['agc', '--workdir', str(tmp_path), '--seeds', '2', '--plot', str(plot)])
+    words = ['agc', '--data', 'digits', '--workdir', str(tmp_path), '--results', str(tmp_path)]
+    ablate.main([*words, '--seeds', '2', '--plot', str(plot)])
     head, _, *rows = capsys.readouterr().out.splitlines()
     assert head == '| | batch 64 | batch 256 | batch 1024 |'
-    assert rows[0] == '| batch norm | 0.5 ± 0.5 | 2.5 ± 0.5 | 4.5 ± 0.5 |'
-    assert len(rows) == 2 + len(ablate.CLIPPINGS)
+    # All settings of a seed run before those of the next.
+    assert rows[0] == '| batch norm | 11.5 ± 10.5 | 12.5 ± 10.5 | 13.5 ± 10.5 |'
+    assert len(rows) == 2 + len(studies.DATA['digits'].clippings)
     assert plot.stat().st_size > 1000

@@ -16,8 +16,10 @@ from PIL import Image
 from tensorflow_datasets.image_classification import mnist
 
 from nfnets import build
+from nfnets import config as config_lib
 from nfnets.configs import fashion_mnist
 from nfnets.errors import InputError
+from nfnets.models.networks import NETWORKS
 
 LABELS = 't10k-labels-idx1-ubyte.gz'
 
@@ -93,3 +95,13 @@ def test_tfds_builder_prepares_what_training_reads(script, monkeypatch, tmp_path
         assert sorted(label for _, label in examples) == sorted(labels.tolist())
         there = {(np.asarray(Image.open(io.BytesIO(image))).tobytes(), label) for image, label in examples}
         assert there == {(image.tobytes(), label) for image, label in zip(images, labels, strict=True)}
+
+
+@pytest.mark.parametrize('network', NETWORKS)
+def test_every_network_has_a_recipe(network):
+    config = fashion_mnist.get_config(network)
+    config_lib.check(config)
+    complete = config_lib.complete(config, num_examples=60_000, num_classes=10, num_devices=1)
+    assert complete.model.name == network
+    clipping = complete.optimizer.agc_clipping
+    assert (clipping == float('inf')) == (network in ('BNNet', 'ResNet'))
