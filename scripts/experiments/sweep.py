@@ -95,6 +95,7 @@ def _start_worker() -> None:
     flags = host.xla_flags('--xla_cpu_multi_thread_eigen=false')
     os.environ.update(JAX_PLATFORMS='cpu', XLA_FLAGS=flags, TF_CPP_MIN_LOG_LEVEL='3')
     jax.config.update('jax_platforms', 'cpu')  # JAX is imported already; it has not computed anything.
+    host.keep_compiled()  # Seeds are arguments of the same programs.
 
 
 def _train(run: Run, workdir: Path, jobs: int, where: Mapping[str, Any]) -> Record:
