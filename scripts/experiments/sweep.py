@@ -73,13 +73,15 @@ def run_all(
 
 def records(directory: Path) -> dict[str, Record]:
     """The complete runs of all files NAME.jsonl of a directory, by `Run.key`."""
-    lines = [
-        line
-        for path in sorted(directory.glob('*.jsonl'))
-        for line in path.read_text().splitlines(keepends=True)
-        if line.endswith('\n')  # One that was cut off is of a run that is done again.
-    ]
-    return {Run(each['config'], each['settings']).key: each for each in map(json.loads, lines)}
+    paths = sorted(directory.glob('*.jsonl'))
+    return {Run(each['config'], each['settings']).key: each for path in paths for each in read(path)}
+
+
+def read(path: Path) -> list[Record]:
+    """The records of a file; none where there is none."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    # A line that was cut off is of a run that is done again.
+    return [json.loads(line) for line in lines if line.endswith('\n')]
 
 
 def _describe(record: Record) -> str:
@@ -132,7 +134,7 @@ def _train(run: Run, workdir: Path, jobs: int, where: Mapping[str, Any]) -> Reco
         'train_loss': _last_loss(workdir / 'metrics.jsonl'),
         'seconds': round(time.perf_counter() - start, 1),
         'jobs': jobs,
-        'machine': f'{os.cpu_count()} cores, {_processor()}',
+        'machine': machine(),
         'jax': jax.__version__,
         'date': datetime.date.today().isoformat(),
     }
@@ -144,11 +146,12 @@ def _last_loss(metrics: Path) -> float | None:
     return losses[-1] if losses else None
 
 
-def _processor() -> str:
+def machine() -> str:
+    """Cores and processor of this machine."""
     info = Path('/proc/cpuinfo')
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(': ')[2] for line in lines if line.startswith('model name')]
-    return names[0] if names else platform.processor()
+    return f'{os.cpu_count()} cores of {names[0] if names else platform.processor()}'
 
 
 class Summary(NamedTuple):

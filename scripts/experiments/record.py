@@ -1,0 +1,120 @@
+"""Records a complete run of nfnets-train, with its curves, as a line of JSON in results/, and draws them.
+
+    nfnets-train --config=fashion_mnist --workdir=RUN --config.data.dir=DATA
+    python scripts/experiments/record.py RUN --config=fashion_mnist --plot docs/fashion_mnist.png
+    python scripts/experiments/page.py    # puts what is recorded into the documents
+
+Seconds are those from the first of the run's files to its last line of metrics, of a run that was never
+interrupted: compilation and evaluations included, imports not.
+"""
+
+import datetime
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from etils import epath
+from matplotlib.figure import Figure
+from sweep import Record, machine
+
+from nfnets.commands.command_line import Parser, run
+from nfnets.commands.config_flags import load
+from nfnets.config import flatten
+from nfnets.errors import InputError
+from nfnets.html_report.runs import Curve, Run, read_run, thin
+
+RUNS = 'runs.jsonl'  # Of results/.
+_POINTS = 100  # Of a curve, at most.
+# Where the data is, and what follows from numbers of steps.
+_NOT_RECORDED = ('data.dir', 'train.epochs', 'optimizer.warmup_epochs')
+
+
+def record_of(given: Run, config: str) -> Record:
+    """What a run came to.
+
+    Args:
+      given: the run.
+      config: as after `--config=`, from which it differs by the settings recorded.
+
+    Raises:
+      InputError: it is not complete.
+    """
+    steps, curves = given.config.train.steps, given.curves
+    if 'eval/top_1' not in curves or curves['eval/top_1'].steps[-1] != steps:
+        raise InputError(
+            f'{given.workdir} is not complete: it has train.steps={steps}, and came to {given.step}'
+        )
+    files = [Path(given.workdir) / name for name in ('config.json', 'metrics.jsonl')]
+    start, end = (path.stat().st_mtime for path in files)
+    return {
+        'config': config,
+        'settings': differences(flatten(given.config.to_dict()), flatten(load(config).to_dict())),
+        'steps': steps,
+        'top_1': given.last('eval/top_1'),
+        'ema_top_1': given.last('eval_ema/top_1'),
+        'diverged': None,
+        'train_loss': given.last('train/loss'),
+        'curves': {
+            name: _pairs(thin(curves[name], _POINTS))
+            for name in ('train/loss', 'eval/top_1', 'eval_ema/top_1')
+        },
+        'seconds': round(end - start),
+        'jobs': 1,
+        'machine': machine(),
+        'jax': jax.__version__,
+        'date': datetime.date.today().isoformat(),
+    }
+
+
+def differences(settings: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """Settings that differ from those that a config gives explicitly."""
+    return {
+        key: value
+        for key, value in settings.items()
+        if key not in _NOT_RECORDED and base[key] is not None and value != base[key]
+    }
+
+
+def _pairs(curve: Curve) -> list[list[float]]:
+    return [[int(step), round(float(value), 4)] for step, value in zip(*curve, strict=True)]
+
+
+def draw(record: Record, path: Path) -> None:
+    """Loss in training, and accuracy in evaluation, by step."""
+    figure = Figure(figsize=(10, 4), layout='constrained')
+    left, right = figure.subplots(1, 2)
+    curves = record['curves']
+    left.plot(*zip(*curves['train/loss'], strict=True))
+    left.set(xlabel='step', ylabel='training loss, nats')
+    for name, label in (('eval/top_1', 'parameters'), ('eval_ema/top_1', 'EMA')):
+        steps, values = zip(*curves[name], strict=True)
+        right.plot(steps, [100 * value for value in values], marker='o', label=label)
+    right.set(xlabel='step', ylabel='top-1, %')
+    right.legend()
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Appends the record of a run, and draws it on request."""
+    parser = Parser(__doc__)
+    parser.add_argument('run', type=epath.Path, help='working directory')
+    parser.add_argument('--config', required=True, help='that it was started with, such as fashion_mnist')
+    parser.add_argument('--results', type=Path, default=Path('results'), help='directory of the records')
+    parser.add_argument('--plot', type=Path, help='takes a picture of its curves')
+    arguments = parser.parse_args(argv)
+    record = record_of(read_run(arguments.run), arguments.config)
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    with (arguments.results / RUNS).open('a') as lines:
+        lines.write(json.dumps(record) + '\n')
+    if arguments.plot:
+        draw(record, arguments.plot)
+    print(f'{arguments.config} {record["settings"]}: top-1 {100 * record["top_1"]:.2f}%')
+
+
+if __name__ == '__main__':
+    run(main)

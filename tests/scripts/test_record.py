@@ -1,0 +1,89 @@
+"""Complete runs are recorded with their curves, and the documents hold what is recorded."""
+
+import importlib
+import json
+
+import pytest
+import training_runs
+from etils import epath
+
+from nfnets.config import flatten
+from nfnets.configs import digits
+from nfnets.errors import InputError
+from nfnets.html_report.runs import read_run
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(training_runs.ROOT / 'scripts' / 'experiments')
+    return importlib.import_module
+
+
+def test_a_run_is_recorded_with_what_differs_its_curves_and_its_end(script, undisturbed, tmp_path):
+    record = script('record')
+    workdir, _ = undisturbed
+    picture = tmp_path / 'plots' / 'curves.png'
+    words = [str(workdir), '--config=digits', '--results', str(tmp_path), '--plot', str(picture)]
+    record.main(words)
+    (line,) = (tmp_path / 'runs.jsonl').read_text().splitlines()
+    found = json.loads(line)
+    scalars = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+    evaluations = [[s['step'], round(s['eval/top_1'], 4)] for s in scalars if 'eval/top_1' in s]
+    assert found['curves']['eval/top_1'] == evaluations
+    assert found['top_1'] == [s['eval/top_1'] for s in scalars if 'eval/top_1' in s][-1]
+    assert found['ema_top_1'] == [s['eval_ema/top_1'] for s in scalars if 'eval/top_1' in s][-1]
+    given = flatten(digits.get_config().to_dict())
+    assert found['settings'] == {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in training_runs.TINY.items()
+        if given[key] is not None and given[key] != value
+    }
+    assert picture.stat().st_size > 1000
+
+
+def test_a_run_that_is_not_complete_is_not_recorded(script, undisturbed, tmp_path):
+    workdir, _ = undisturbed
+    (tmp_path / 'config.json').write_text((workdir / 'config.json').read_text())
+    lines = (workdir / 'metrics.jsonl').read_text().splitlines(keepends=True)
+    (tmp_path / 'metrics.jsonl').write_text(lines[0])
+    with pytest.raises(InputError, match='not complete'):
+        script('record').record_of(read_run(epath.Path(tmp_path)), 'digits')
+
+
+def test_marks_are_filled_with_the_table_of_a_study_and_with_runs(script, tmp_path):
+    page, studies = script('page'), script('studies')
+    data = studies.DATA['digits']
+    study = studies.agc(data)
+    runs = studies.runs_of(data, study, 'no clipping', data.batches[1], seeds=2)
+    lines = [{**json.loads(run.key), 'top_1': top_1} for run, top_1 in zip(runs, (0.5, 0.7), strict=True)]
+    (tmp_path / 'digits_agc.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    of_seeds = [
+        {
+            'config': 'digits',
+            'settings': settings,
+            'machine': '2 cores',
+            'seconds': seconds,
+            'top_1': 0.975,
+            'ema_top_1': top_1,
+        }
+        for settings, seconds, top_1 in (({}, 80, 0.98), ({'seed': 1}, 113, 0.985))
+    ]
+    (tmp_path / 'runs.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in of_seeds))
+    document = (
+        'before\n<!-- study: digits agc -->\nold\n<!-- end -->\nbetween\n<!-- runs -->\n<!-- end -->\nafter\n'
+    )
+    filled = page.filled(document, tmp_path)
+    assert '| no clipping |  | 60.0 ± 10.0 |  |\n' in filled
+    assert (
+        ', seeds 0, 1 | 2 cores, 80 to 113 s | 97.50, 97.50%; 98.00, 98.50% |\n<!-- end -->\nafter' in filled
+    )
+    assert 'old' not in filled
+    assert page.filled(filled, tmp_path) == filled
+    with pytest.raises(InputError, match='names no study: there are agc'):
+        page.filled(document.replace('digits agc', 'digits acg'), tmp_path)
+
+
+def test_the_documents_hold_what_is_recorded(script, capsys):
+    with pytest.raises(SystemExit) as ended:
+        script('page').main(['--check'])
+    assert not ended.value.code, capsys.readouterr().out
