@@ -16,6 +16,7 @@ ORDER = [
     'files',
     'host',
     'models',
+    'detection',
     'losses',
     'parallel',
     'optim',
