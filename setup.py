@@ -23,6 +23,7 @@ TRAIN = [
 ]
 REPORT = [*TRAIN, 'matplotlib>=3.8']
 EXPORT = [*TRAIN, 'onnx>=1.17', 'onnxruntime>=1.20']
+DETECTION = [*TRAIN, 'pycocotools>=2.0.10']
 CLOUD = ['google-cloud-storage>=2.19', 'tensorstore>=0.1.84']  # Orbax needs the first for gs://.
 
 COMMANDS = ('train', 'evaluate', 'predict', 'convert', 'export', 'report', 'plan', 'publish')
@@ -51,10 +52,11 @@ setup(
         'train': TRAIN,
         'report': REPORT,
         'export': EXPORT,
+        'detection': DETECTION,
         'cloud': CLOUD,
         'tpu': ['jax[tpu]>=0.10'],
         'cuda': ['jax[cuda12]>=0.10'],
-        'dev': [*REPORT, *EXPORT, *CLOUD, 'mypy', 'pytest', 'pytest-xdist', 'ruff', 'trustme'],
+        'dev': [*REPORT, *EXPORT, *DETECTION, *CLOUD, 'mypy', 'pytest', 'pytest-xdist', 'ruff', 'trustme'],
     },
     entry_points={
         'console_scripts': [f'nfnets-{name} = nfnets.commands.{name}:main' for name in COMMANDS],
