@@ -27,7 +27,7 @@ class Predicted(NamedTuple):
     Attributes:
       indices: of the examples in their source, int32 [N].
       mask: float32 [N], 0 for padding.
-      labels: int32 [N] or [N, K], as given.
+      labels: int32 [N] or [N, L], as given.
       best: the five likeliest classes of those kept, the likeliest first, int32 [N, 5].
       probabilities: of these, among the classes kept, float32 [N, 5].
     """
@@ -59,7 +59,7 @@ def make_eval_step(
     Returns:
       (variables by name, batch) to {name: {'sums': metrics summed over the real examples of all devices of
       all hosts, 'predicted': of the same}}. The batch has 'images' [D, N, H, W, 3] (pixels, 0..255), 'labels'
-      [D, N], or sets of them [D, N, K], and 'mask' [D, N], 1 for a real example and 0 for padding; to predict
+      [D, N], or sets of them [D, N, L], and 'mask' [D, N], 1 for a real example and 0 for padding; to predict
       'indices' [D, N], too.
     """
     kept = None if classes is None else np.asarray(classes)
@@ -70,7 +70,7 @@ def make_eval_step(
         for name, (params, network_state) in variables_by_name.items():
             with float32_products():
                 logits = network.apply(params, network_state, None, images, False)[0]['logits']
-            targets = label_sets(batch['labels'], logits.shape[-1])
+            targets = losses.multi_hot(batch['labels'], logits.shape[-1])
             if kept is not None:
                 logits, targets = logits[:, kept], targets[:, kept]
             metrics = example_metrics(logits, targets)
@@ -84,13 +84,6 @@ def make_eval_step(
         return outcomes
 
     return parallel.parallelize(eval_step, arguments=(parallel.SAME, parallel.SPLIT))
-
-
-def label_sets(labels: jax.Array, num_classes: int) -> jax.Array:
-    """Labels int [N], or sets of them [N, K], as float32 [N, num_classes], 1 for each label."""
-    if labels.ndim == 1:
-        return jax.nn.one_hot(labels, num_classes)
-    return jnp.pad(labels.astype(jnp.float32), ((0, 0), (0, num_classes - labels.shape[1])))
 
 
 def example_metrics(logits: jax.Array, targets: jax.Array) -> dict[str, jax.Array]:

@@ -30,6 +30,22 @@ def soft_targets(
     return (1.0 - label_smoothing) * targets + label_smoothing / num_classes
 
 
+def multi_hot(labels: jax.Array, num_classes: int) -> jax.Array:
+    """1 for each label of an example, 0 for the other classes.
+
+    Args:
+      labels: int [N], or sets of them [N, L], filled up with negative numbers.
+      num_classes: K.
+
+    Returns:
+      float32 [N, K].
+    """
+    if labels.ndim == 1:
+        return jax.nn.one_hot(labels, num_classes)
+    places = jnp.where(labels < 0, num_classes, labels)  # JAX would count negative ones from the end.
+    return jax.vmap(lambda row: jnp.zeros(num_classes).at[row].set(1.0, mode='drop'))(places)
+
+
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """Cross-entropy of each example in nats, in float32: [N, K], [N, K] -> [N]."""
     log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))

@@ -102,20 +102,21 @@ def test_the_next_batch_is_dispatched_before_the_results_of_one_are_waited_for()
 
 
 def _with_label_sets(images, labels):
-    """The same examples with 0 to 3 labels each, [N, 7]."""
-    sets = np.zeros((len(labels), CLASSES), np.int32)
+    """The same examples with 0 to 3 labels each: [N, 3], and as 0 and 1, [N, 7]."""
+    sets, dense = np.full((len(labels), 3), -1, np.int32), np.zeros((len(labels), CLASSES))
     for example, count in enumerate(np.arange(len(labels)) % 4):
-        sets[example, np.random.default_rng(example).permutation(CLASSES)[:count]] = 1
-    return images, sets
+        sets[example, :count] = np.random.default_rng(example).permutation(CLASSES)[:count]
+        dense[example, sets[example, :count]] = 1
+    return images, sets, dense
 
 
 @pytest.mark.parametrize('classes', [None, (0, 2, 3, 5, 6)])
 def test_any_of_several_labels_is_a_hit_and_examples_without_one_are_skipped(classes):
     network = _network()
-    images, labels = _with_label_sets(*_examples(37))
+    images, sets, labels = _with_label_sets(*_examples(37))
     variables = network.init(jax.random.key(0), images[:1], False)
     step = make_eval_step(network, classes)
-    results = evaluate(step, {'eval': variables}, _batches(images, labels, 16), lambda: 37)['eval']
+    results = evaluate(step, {'eval': variables}, _batches(images, sets, 16), lambda: 37)['eval']
     kept = list(classes or range(CLASSES))
     logits, labels = _logits(variables[0], images)[:, kept], labels[:, kept]
     is_labeled = labels.any(axis=1)

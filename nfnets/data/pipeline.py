@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from nfnets.data.source import Example, Label, Source
+from nfnets.data.source import NO_LABEL, Example, Label, Source
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.files import failure, file_errors, is_passing
 
@@ -141,17 +141,29 @@ class Pipeline:
                 raise TrainingStopped(f'{message}: {error}') from error
             if is_passing(error) or not self._skip_broken:
                 raise failure(f'{message}: {error}', error) from error
-            return b'', np.zeros(self._source.label_shape, np.int32)
-        num_classes = len(self._source.class_names)
-        if isinstance(label, int) and not 0 <= label < num_classes:
-            raise InputError(
-                f'{self._source.describe(index)} has the label {label}; the {num_classes} classes '
-                f'have 0 to {num_classes - 1}'
-            )
-        return encoded, label
+            return self._nothing
+        problem = self._problem(label)
+        if problem is None:
+            return encoded, label
+        if self._skip_broken:
+            return self._nothing
+        raise InputError(f'{self._source.describe(index)} {problem}')
+
+    @property
+    def _nothing(self) -> Example:
+        """In place of an example that is skipped: no image, which cannot be decoded."""
+        return b'', np.full(self._source.label_shape, NO_LABEL, np.int32)
+
+    def _problem(self, label: Label) -> str | None:
+        num_classes, least = len(self._source.class_names), NO_LABEL if self._source.label_shape else 0
+        labels = np.ravel(label)
+        outside = labels[(labels < least) | (labels >= num_classes)]
+        if outside.size:
+            return f'has the label {outside[0]}; the {num_classes} classes have 0 to {num_classes - 1}'
+        return None
 
     def next(self) -> tuple[Work, np.ndarray, np.ndarray, np.ndarray]:
-        """The next part: its work, images [N, S, S, 3], labels int32 [N] or [N, K], and which are whole.
+        """The next part: its work, images [N, S, S, 3], labels int32 [N] or [N, L], and which are whole.
 
         Raises:
           InputError: an image cannot be decoded or a file read, or a label is not below K.

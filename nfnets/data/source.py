@@ -1,7 +1,7 @@
 """Sources of examples: their common interface, and the choice of one by name."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -10,6 +10,8 @@ from nfnets.errors import InputError
 from nfnets.files import as_path, failure, file_errors
 
 KINDS = ('tfds', 'folder', 'digits')
+
+NO_LABEL = -1  # Fills up a set of labels.
 
 Label: TypeAlias = int | np.ndarray
 Example: TypeAlias = tuple[bytes, Label]
@@ -21,7 +23,7 @@ class Source(Protocol):
     Attributes:
       class_names: name of each label, 0 first.
       warnings: what may be wrong with the data, one line each.
-      label_shape: () where each example has one label, [K] where it has a set of the K.
+      label_shape: () where each example has one label, [L] where it has a set of up to L.
     """
 
     class_names: tuple[str, ...]
@@ -34,7 +36,7 @@ class Source(Protocol):
     def read(self, index: int) -> Example:
         """The encoded image (JPEG, PNG, BMP or GIF) and the label of one example; thread-safe.
 
-        A set of labels is int32 [K], 1 for those in it.
+        A set of labels is int32 [L], see `label_set`.
         """
 
     def start(self, index: int) -> Callable[[], Example]:
@@ -47,6 +49,13 @@ class Source(Protocol):
     def name(self, index: int) -> str:
         """The name of an example in its data set, such as that of its file; may read it."""
         return self.describe(index)
+
+
+def label_set(labels: Sequence[int], most: int) -> np.ndarray:
+    """A set of up to `most` labels as a source gives it: int32 [most], -1 in the places that are left."""
+    places = np.full(most, NO_LABEL, np.int32)
+    places[: len(labels)] = labels
+    return places
 
 
 def load_source(kind: str, *, name: str, directory: str | None, split: str) -> Source:

@@ -61,8 +61,8 @@ class TrainBatches:
 class EvalBatches:
     """Every example of a split once: {'images': float32 [N, S, S, 3], 'labels', 'mask', 'indices'}.
 
-    'labels' are int32 [N], or [N, K] where an example has a set of the K; 'mask' is float32 [N], 0 for
-    padding and for broken images; 'indices' are int32 [N], in the source. All processes have as many batches.
+    'labels' are int32 [N], or [N, L] of sets, as in the source; 'mask' is float32 [N], 0 for padding and for
+    broken images; 'indices' are int32 [N], in the source. All processes have as many batches.
 
     Attributes:
       skipped: broken images that this process has skipped so far.

@@ -14,11 +14,13 @@ from etils import epath
 
 from nfnets.data.bucket_array_records import BucketArrayRecords
 from nfnets.data.records import ArrayRecords, Records, Shard
-from nfnets.data.source import Example, Source
+from nfnets.data.source import Example, Source, label_set
 from nfnets.data.tfrecords import TFRecords
 from nfnets.errors import InputError
 from nfnets.files import is_local
 
+# Labels of an example, where the set does not say how many there are: 1 kB each.
+_MOST_LABELS = 256
 _FILE_NAME = 'file_name'  # Of the features of TFDS's sets that were made of files.
 _MANUAL = {  # What must be there before TFDS prepares a set.
     'imagenet2012': 'ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar',
@@ -47,7 +49,7 @@ class TfdsSource(Source):
         label = info.features[self._label]
         is_set = isinstance(label, tfds.features.Sequence)
         self.class_names = tuple((label.feature if is_set else label).names)
-        self.label_shape: tuple[int, ...] = (len(self.class_names),) if is_set else ()
+        self.label_shape: tuple[int, ...] = (label.shape[0] or _MOST_LABELS,) if is_set else ()
         self.warnings: tuple[str, ...] = ()
         self._records = _records(builder, split)
 
@@ -74,11 +76,10 @@ class TfdsSource(Source):
         return features[self._image].bytes_list.value[0], label
 
     def _as_set(self, index: int, labels: Sequence[int]) -> np.ndarray:
-        chosen = np.zeros(self.label_shape, np.int32)
-        if not all(0 <= label < len(chosen) for label in labels):
-            raise InputError(f'{self.describe(index)} has labels {list(labels)} of {len(chosen)} classes')
-        chosen[list(labels)] = 1
-        return chosen
+        (most,) = self.label_shape
+        if len(labels) > most:
+            raise InputError(f'{self.describe(index)} has {len(labels)} labels; {most} is the most')
+        return label_set(labels, most)
 
 
 def read_features(record: bytes) -> Mapping[str, Any]:

@@ -88,5 +88,5 @@ class PredictionsFile:
 
 
 def _labels(given: np.ndarray) -> set[int]:
-    """The labels of one example, from its number or from the set as [K]."""
-    return set(np.flatnonzero(given).tolist()) if given.ndim else {int(given)}
+    """The labels of one example, from its number or its set [L]."""
+    return set(given[given >= 0].tolist())
