@@ -17,7 +17,7 @@ _T = TypeVar('_T')
 _File: TypeAlias = pathlib.Path | epath.Path  # The first is faster, on a disk.
 EXTENSIONS = frozenset({'.jpg', '.jpeg', '.png', '.bmp', '.gif'})
 _THREADS = 64  # A bucket takes some hundredths of a second to answer.
-_TRAIN = 'train'  # Its folders are the classes of every split.
+TRAIN = 'train'  # Its folders are the classes of every split.
 _NAMED = 5  # Of what may be long, a message names so many.
 
 
@@ -43,7 +43,7 @@ class FolderSource(Source):
         if not is_folder(directory):
             raise InputError(f'data.dir={directory} is no folder; {layout}')
         names = _folders(directory / split, layout)
-        train = directory / _TRAIN
+        train = directory / TRAIN
         self.class_names = tuple(_folders(train, layout)) if train.is_dir() else tuple(names)
         unknown = sorted(set(names) - set(self.class_names))
         if unknown:
@@ -52,9 +52,9 @@ class FolderSource(Source):
         folders = [directory / split / name for name in self.class_names]
         skipped, empty = Counter[str](), []
         for label, (folder, (files, others)) in enumerate(
-            zip(folders, _of_each(_images, folders), strict=True)
+            zip(folders, of_each(_images, folders), strict=True)
         ):
-            if not files and split == _TRAIN:
+            if not files and split == TRAIN:
                 raise InputError(f'{folder} holds no image; {layout}')
             self._files += [(path, label) for path in files]
             skipped += others
@@ -82,7 +82,7 @@ def _folders(directory: epath.Path, layout: str) -> list[str]:
     if not directory.is_dir():
         raise InputError(f'{directory} is no folder; {layout}')
     paths = [path for path in directory.iterdir() if path.name[0] != '.']
-    is_dir = _of_each(lambda path: path.is_dir(), paths)
+    is_dir = of_each(lambda path: path.is_dir(), paths)
     names = sorted(path.name for path, is_it in zip(paths, is_dir, strict=True) if is_it)
     if not names:
         raise InputError(f'{directory} holds no folder of a class; {layout}')
@@ -93,19 +93,20 @@ def _warnings(directory: epath.Path, skipped: Counter[str], empty: Sequence[str]
     """One line on files of other types by their endings, and one on classes without an image."""
     warnings = [f'{directory}: {describe_skipped(skipped, EXTENSIONS)}'] if skipped else []
     if empty:
-        warnings.append(f'{directory} has no image of {len(empty)} of the {classes} classes: {_some(empty)}')
+        warnings.append(f'{directory} has no image of {len(empty)} of the {classes} classes: {some(empty)}')
     return warnings
 
 
 def describe_skipped(skipped: Counter[str], known: Iterable[str]) -> str:
     """A line on the files skipped for an unknown ending, counted by ending."""
     by_number = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
-    listed = _some([f'{number} {ending or "without an ending"}' for ending, number in by_number])
+    listed = some([f'{number} {ending or "without an ending"}' for ending, number in by_number])
     files = 'file' if skipped.total() == 1 else 'files'
     return f'{skipped.total()} {files} skipped, of other types than {", ".join(sorted(known))}: {listed}'
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first few of many names, and how many more there are, for messages."""
     more = len(names) - _NAMED
     return ', '.join(names[:_NAMED]) + (f' and {more} more' if more > 0 else '')
 
@@ -137,7 +138,8 @@ def _ending(path: pathlib.PurePath) -> str:
     return path.suffix.lower()
 
 
-def _of_each(function: Callable[[epath.Path], _T], paths: Sequence[epath.Path]) -> list[_T]:
+def of_each(function: Callable[[epath.Path], _T], paths: Sequence[epath.Path]) -> list[_T]:
+    """The results for all paths in order; in a bucket, many at a time."""
     if all(is_local(path) for path in paths):
         return [function(path) for path in paths]
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -51,7 +51,7 @@ class Source(Protocol):
         return self.describe(index)
 
 
-def label_set(labels: Sequence[int], most: int) -> np.ndarray:
+def label_set(labels: Sequence[int] | np.ndarray, most: int) -> np.ndarray:
     """A set of up to `most` labels as a source gives it: int32 [most], -1 in the places that are left."""
     places = np.full(most, NO_LABEL, np.int32)
     places[: len(labels)] = labels
@@ -88,10 +88,13 @@ def _load(kind: str, name: str, directory: str | None, split: str) -> Source:
 
         return DigitsSource(split)
     if kind == 'folder':
-        from nfnets.data.folder import FolderSource
+        from nfnets.data.csv_folder import CsvFolderSource, table_of
+        from nfnets.data.folder import TRAIN, FolderSource
 
         if path is None:
             raise InputError("data.source='folder' needs data.dir, the folder that holds the splits")
+        if any(table_of(path, each).exists() for each in (TRAIN, split)):
+            return CsvFolderSource(path, split)
         return FolderSource(path, split)
     if kind == 'tfds':
         from nfnets.data.tfds_source import TfdsSource
