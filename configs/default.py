@@ -45,7 +45,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.eval_style = placeholder(str)  # Of that: 'paper', 'timm' as timm of F0.., 'timm_center' of its own.
     data.crop_area = (0.08, 1.0)  # Least and most of an image that a training crop covers.
     data.flip = True  # Mirror half of the training images.
-    data.skip_broken = False  # Skip and count images that cannot be decoded, instead of stopping.
+    data.skip_broken = False  # Skip and count images that are broken or labeled wrong, instead of stopping.
 
     config.augment = augment = ml_collections.ConfigDict()
     augment.mixup_alpha = 0.2  # Of Beta(alpha, alpha); 0: no MixUp.
@@ -62,6 +62,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.precision = 'bfloat16'  # Of activations and gradients in training; or 'float32'.
     train.all_reduce = 'float32'  # What gradients are summed over devices in; 'bfloat16' sends half as much.
     train.shard_optimizer = False  # Momentum and EMA lie split over all devices: less memory on each.
+    train.loss = 'softmax'  # One distribution over the classes; 'sigmoid': each is there or not, by itself.
     train.label_smoothing = 0.1  # Fraction of the target spread over all classes, 0..1.
     train.log_every_steps = 100  # Between lines of metrics.
 

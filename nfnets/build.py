@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -20,9 +21,10 @@ from nfnets.data.decode import TrainCrop
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source, load_source
 from nfnets.evaluate import Look, Results, Variables, evaluate, make_eval_step
+from nfnets.losses import LOSSES, Loss
 from nfnets.models.networks import NETWORKS, init_variables, make_network, variable_shapes
 from nfnets.models.param_layout import UNSTACKED, ParamLayout, stack_alike
-from nfnets.models.param_names import all_but, found_by, layer_group
+from nfnets.models.param_names import all_but, found_by, is_classifier, layer_group
 from nfnets.optim.accumulate import accumulated_value_and_grad
 from nfnets.optim.optimizer import OptimizerSettings, make_optimizer, warmup_cosine
 from nfnets.optim.sam import sam_value_and_grad
@@ -109,6 +111,11 @@ def value_and_grad(config: Config) -> ValueAndGrad:
     return differentiate
 
 
+def loss(config: Config) -> Loss:
+    """What is minimized in training, and reported by evaluation."""
+    return LOSSES[config.train.loss]
+
+
 def augmentation(config: Config) -> Augmentation:
     """The augmentation of a device's images before the network sees them."""
     return _from_config(Augmentation, config.augment)
@@ -122,6 +129,7 @@ def train_step(config: Config, devices: Sequence[jax.Device] | None = None) -> T
         label_smoothing=config.train.label_smoothing,
         precision=config.train.precision,
         is_frozen=found_by(config.optimizer.freeze),
+        loss=loss(config),
     )
     step = make_train_step(
         loss_fn,
@@ -147,9 +155,23 @@ def _is_reported(config: Config, step: jax.Array) -> jax.Array:
     return functools.reduce(jnp.logical_or, [step % n == 0 for n in every])
 
 
+def initial_variables(config: Config, key: jax.Array) -> tuple[hk.Params, hk.State]:
+    """Unstacked parameters and network state before the first step.
+
+    With the sigmoid loss the classifier's bias is -log K for K classes: each begins with a probability of
+    1 / (K + 1), of one class an image. Else all that the first steps learn is that most classes are rare.
+    """
+    params, network_state = init_variables(network(config), key)
+    if config.train.loss == 'sigmoid':
+        classifier = next(filter(is_classifier, params))
+        bias = jnp.full_like(params[classifier]['b'], -math.log(config.model.num_classes))
+        params = {**params, classifier: {**params[classifier], 'b': bias}}
+    return params, network_state
+
+
 def new_state(config: Config) -> TrainState:
     """The state before the first step, from a fixed key: to trace, or to time a step with."""
-    params, network_state = init_variables(network(config), jax.random.key(0))
+    params, network_state = initial_variables(config, jax.random.key(0))
     return init_train_state(param_layout(config).stack(params), optimizer(config), network_state)
 
 
@@ -197,6 +219,7 @@ def train_batches(config: Config, examples: Source, position: int) -> stream.Tra
         position=position,
         batch_size=config.train.batch_size * augmentation(config).images_per_example,
         skip_broken=data.skip_broken,
+        needs_label=loss(config).needs_label,
     )
 
 
@@ -224,7 +247,10 @@ def evaluation(
       look: called with what is said of each batch.
       instead: the network that the variables are of; None: the config's, in the layout of training.
     """
-    eval_step = make_eval_step(instead or network(config), classes, predicts=look is not None)
+    eval_step = make_eval_step(
+        instead or network(config), classes, predicts=look is not None, loss=loss(config)
+    )
+    num_kept = config.model.num_classes if classes is None else len(classes)
 
     def run(variables_by_name: Mapping[str, Variables]) -> Results:
         batches = stream.eval_batches(
@@ -237,6 +263,7 @@ def evaluation(
         def expected_examples() -> int:
             return len(examples) - parallel.sum_over_processes(batches.skipped)
 
-        return evaluate(eval_step, variables_by_name, watch(batches), expected_examples, look)
+        tally_classes = num_kept if examples.label_shape else None
+        return evaluate(eval_step, variables_by_name, watch(batches), expected_examples, look, tally_classes)
 
     return run

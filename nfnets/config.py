@@ -15,6 +15,7 @@ import ml_collections
 from nfnets.data.augment import PARTNERS, Augmentation
 from nfnets.data.preprocessing import STYLES, default_preprocessing
 from nfnets.errors import InputError
+from nfnets.losses import LOSSES
 from nfnets.models.activations import ACTIVATIONS
 from nfnets.models.networks import NETWORKS
 from nfnets.models.variants import RECIPES, Recipe, Variant, get_variant
@@ -66,6 +67,7 @@ _RULES: dict[str, _Rule] = {
     'train.steps': _POSITIVE,
     'train.precision': _one_of('float32', 'bfloat16'),
     'train.all_reduce': _one_of('float32', 'bfloat16'),
+    'train.loss': _one_of(*LOSSES),
     'train.label_smoothing': _RATE,
     'train.log_every_steps': _POSITIVE,
     'optimizer.learning_rate_per_256': _POSITIVE,

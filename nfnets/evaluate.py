@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nfnets import losses, parallel
+from nfnets import average_precision, losses, parallel
 from nfnets.data.augment import normalize
+from nfnets.errors import InputError
 from nfnets.models.precision import float32_products
 
-EvalStep = Callable[[dict, dict], dict]
+Tallies = dict[str, jax.Array]  # By name, int32 [D, ...] of each device (`average_precision`).
+EvalStep = Callable[[dict, dict, Tallies], tuple[dict, Tallies]]
 Results = dict[str, dict[str, float]]
 Outcome = dict[str, Any]  # Of a batch: 'sums' by metric, float32 [] each, and 'predicted' on request.
 # Parameters as the network takes them, and statistics of batch normalization or {}.
@@ -43,7 +45,11 @@ Look = Callable[[Predicted], None]
 
 
 def make_eval_step(
-    network: hk.TransformedWithState, classes: Sequence[int] | None = None, *, predicts: bool = False
+    network: hk.TransformedWithState,
+    classes: Sequence[int] | None = None,
+    *,
+    predicts: bool = False,
+    loss: losses.Loss = losses.LOSSES[losses.SOFTMAX],
 ) -> EvalStep:
     """Builds the parallel evaluation step, in float32 whatever the precision of training.
 
@@ -55,60 +61,86 @@ def make_eval_step(
         outputs with 'logits', and the state.
       classes: labels whose logits are kept; None: all.
       predicts: whether the outcome holds what is said of each example.
+      loss: to report, and how logits become probabilities.
 
     Returns:
-      (variables by name, batch) to {name: {'sums': metrics summed over the real examples of all devices of
-      all hosts, 'predicted': of the same}}. The batch has 'images' [D, N, H, W, 3] (pixels, 0..255), 'labels'
+      (variables by name, batch, tallies by name) to {name: {'sums': metrics summed over the real examples of
+      all devices of all hosts, 'predicted': of the same}} and the tallies with this batch, each device's its
+      own; they may be {}. The batch has 'images' [D, N, H, W, 3] (pixels, 0..255), 'labels'
       [D, N], or sets of them [D, N, L], and 'mask' [D, N], 1 for a real example and 0 for padding; to predict
       'indices' [D, N], too.
     """
     kept = None if classes is None else np.asarray(classes)
 
-    def eval_step(variables_by_name: dict[str, Variables], batch: dict[str, jax.Array]) -> dict[str, Outcome]:
+    def eval_step(
+        variables_by_name: dict[str, Variables], batch: dict[str, jax.Array], tallies: Tallies
+    ) -> tuple[dict[str, Outcome], Tallies]:
         images = normalize(batch['images'])
         outcomes: dict[str, Outcome] = {}
+        counted: Tallies = {}
         for name, (params, network_state) in variables_by_name.items():
             with float32_products():
                 logits = network.apply(params, network_state, None, images, False)[0]['logits']
             targets = losses.multi_hot(batch['labels'], logits.shape[-1])
             if kept is not None:
                 logits, targets = logits[:, kept], targets[:, kept]
-            metrics = example_metrics(logits, targets)
+            metrics = example_metrics(logits, targets, loss)
+            if batch['labels'].ndim > 1:
+                metrics['recall_at_5'] = recall(logits, targets)
+            if name in tallies:
+                tally = tallies[name], loss.log_odds(logits), targets, batch['mask'] * metrics['num_losses']
+                counted[name] = average_precision.add_scores(*tally)
             sums = {key: jnp.sum(value * batch['mask']) for key, value in metrics.items()}
             outcomes[name] = {'sums': parallel.total(sums)}
             if predicts:
-                probabilities, best = jax.lax.top_k(jax.nn.softmax(logits), min(_TOP, logits.shape[-1]))
+                probabilities, best = jax.lax.top_k(loss.probabilities(logits), min(_TOP, logits.shape[-1]))
                 best = best if kept is None else jnp.asarray(kept, jnp.int32)[best]
                 one = Predicted(batch['indices'], batch['mask'], batch['labels'], best, probabilities)
                 outcomes[name]['predicted'] = parallel.gather(one)
-        return outcomes
+        return outcomes, counted
 
-    return parallel.parallelize(eval_step, arguments=(parallel.SAME, parallel.SPLIT))
+    return parallel.parallelize(
+        eval_step,
+        arguments=(parallel.SAME, parallel.SPLIT, parallel.SPLIT),
+        results=(parallel.SAME, parallel.SPLIT),
+        donate_argument=2,
+    )
 
 
-def example_metrics(logits: jax.Array, targets: jax.Array) -> dict[str, jax.Array]:
-    """The metrics that an evaluation sums, for each example; all 0 for one without a label, but the last.
+def example_metrics(logits: jax.Array, targets: jax.Array, loss: losses.Loss) -> dict[str, jax.Array]:
+    """The metrics that an evaluation sums, for each example; hits and 'num_examples' are 0 without a label.
 
     Args:
       logits: [N, K].
       targets: [N, K], 1 for each label of an example, any of which is a hit, as arXiv 2006.07159 counts.
+      loss: to report.
 
     Returns:
-      'loss' (nats, no smoothing; against several labels alike), 'top_1', 'top_5' (0 or 1; of all classes
-      where there are fewer than five), 'num_examples' (1) and 'num_unlabeled' (1 where 'num_examples' is 0),
-      each float32 [N].
+      'loss' (nats, no smoothing; 0 where it needs a label and there is none), 'num_losses' (1 where it is
+      one), 'top_1', 'top_5' (0 or 1; of all classes where there are fewer than five), 'num_examples' (1) and
+      'num_unlabeled' (1 where 'num_examples' is 0), each float32 [N].
     """
-    _, best = jax.lax.top_k(logits, min(_TOP, logits.shape[-1]))
-    hits = jnp.take_along_axis(targets, best, axis=1)
-    num_labels = jnp.sum(targets, axis=1, keepdims=True)
-    is_labeled = (num_labels[:, 0] > 0).astype(jnp.float32)
+    hits = _hits(logits, targets)
+    is_labeled = jnp.max(targets, axis=1)
     return {
-        'loss': losses.cross_entropy(logits, targets / jnp.maximum(num_labels, 1)),
+        'loss': loss.of_each(logits, loss.target(targets)),
+        'num_losses': is_labeled if loss.needs_label else jnp.ones_like(is_labeled),
         'top_1': hits[:, 0],
         'top_5': jnp.max(hits, axis=1),
         'num_examples': is_labeled,
         'num_unlabeled': 1 - is_labeled,
     }
+
+
+def recall(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """The fraction of an example's labels among its five likeliest classes: [N, K], [N, K] -> [N]."""
+    return jnp.sum(_hits(logits, losses.uniform(targets)), axis=1)
+
+
+def _hits(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """The targets of the five likeliest classes, the likeliest first: [N, K], [N, K] -> [N, 5]."""
+    _, best = jax.lax.top_k(logits, min(_TOP, logits.shape[-1]))
+    return jnp.take_along_axis(targets, best, axis=1)
 
 
 def evaluate(
@@ -117,6 +149,7 @@ def evaluate(
     batches: Iterable[dict[str, np.ndarray]],
     expected_examples: Callable[[], int],
     look: Look | None = None,
+    tally_classes: int | None = None,
 ) -> Results:
     """Evaluates several sets of variables over the same batches.
 
@@ -126,24 +159,41 @@ def evaluate(
       batches: this process's part; every process must have as many.
       expected_examples: how many examples all processes together must have counted, checked at the end.
       look: called with what is said of each batch, if the step predicts, in order and in every process.
+      tally_classes: number of classes kept, where the average precision of each is measured; None: it is not.
 
     Returns:
-      {name: {'loss', 'top_1', 'top_5', 'num_examples'}}, means over the examples counted; and
-      'num_unlabeled' where examples without a label were skipped.
+      {name: {'loss', 'top_1', 'top_5', 'num_examples'}}, means over the examples that have a label, and
+      'num_unlabeled' where some have none; these count in a loss that needs no label. Of sets also
+      'recall_at_5' and, over classes, 'mean_average_precision'; their 'top_1' is the precision at 1.
 
     Raises:
+      InputError: no example has a label.
       RuntimeError: the examples counted are not as many as expected.
     """
     # Sums of one batch are exact in float32; those of a split might not be.
     totals: dict[str, dict[str, float]] = {name: {} for name in variables_by_name}
-    step = lambda batch: eval_step(dict(variables_by_name), parallel.shard_batch(batch))  # noqa: E731
-    for outcomes in _one_behind(map(step, batches)):
+    tallies: Tallies = {}
+    if tally_classes is not None:
+        shape = average_precision.tally_shape(tally_classes)
+        tallies = {name: parallel.zeros_on_each(shape, jnp.int32) for name in variables_by_name}
+
+    def dispatched() -> Iterator[dict[str, Outcome]]:
+        nonlocal tallies
+        for batch in batches:
+            outcomes, tallies = eval_step(dict(variables_by_name), parallel.shard_batch(batch), tallies)
+            yield outcomes
+
+    for outcomes in _one_behind(dispatched()):
         for name, outcome in jax.device_get(outcomes).items():
             for key, value in outcome['sums'].items():
                 totals[name][key] = totals[name].get(key, 0.0) + float(value)
             if look is not None:
                 look(Predicted(*(x.reshape(-1, *x.shape[2:]) for x in outcome['predicted'])))
-    return {name: _means(values, expected_examples()) for name, values in totals.items()}
+    results = {name: _means(values, expected_examples()) for name, values in totals.items()}
+    for name, tally in tallies.items():
+        counted = average_precision.mean_average_precision(parallel.total_of_all(tally))
+        results[name]['mean_average_precision'] = counted
+    return results
 
 
 def _one_behind(dispatched: Iterable[dict[str, Outcome]]) -> Iterator[dict[str, Outcome]]:
@@ -159,7 +209,10 @@ def _one_behind(dispatched: Iterable[dict[str, Outcome]]) -> Iterator[dict[str, 
 
 def _means(totals: dict[str, float], expected: int) -> dict[str, float]:
     count, unlabeled = (round(totals.get(key, 0.0)) for key in ('num_examples', 'num_unlabeled'))
-    if count + unlabeled != expected or count == 0:
+    if count + unlabeled != expected or expected == 0:
         raise RuntimeError(f'evaluation counted {count + unlabeled} examples where the split has {expected}')
-    means = {key: totals[key] / count for key in ('loss', 'top_1', 'top_5')}
+    if count == 0:
+        raise InputError(f'none of the {unlabeled} examples to evaluate on has a label')
+    means = {'loss': totals['loss'] / totals['num_losses']}
+    means |= {key: totals[key] / count for key in ('top_1', 'top_5', 'recall_at_5') if key in totals}
     return {**means, 'num_examples': count, **({'num_unlabeled': unlabeled} if unlabeled else {})}

@@ -1,5 +1,6 @@
 """Data parallelism over all devices of all hosts: the only file that names the axis of `jax.pmap`."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -115,6 +116,26 @@ def shard_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         # A step is run in the main thread, which `nfnets/host.py` wants, only if it need not wait for this.
         jax.block_until_ready(sharded)
     return sharded
+
+
+def zeros_on_each(shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """An array of zeros on every device of this process: [D, *shape] for D devices."""
+    return _zeros((jax.local_device_count(), *shape), dtype)()
+
+
+@functools.cache
+def _zeros(shape: tuple[int, ...], dtype: Any) -> Callable[[], jax.Array]:
+    return jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=_on_local_devices(_AXIS))
+
+
+def total_of_all(x: jax.Array) -> np.ndarray:
+    """The sum over all devices of all processes, each with its part: [D, ...] -> [...] in every process."""
+    return jax.device_get(_total_of_all()(x))
+
+
+@functools.cache
+def _total_of_all() -> Callable[[jax.Array], jax.Array]:
+    return parallelize(total, arguments=(SPLIT,))
 
 
 def replicate(tree: Tree) -> Tree:

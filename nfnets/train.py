@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -18,7 +19,6 @@ from nfnets.data.stream import TrainBatches
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.evaluate import Results, Variables
 from nfnets.finetune import preprocessing_settings, start_from, with_preprocessing
-from nfnets.models.networks import init_variables
 from nfnets.models.param_layout import UNSTACKED
 from nfnets.models.param_names import check_pattern, layer_group
 from nfnets.planning.precheck import facts, is_out_of_memory, out_of_memory, warnings
@@ -157,9 +157,8 @@ def _start_variables(run: _Run) -> tuple[hk.Params, hk.State, str]:
     Of a checkpoint only parameters are taken: statistics of batches are soon those of the new ones.
     """
     config, class_names = run.config, run.train_source.class_names
-    network = build.network(config)
     init_key, _ = run_keys(config.seed)
-    params, network_state = jax.jit(lambda key: init_variables(network, key))(init_key)
+    params, network_state = jax.jit(functools.partial(build.initial_variables, config))(init_key)
     names = UNSTACKED.names(params)
     check_pattern('optimizer.freeze', config.optimizer.freeze, names)
     check_pattern('optimizer.agc_skip', config.optimizer.agc_skip, names)

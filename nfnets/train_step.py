@@ -39,18 +39,20 @@ def make_loss_fn(
     label_smoothing: float,
     precision: str,
     is_frozen: Predicate = lambda name: False,
+    loss: losses.Loss = losses.LOSSES[losses.SOFTMAX],
 ) -> LossFn:
-    """Builds the loss that is differentiated: mean cross-entropy of a batch.
+    """Builds the loss that is differentiated: the mean of those of a batch.
 
     Args:
       network: its apply takes (params, network_state, key, images [N, H, W, 3], is_training) and gives
         outputs with 'logits', and the state.
       num_classes: K.
-      label_smoothing: fraction of each target that is spread over all classes, 0..1.
+      label_smoothing: as of `losses.soft_targets`.
       precision: 'float32', of products too (`float32_products`), or 'bfloat16' for the paper's policy:
         parameters and images are cast for the passes forward and back, the gradients come out in float32,
         and the loss stays in float32.
       is_frozen: whether a parameter, by its name, is a constant; its gradient is zero, and free.
+      loss: of each example.
     """
     dtype = jnp.dtype(precision)
     products = float32_products if precision == 'float32' else contextlib.nullcontext
@@ -69,10 +71,13 @@ def make_loss_fn(
             batch.ratio,
             num_classes=num_classes,
             label_smoothing=label_smoothing,
+            loss=loss,
         )
-        loss = jnp.mean(losses.cross_entropy(out['logits'], targets))
-        top_1 = jnp.mean(jnp.argmax(out['logits'], axis=-1) == batch.labels)
-        return loss, (top_1, network_state)
+        best = jnp.argmax(out['logits'], axis=-1)
+        hits = (
+            batch.labels == best if batch.labels.ndim == 1 else jnp.any(batch.labels == best[:, None], axis=1)
+        )
+        return jnp.mean(loss.of_each(out['logits'], targets)), (jnp.mean(hits), network_state)
 
     return loss_fn
 
@@ -96,7 +101,7 @@ def make_train_step(
       value_and_grad: how it is differentiated: `jax.value_and_grad` with has_aux, SAM, accumulation. Devices
         add up its gradients in the dtype that they have.
       optimizer: whose state knows the fraction clipped (`make_optimizer`).
-      augment: (key, images uint8 [M, H, W, 3], labels [M]) to an augmented batch of N.
+      augment: (key, images uint8 [M, H, W, 3], labels [M] or [M, L]) to an augmented batch of N.
       ema_decay: what the decay of the EMA of the parameters grows to.
       is_reported: whether the metrics of a step, counted from 1, include norms of updates and parameters.
       layout: of the parameters in the state.
@@ -104,7 +109,7 @@ def make_train_step(
 
     Returns:
       (state, batch, key) to (state, metrics). The batch has 'images' uint8 [M, H, W, 3] and 'labels' int32
-      [M], this device's; the key is the run's, the same at every step. Metrics are scalars but for
+      [M] or [M, L], this device's; the key is the run's, the same at every step. Metrics are scalars but for
       'agc_clipped_by_group', scalars by name, and 'grad_sum_squares' [parameters], in the order of
       `ParamLayout.names`; 'update_norm' and 'param_norm' are 0 on TPUs where they are not reported.
     """

@@ -4,8 +4,11 @@ import haiku as hk
 import jax
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
+from nfnets.errors import InputError
 from nfnets.evaluate import Predicted, evaluate, make_eval_step
+from nfnets.losses import LOSSES
 
 CLASSES = 7
 
@@ -88,11 +91,11 @@ def test_the_next_batch_is_dispatched_before_the_results_of_one_are_waited_for()
             events.append(f'wait {self.number}')
             return np.float32(1.0)
 
-    def step(variables, batch):
+    def step(variables, batch, tallies):
         number = sum(event.startswith('dispatch') for event in events)
         events.append(f'dispatch {number}')
-        keys = ('loss', 'top_1', 'top_5', 'num_examples')
-        return {'eval': {'sums': {key: Result(number) for key in keys}}}
+        keys = ('loss', 'num_losses', 'top_1', 'top_5', 'num_examples')
+        return {'eval': {'sums': {key: Result(number) for key in keys}}}, tallies
 
     images, labels = _examples(24)
     results = evaluate(step, {'eval': None}, _batches(images, labels, 8), lambda: 3)
@@ -151,3 +154,42 @@ def test_what_is_said_of_every_example_is_handed_out_once():
     np.testing.assert_array_equal(said.best[real], np.array(classes)[order])
     expected = np.take_along_axis(probabilities, order, axis=1)
     np.testing.assert_allclose(said.probabilities[real], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize('loss', ['softmax', 'sigmoid'])
+def test_sets_are_measured_as_by_scikit_learn(loss):
+    network = _network()
+    _, sets, labels = _with_label_sets(*_examples(37))
+    images = np.random.default_rng(1).uniform(0, 255, (37, 1, 1, 3)).astype(np.float32)
+    params, state = network.init(jax.random.key(0), images[:1], False)
+    variables = {'eval': (jax.tree.map(lambda p: 3 * p, params), state)}
+    step = make_eval_step(network, loss=LOSSES[loss])
+    results = evaluate(step, variables, _batches(images, sets, 16), lambda: 37, tally_classes=CLASSES)['eval']
+    logits = _logits(variables['eval'][0], images)
+    is_labeled = labels.any(axis=1)
+    assert (results['num_examples'], results['num_unlabeled']) == (sum(is_labeled), sum(~is_labeled))
+    best = np.argsort(-logits, axis=1)[is_labeled, :5]
+    found = np.take_along_axis(labels[is_labeled], best, axis=1)
+    own = labels[is_labeled]
+    expected = {'top_1': found[:, 0].mean(), 'recall_at_5': np.mean(found.sum(1) / own.sum(1))}
+    if loss == 'sigmoid':  # An example without a label is one of no class.
+        scores, counted = logits, labels
+        each = labels * np.logaddexp(0, -logits) + (1 - labels) * np.logaddexp(0, logits)
+        expected['loss'] = np.mean(each.sum(axis=1))
+    else:
+        log_p = (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))[is_labeled]
+        scores, counted = log_p - np.log1p(-np.exp(log_p)), own
+        expected['loss'] = -np.mean(np.sum(own * log_p, axis=1) / own.sum(axis=1))
+    for key, value in expected.items():
+        assert results[key] == pytest.approx(value, rel=1e-5), key
+    precisions = [average_precision_score(counted[:, k], np.floor(32 * scores[:, k])) for k in range(CLASSES)]
+    assert results['mean_average_precision'] == pytest.approx(np.mean(precisions), rel=1e-5)
+    assert 0.1 < results['mean_average_precision'] < 0.9
+
+
+def test_a_split_without_any_label_is_refused():
+    images, _ = _examples(10)
+    variables = _network().init(jax.random.key(0), images[:1], False)
+    batches = _batches(images, np.full((10, 3), -1, np.int32), 16)
+    with pytest.raises(InputError, match='none of the 10 examples to evaluate on has a label'):
+        evaluate(make_eval_step(_network()), {'eval': variables}, batches, lambda: 10)

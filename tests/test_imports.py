@@ -18,6 +18,7 @@ ORDER = [
     'models',
     'detection',
     'losses',
+    'average_precision',
     'parallel',
     'optim',
     'data',

@@ -51,8 +51,8 @@ class AugmentedBatch(NamedTuple):
 
     Attributes:
       images: float32 [N, H, W, 3], normalized.
-      labels: int32 [N].
-      mix_labels: int32 [N], of what each was mixed with.
+      labels: int32 [N], or sets of them [N, L].
+      mix_labels: alike, of what each was mixed with.
       ratio: float32 [N], weight of `labels`; 1 if not mixed.
     """
 
@@ -72,7 +72,7 @@ def augment(
       key: random.
       images: uint8 [M, H, W, 3], decoded, cropped and flipped. With fresh partners M = 2 N, and the partner
         of an image is the one N places on; else M = N, and it is the one before.
-      labels: int32 [M].
+      labels: int32 [M], or sets of them [M, L].
 
     Returns:
       The batch of N.
@@ -84,7 +84,7 @@ def augment(
         images, partner_images = jnp.split(images, 2)
         labels, partner_labels = jnp.split(labels, 2)
     else:
-        partner_images, partner_labels = jnp.roll(images, 1, axis=0), jnp.roll(labels, 1)
+        partner_images, partner_labels = jnp.roll(images, 1, axis=0), jnp.roll(labels, 1, axis=0)
     mixed = mix(
         mix_key,
         images,

@@ -14,8 +14,8 @@ class Mixed(NamedTuple):
 
     Attributes:
       images: float32 [N, H, W, C], in the range of the originals.
-      labels: int32 [N], of the first of each pair.
-      mix_labels: int32 [N], of the second.
+      labels: of the first of each pair, as given.
+      mix_labels: of the second.
       ratio: float32 [N], weight of the first, 0..1.
     """
 
@@ -40,9 +40,9 @@ def mix(
     Args:
       key: random.
       images: [N, H, W, C], any type.
-      labels: int [N].
+      labels: int [N], or sets of them [N, L].
       partner_images: [N, H, W, C], what each is mixed with.
-      partner_labels: int [N].
+      partner_labels: alike.
       mixup_alpha: of the Beta(alpha, alpha) that MixUp's ratio is drawn from; 0 for no MixUp.
       cutmix: whether there is CutMix.
 

@@ -59,6 +59,7 @@ class Pipeline:
         image_size: int,
         dtype: tf.DType,
         skip_broken: bool,
+        needs_label: bool = False,
     ):
         """Starts to read ahead.
 
@@ -68,11 +69,13 @@ class Pipeline:
           decode_fn: TensorFlow's (encoded string [], seed int64 [2]) to an image [S, S, 3].
           image_size: S, px.
           dtype: of the images.
-          skip_broken: whether images that cannot be decoded are blank, and counted, instead of an error.
+          skip_broken: whether examples that are broken are blank, and counted, instead of an error.
+          needs_label: whether an example with an empty set of labels is broken.
         """
         tf.config.set_visible_devices([], 'GPU')  # The accelerator is the network's.
         self._source = source
         self._skip_broken = skip_broken
+        self._needs_label = needs_label
         self._readers = ThreadPoolExecutor(_READERS, 'read')
         self._under_way: collections.deque[Work] = collections.deque()
         self._error: Exception | None = None
@@ -158,6 +161,8 @@ class Pipeline:
         num_classes, least = len(self._source.class_names), NO_LABEL if self._source.label_shape else 0
         labels = np.ravel(label)
         outside = labels[(labels < least) | (labels >= num_classes)]
+        if self._needs_label and not np.any(labels >= 0) and self._source.label_shape:
+            return "has no label; train.loss='sigmoid' would take it for one of no class"
         if outside.size:
             return f'has the label {outside[0]}; the {num_classes} classes have 0 to {num_classes - 1}'
         return None

@@ -17,13 +17,12 @@ from nfnets.data import decode
 from nfnets.data.pipeline import Pipeline, Work
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source
-from nfnets.errors import InputError
 
 Batch = dict[str, np.ndarray]
 
 
 class TrainBatches:
-    """Endless training batches of one process: {'images': uint8 [N, S, S, 3], 'labels': int32 [N]}.
+    """Endless training batches of one process: {'images': uint8 [N, S, S, 3], 'labels': int32 [N] or [N, L]}.
 
     Attributes:
       position: data position of the whole run after the batch yielded last, images.
@@ -93,7 +92,14 @@ class EvalBatches:
 
 
 def train_batches(
-    source: Source, crop: decode.TrainCrop, *, seed: int, position: int, batch_size: int, skip_broken: bool
+    source: Source,
+    crop: decode.TrainCrop,
+    *,
+    seed: int,
+    position: int,
+    batch_size: int,
+    skip_broken: bool,
+    needs_label: bool = True,
 ) -> TrainBatches:
     """This process's part of the batches of the training stream, from a position on.
 
@@ -103,17 +109,13 @@ def train_batches(
       seed: of the run; order and crops are functions of it and of the position.
       position: see the module.
       batch_size: source images a step over all processes, whose number must divide it.
-      skip_broken: count images that cannot be decoded instead of stopping.
+      skip_broken: count broken examples instead of stopping.
+      needs_label: whether an example with an empty set of labels is broken.
 
     Returns:
-      An iterator that raises InputError at an image that cannot be decoded (if not skip_broken) or a
-      label outside of the classes.
-
-    Raises:
-      InputError: examples have sets of labels.
+      An iterator that raises InputError at a broken example, if not skip_broken: its image cannot be decoded,
+      a label is outside of the classes, or it has none and needs one.
     """
-    if source.label_shape:
-        raise InputError(f'{source.describe(0)} has a set of labels: such data can be evaluated on alone')
     process, size = jax.process_index(), batch_size // jax.process_count()
 
     def work() -> Iterator[Work]:
@@ -128,7 +130,7 @@ def train_batches(
     def decode_fn(encoded: tf.Tensor, crop_seed: tf.Tensor) -> tf.Tensor:
         return decode.decode_train(encoded, crop_seed, crop)
 
-    pipeline = Pipeline(source, work(), decode_fn, crop.size, tf.uint8, skip_broken)
+    pipeline = Pipeline(source, work(), decode_fn, crop.size, tf.uint8, skip_broken, needs_label)
     return TrainBatches(pipeline, position, batch_size)
 
 

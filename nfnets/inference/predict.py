@@ -14,6 +14,7 @@ from nfnets.data.augment import normalize
 from nfnets.errors import InputError
 from nfnets.folding.run import apply
 from nfnets.inference.classifier import make_classifier
+from nfnets.losses import LOSSES, SOFTMAX
 from nfnets.models.layers import Outputs
 from nfnets.models.precision import float32_products
 from nfnets.weights.load import Weights, load_checkpoint
@@ -86,13 +87,14 @@ class Predictor:
         self.preprocessing = self._classifier.preprocessing
         self.class_names = self._classifier.class_names
         self.params, self._network_state = self._classifier.variables
+        self._loss = LOSSES[weights.about.loss or SOFTMAX]
         self._features = jax.jit(lambda *given: _features(self.apply(*given)))
 
     @functools.cached_property
     def _probabilities(self) -> Callable[[np.ndarray], jax.Array]:
         """The folded network, which is made when the first image is classified."""
-        graph = self._classifier.fold(from_pixels=True)
-        run = jax.jit(lambda arrays, images: jax.nn.softmax(apply(graph, arrays, images), axis=-1))
+        graph, loss = self._classifier.fold(from_pixels=True), self._loss
+        run = jax.jit(lambda arrays, images: loss.probabilities(apply(graph, arrays, images)))
         return functools.partial(run, jax.device_put(graph.arrays()))
 
     def apply(self, params: hk.Params, images: jax.Array) -> Outputs:
@@ -111,7 +113,10 @@ class Predictor:
             )[0]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities [N, num_classes] of pixels [N, size, size, 3], float 0..255."""
+        """Probabilities [N, num_classes] of pixels [N, size, size, 3], float 0..255.
+
+        Those of a network trained with the sigmoid loss are each by itself, and do not add up to 1.
+        """
         return np.asarray(self._probabilities(images))
 
     def predict(self, images: 'Images', most: int = 5) -> Any:

@@ -113,7 +113,7 @@ def score(
 
     Returns:
       What can be written as a JSON object: 'top_1', 'top_5' (0..1), 'loss' (nats), 'num_examples' (and
-      'num_unlabeled', skipped for want of a label), 'images_per_second' (reading included, compilation not),
+      what else `evaluate` gives), 'images_per_second' (reading included, compilation not),
       'preprocessing', and what the checkpoint and the set are.
 
     Raises:
@@ -203,6 +203,7 @@ def config_of(
     config = ml_collections.ConfigDict(config) if keeps_network else with_network_of(config, weights)
     if weights.kind == 'workdir' and not is_given:
         config.data.update(read_config(weights.path)['data'])
+    config.train.loss = weights.about.loss or config.train.loss
     # The checkpoint knows its preprocessing, and `score` asks it.
     config.data.update(dict.fromkeys(PREPROCESSING))
     config.update_from_flattened_dict(dict(overrides))

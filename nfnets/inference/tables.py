@@ -11,6 +11,7 @@ from nfnets.models.published import published_accuracy
 from nfnets.weights.by_name import is_name
 
 _TOPS = ('top_1', 'top_5')
+_OF_SETS = ('recall_at_5', 'mean_average_precision')  # Where images have sets of labels.
 _HEAD = (
     *('checkpoint', 'variant', 'set', 'style, px', 'images', 'top-1', 'top-5'),
     *('paper top-1', 'top-5', 'timm top-1', 'top-5'),
@@ -19,7 +20,7 @@ CSV_COLUMNS = (
     *('checkpoint', 'variant', 'parameters', 'step', 'set', 'size', 'margin', 'style', 'num_examples'),
     *('num_unlabeled', 'loss', *_TOPS),
     *(f'{who}_{top}' for who in ('paper', 'timm') for top in _TOPS),
-    *('images_per_second', 'kind', 'sha256'),
+    *('images_per_second', 'kind', 'sha256', *_OF_SETS),
 )
 
 
@@ -79,5 +80,6 @@ def csv_rows(rows: Sequence[Sequence[object]]) -> str:
 
 def csv_row(result: Mapping[str, Any]) -> list[object]:
     """The cells of a result under `CSV_COLUMNS`."""
-    flat = {'num_unlabeled': 0, **with_published(result), **result['preprocessing']}
+    missing = {'num_unlabeled': 0, **dict.fromkeys(_OF_SETS)}
+    flat = {**missing, **with_published(result), **result['preprocessing']}
     return [flat[column] for column in CSV_COLUMNS]

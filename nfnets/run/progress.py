@@ -188,7 +188,17 @@ def flat_results(results: Mapping[str, Scalars]) -> Scalars:
 def summary(results: Mapping[str, Scalars]) -> str:
     """One line for each set of parameters evaluated, for people."""
     return '\n'.join(
-        f'  {name + ":":9} top-1 {100 * r["top_1"]:.2f}%, top-5 {100 * r["top_5"]:.2f}%, '
-        f'loss {r["loss"]:.4f} over {r["num_examples"]} images'
+        f'  {name + ":":9} {_accuracy(r)}, loss {r["loss"]:.4f} over {r["num_examples"]} images'
         for name, r in results.items()
     )
+
+
+def _accuracy(result: Scalars) -> str:
+    shown = {'top-1': 'top_1', 'top-5': 'top_5'}
+    if 'mean_average_precision' in result:  # Of sets of labels.
+        shown = {
+            'mean average precision': 'mean_average_precision',
+            'precision at 1': 'top_1',
+            'recall at 5': 'recall_at_5',
+        }
+    return ', '.join(f'{name} {100 * result[key]:.2f}%' for name, key in shown.items())

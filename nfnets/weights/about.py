@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from nfnets.data.preprocessing import STYLES, Preprocessing
+from nfnets.losses import LOSSES
 from nfnets.models.activations import ACTIVATIONS
 from nfnets.weights.fit import FIRST_BLOCKS
 from nfnets.weights.pickles import Refused
@@ -22,6 +23,7 @@ class About:
       step: updates that made them.
       train_size: side of the images in training, px.
       network: its kind, as in `model.name`.
+      loss: by which it was trained, as in `train.loss`, and so what its logits mean.
     """
 
     class_names: tuple[str, ...] | None = None
@@ -31,6 +33,7 @@ class About:
     step: int | None = None
     train_size: int | None = None
     network: str | None = None
+    loss: str | None = None
 
 
 def to_json(about: About, **more: Any) -> str:
@@ -59,6 +62,7 @@ def from_json(text: str | bytes) -> About:
         or (isinstance(about.train_size, int) and 0 < about.train_size <= 4096),
         'network': about.network in (None, *FIRST_BLOCKS),
         'activation': about.activation in (None, *ACTIVATIONS),
+        'loss': about.loss in (None, *LOSSES),
         'parameters': about.parameters in (None, 'raw', 'ema'),
         'step': about.step is None or isinstance(about.step, int),
     }.items():

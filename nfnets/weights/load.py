@@ -131,6 +131,7 @@ def _read_workdir(path: epath.Path) -> Weights:
         train_size=data['train_size'],
         network=model['name'],
         activation=model['activation'],
+        loss=run.settings['train']['loss'],
         step=run.step,
     )
     return Weights(

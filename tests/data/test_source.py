@@ -1,6 +1,7 @@
 """The three sources, and the errors about data that cannot be used."""
 
 import io
+import json
 import shutil
 
 import numpy as np
@@ -230,3 +231,39 @@ def test_a_set_without_class_labels_is_refused(tmp_path):
     )
     with pytest.raises(InputError, match='no pair of image and class label'):
         _load('tfds', 'train', tmp_path, name='unlabeled')
+
+
+def _with_sequences(directory, length, labels):
+    sequence = tfds.features.Sequence(tfds.features.ClassLabel(names=['cat', 'dog', 'eel']), length=length)
+    image = tfds.features.Image(shape=(4, 4, 3), encoding_format='png')
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name='sequences',
+        version='1.0.0',
+        features=tfds.features.FeaturesDict({'image': image, 'label': sequence}),
+        split_datasets={'train': [(i, {'image': pixels, 'label': x}) for i, x in enumerate(labels)]},
+        data_dir=directory,
+        disable_shuffling=True,
+    )
+    (path,) = directory.rglob('dataset_info.json')
+    keys = {'tuple': {'items': [{'featureKey': 'image'}, {'featureKey': 'label'}]}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'supervisedKeys': keys}))
+    return _load('tfds', 'train', directory, name='sequences')
+
+
+@pytest.mark.parametrize(('length', 'most'), [(2, 2), (None, 256)])
+def test_sequences_of_labels_are_sets(tmp_path, length, most):
+    labels = [[2, 0], [1, 1]] if length else [[2, 0], [], [1]]
+    source = _with_sequences(tmp_path, length, labels)
+    assert source.label_shape == (most,)
+    for index, expected in enumerate(labels):
+        found = source.read(index)[1]
+        assert found.dtype == np.int32
+        assert found.tolist() == expected + [-1] * (most - len(expected))
+
+
+def test_more_labels_than_an_example_may_have_are_refused(tmp_path):
+    source = _with_sequences(tmp_path, None, [[0], [1] * 257])
+    assert source.read(0)[1].tolist() == [0] + [-1] * 255
+    with pytest.raises(InputError, match=r'^sequences train #1 .* has 257 labels; 256 is the most'):
+        source.read(1)

@@ -183,25 +183,51 @@ def test_broken_images_are_skipped_in_an_evaluation_on_demand():
     assert batches.skipped == 2
 
 
-def test_sets_of_labels_are_for_evaluation_alone():
-    class WithSets(Numbered):
-        label_shape = property(lambda self: (3,), lambda self, shape: None)
+class WithSets(Numbered):
+    """Sets of up to three labels; that of example 5 is empty."""
 
+    label_shape = property(lambda self: (3,), lambda self, shape: None)
+
+    def read(self, index):
+        encoded, label = super().read(index)
+        return encoded, np.array([-1, -1, -1] if index == 5 else [label, 2, -1], np.int32)
+
+
+def test_sets_of_labels_are_trained_on_and_an_empty_one_where_it_says_something():
+    for batch in _take(_train(WithSets(12), needs_label=False), 2):
+        colors = batch['images'][:, 0, 0, 0].astype(int) // 16
+        expected = [[-1, -1, -1] if c == 5 else [c, 2, -1] for c in colors]
+        np.testing.assert_array_equal(batch['labels'], expected)
+    batches = _train(WithSets(12))
+    with pytest.raises(InputError, match=r"^example 5 has no label; train\.loss='sigmoid' would"):
+        next(batches)
+    batches.close()
+
+
+def test_sets_with_labels_outside_of_the_classes_and_empty_ones_are_skipped_on_demand():
+    labels = [*range(11), 12]
+    batches = _train(WithSets(12, labels=labels))
+    with pytest.raises(InputError, match=r'^example 11 has the label 12; the 12 classes have 0 to 11'):
+        list(batches)
+    batches.close()
+    batches = _train(WithSets(12, labels=labels), skip_broken=True)
+    (batch,) = _take(batches, 1)
+    assert batches.skipped == 2
+    assert set(batch['labels'][:, 0].tolist()) == set(range(11)) - {5}
+
+
+def test_sets_of_labels_are_evaluated():
+    class Broken(WithSets):
         def read(self, index):
-            encoded, _ = super().read(index)
             if index == 4:
                 raise OSError('gone')
-            return encoded, np.array([index, 2, -1], np.int32)
+            return super().read(index)
 
-    batches = list(_eval(WithSets(20), skip_broken=True))
+    batches = list(_eval(Broken(20), skip_broken=True))
     masked = np.concatenate([b['labels'] * b['mask'][:, None] for b in batches])
     expected = np.stack([np.arange(20), np.full(20, 2), np.full(20, -1)], axis=1)
-    expected[4] = 0
+    expected[4], expected[5] = 0, -1
     np.testing.assert_array_equal(masked[:20], expected)
-    with pytest.raises(
-        InputError, match='example 0 has a set of labels: such data can be evaluated on alone'
-    ):
-        _train(WithSets(20))
 
 
 def test_a_batch_of_broken_images_alone_stops():

@@ -81,7 +81,7 @@ def test_products_of_an_evaluation_are_float32_on_any_backend():
         'labels': jnp.zeros((8, 2), jnp.int32),
         'mask': jnp.ones((8, 2)),
     }
-    program = jax.make_jaxpr(make_eval_step(network))(variables, batch)
+    program = jax.make_jaxpr(make_eval_step(network))(variables, batch, {})
     assert _assert_highest(programs.equations(program.jaxpr)) == {'convolve', 'dot_general'}
 
 
