@@ -9,6 +9,7 @@ from nfnets.html_report.runs import Curve, Run, thin
 
 Chart = dict[str, Any]
 
+_MAP = 'Mean average precision, held out'
 _MOST_POINTS = 400  # Of a curve: more than a screen shows.
 
 
@@ -22,10 +23,13 @@ class Line(NamedTuple):
 
 def curves(runs: Sequence[Run]) -> list[Chart]:
     """Charts of all logged metrics by step; by epoch, if the runs' epochs differ in steps."""
+    precision = _held_out('mean_average_precision')  # Of sets of labels.
+    has_precision = any(line.metric in run.curves for run in runs for line in precision)
     train_loss = Line('train/loss', 'training', 'faint')
     return [
         _chart(runs, 'Loss', 'nats', [train_loss, *_held_out('loss')], log=True),
         _chart(runs, 'Top-1 accuracy, held out', '%', _held_out('top_1'), scale=100),
+        *([_chart(runs, _MAP, '%', precision, scale=100)] if has_precision else []),
         _chart(runs, 'Top-1 accuracy, training images', '%', [Line('train/top_1')], scale=100),
         _chart(runs, 'Learning rate', '', [Line('learning_rate')]),
         _chart(runs, 'Gradient norm', 'L2', [Line('train/grad_norm')], log=True),

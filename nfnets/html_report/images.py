@@ -13,6 +13,7 @@ from PIL import Image
 from nfnets import build
 from nfnets.data.augment import augment, denormalize
 from nfnets.data.source import Source
+from nfnets.losses import soft_targets
 from nfnets.train_step import run_keys, step_keys
 
 _MOST_IN_BATCH = 64  # On one device; more would only take time.
@@ -25,7 +26,7 @@ class TrainingImage(NamedTuple):
 
     Attributes:
       pixels: uint8 [H, W, 3].
-      labels: {label: weight}, of one or two classes; the weights add up to 1.
+      labels: {label: weight} in the target, the largest weight first.
     """
 
     pixels: np.ndarray
@@ -63,12 +64,21 @@ def training_images(
     augment_fn = functools.partial(augment, build.augmentation(config))
     seen = jax.jit(augment_fn)(augment_key, batch['images'], batch['labels'])
     pixels = to_bytes(denormalize(seen.images))
-    images = []
-    for i in spaced(share, most):
-        first, second, ratio = int(seen.labels[i]), int(seen.mix_labels[i]), float(seen.ratio[i])
-        labels = {first: 1.0} if first == second else {first: ratio, second: 1 - ratio}
-        images.append(TrainingImage(pixels[i], labels))
-    return images, share
+    targets = soft_targets(
+        seen.labels,
+        seen.mix_labels,
+        seen.ratio,
+        num_classes=config.model.num_classes,
+        label_smoothing=0.0,
+        loss=build.loss(config),
+    )
+    chosen = spaced(share, most)
+    return [TrainingImage(pixels[i], _weights(np.asarray(targets[i]))) for i in chosen], share
+
+
+def _weights(target: np.ndarray) -> dict[int, float]:
+    found = np.flatnonzero(target)
+    return {int(k): float(target[k]) for k in found[np.argsort(-target[found], kind='stable')]}
 
 
 def spaced(count: int, most: int) -> np.ndarray:

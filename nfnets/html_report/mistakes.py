@@ -21,7 +21,7 @@ class Predictions:
 
     Attributes:
       indices: of the images in their split, int [N].
-      labels: int [N].
+      labels: int [N, L], each at least one, then -1; L = 1 unless these are sets.
       probabilities: float32 [N, K].
     """
 
@@ -35,9 +35,15 @@ class Predictions:
         return np.argmax(self.probabilities, axis=1)
 
     @property
-    def accuracy(self) -> float:
-        """Top-1, 0..1."""
-        return float(np.mean(self.predicted == self.labels))
+    def is_right(self) -> np.ndarray:
+        """Whether the likeliest label of each is one of its own, bool [N]."""
+        return np.any(self.labels == self.predicted[:, None], axis=1)
+
+    @property
+    def own_probability(self) -> np.ndarray:
+        """Of the likeliest of each one's own labels, float32 [N]."""
+        own = np.take_along_axis(self.probabilities, np.maximum(self.labels, 0), axis=1)
+        return np.max(own * (self.labels >= 0), axis=1)
 
 
 class Mistake(NamedTuple):
@@ -45,7 +51,7 @@ class Mistake(NamedTuple):
 
     Attributes:
       pixels: uint8 [H, W, 3], as the network sees it.
-      label: its own.
+      labels: its own.
       predicted: the likeliest.
       probability: of the likeliest, 0..1.
       own_probability: of its own.
@@ -53,7 +59,7 @@ class Mistake(NamedTuple):
     """
 
     pixels: np.ndarray
-    label: int
+    labels: tuple[int, ...]
     predicted: int
     probability: float
     own_probability: float
@@ -100,9 +106,10 @@ def predict_split(
     labels, probabilities, is_real = [], [], []
     batches = _batches(predictor, source, indices, skip_broken)
     for batch in tqdm(batches, desc=name, unit='batch', total=-(-len(indices) // _BATCH_SIZE)):
-        labels.append(batch['labels'])
+        sets = batch['labels'].reshape(_BATCH_SIZE, -1)
+        labels.append(sets)
         probabilities.append(predictor(batch['images']))
-        is_real.append(batch['mask'] > 0)
+        is_real.append((batch['mask'] > 0) & np.any(sets >= 0, axis=1))
     kept = np.concatenate(is_real)
     return Predictions(
         indices[kept[: len(indices)]], np.concatenate(labels)[kept], np.concatenate(probabilities)[kept]
@@ -112,7 +119,7 @@ def predict_split(
 def worst_mistakes(
     predictor: Predictor, source: Source, predictions: Predictions, most: int
 ) -> list[Mistake]:
-    """The mistakes of the largest loss, which is -log of the own label's probability, the largest first."""
+    """The mistakes in which the likeliest of an image's own labels is the least likely, the worst first."""
     places = worst(predictions, most)
     if not places.size:
         return []
@@ -121,10 +128,10 @@ def worst_mistakes(
     return [
         Mistake(
             to_bytes(image),
-            label=int(predictions.labels[i]),
+            labels=tuple(k for k in predictions.labels[i].tolist() if k >= 0),
             predicted=int(predictions.predicted[i]),
             probability=float(predictions.probabilities[i].max()),
-            own_probability=float(predictions.probabilities[i, predictions.labels[i]]),
+            own_probability=float(predictions.own_probability[i]),
             where=source.describe(int(predictions.indices[i])),
         )
         for i, image in zip(places, pixels, strict=False)  # The last batch is filled up.
@@ -133,16 +140,15 @@ def worst_mistakes(
 
 def worst(predictions: Predictions, most: int) -> np.ndarray:
     """Places in the predictions of the worst mistakes, the worst first."""
-    wrong = np.flatnonzero(predictions.predicted != predictions.labels)
-    own = predictions.probabilities[wrong, predictions.labels[wrong]]
-    return wrong[np.argsort(own, kind='stable')][:most]
+    wrong = np.flatnonzero(~predictions.is_right)
+    return wrong[np.argsort(predictions.own_probability[wrong], kind='stable')][:most]
 
 
 def confusion_matrix(predictions: Predictions) -> np.ndarray:
-    """Number of examples of each class (row) by predicted class (column), int [K, K]."""
+    """Number of examples of each class (row) by predicted class (column), int [K, K]; of single labels."""
     num_classes = predictions.probabilities.shape[1]
     matrix = np.zeros((num_classes, num_classes), int)
-    np.add.at(matrix, (predictions.labels, predictions.predicted), 1)
+    np.add.at(matrix, (predictions.labels[:, 0], predictions.predicted), 1)
     return matrix
 
 

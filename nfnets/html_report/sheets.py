@@ -69,13 +69,13 @@ def mistakes(worst: Sequence[Mistake], names: Sequence[str]) -> list[Element]:
     cards = [
         _card(
             one.pixels,
-            element('b', f'is {_short(names[one.label])} {_percent(one.own_probability)}'),
+            element('b', f'is {_joined(one.labels, names)} {_percent(one.own_probability)}'),
             element('span', f'as {_short(names[one.predicted])} {_percent(one.probability)}'),
-            title=f'{one.where}: {names[one.label]}, taken for {names[one.predicted]}',
+            title=f'{one.where}: {_joined(one.labels, names)}, taken for {names[one.predicted]}',
         )
         for one in worst
     ]
-    text = 'Own class, and the one it is taken for, with their probabilities; the largest loss first.'
+    text = 'Own class, and the one it is taken for, with their probabilities; the least likely first.'
     return [element('h4', 'Worst mistakes'), element('p', text), element('div', *cards, class_='cards')]
 
 
@@ -89,6 +89,10 @@ def _cell(count: int, share: float, is_own: bool) -> Element:
     strength = f'--strength:{100 * share**0.5:.0f}%'
     kind = 'hit' if is_own else 'miss'
     return element('td', str(count), class_=kind, style=strength) if count else element('td')
+
+
+def _joined(labels: Sequence[int], names: Sequence[str]) -> str:
+    return ' and '.join(_short(names[k]) for k in labels)
 
 
 def _short(name: str) -> str:

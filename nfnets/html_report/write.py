@@ -4,6 +4,7 @@ import importlib.resources
 import os
 from collections.abc import Sequence
 
+import numpy as np
 from etils import epath
 
 from nfnets import build
@@ -146,9 +147,11 @@ def _mistakes(run: Run, most_images: int) -> list[Element]:
     )
     text = (
         f'EMA of the parameters at step {weights.about.step:,} on {len(predictions.labels):,} of '
-        f'{len(source):,} images: {100 * predictions.accuracy:.2f}% are right.'
+        f'{len(source):,} images: {100 * np.mean(predictions.is_right):.2f}% are right.'
     )
     worst = worst_mistakes(predictor, source, predictions, _CARDS)
     names = predictor.class_names
-    both = (sheets.confusion(predictions, names), sheets.mistakes(worst, names))
+    both = [sheets.mistakes(worst, names)]
+    if not source.label_shape:  # An image of several classes is taken for none of them.
+        both.insert(0, sheets.confusion(predictions, names))
     return [element('p', text), element('div', [element('div', part) for part in both], class_='beside')]

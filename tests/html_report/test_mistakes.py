@@ -45,18 +45,18 @@ class _Broken(DigitsSource):
 def _predictions(count=300, num_classes=6):
     rng = np.random.default_rng(1)
     probabilities = rng.dirichlet(np.ones(num_classes), count).astype(np.float32)
-    return Predictions(np.arange(count), rng.integers(0, num_classes, count), probabilities)
+    return Predictions(np.arange(count), rng.integers(0, num_classes, (count, 1)), probabilities)
 
 
 def test_the_confusion_matrix_is_scikit_learns():
     predictions = _predictions()
     expected = metrics.confusion_matrix(predictions.labels, predictions.probabilities.argmax(1))
     np.testing.assert_array_equal(confusion_matrix(predictions), expected)
-    assert predictions.accuracy == pytest.approx(np.trace(expected) / 300)
+    assert np.mean(predictions.is_right) == pytest.approx(np.trace(expected) / 300)
 
 
 def test_classes_that_never_come_are_in_the_matrix():
-    predictions = Predictions(np.arange(1), np.array([1]), np.array([[0.1, 0.2, 0.7]]))
+    predictions = Predictions(np.arange(1), np.array([[1]]), np.array([[0.1, 0.2, 0.7]]))
     np.testing.assert_array_equal(confusion_matrix(predictions), [[0, 0, 0], [0, 0, 1], [0, 0, 0]])
 
 
@@ -64,7 +64,7 @@ def test_the_worst_mistakes_come_first_and_what_is_right_never():
     predictions = _predictions()
     losses = {
         i: -np.log(np.float64(p[label]))
-        for i, (p, label) in enumerate(zip(predictions.probabilities, predictions.labels, strict=True))
+        for i, (p, label) in enumerate(zip(predictions.probabilities, predictions.labels[:, 0], strict=True))
         if max(p) != p[label]
     }
     assert worst(predictions, 20).tolist() == sorted(losses, key=losses.get, reverse=True)[:20]
@@ -108,13 +108,20 @@ def test_a_mistake_shows_its_own_image_and_what_it_is_taken_for():
         pixels = decode_eval(tf.constant(encoded), PREPROCESSING).numpy()
         np.testing.assert_array_equal(one.pixels, np.clip(np.rint(pixels), 0, 255))
         probabilities = _Predictor()(pixels[None])[0]
-        assert one.label == label != one.predicted == probabilities.argmax()
+        assert one.labels == (label,) != (one.predicted,) == (probabilities.argmax(),)
         assert one.probability == pytest.approx(probabilities.max(), rel=1e-4)
         assert one.own_probability == pytest.approx(probabilities[label], rel=1e-4)
 
 
+def test_a_mistake_about_a_set_is_to_find_none_of_its_labels():
+    probabilities = np.array([[0.9, 0.2, 0.3], [0.9, 0.2, 0.3], [0.1, 0.8, 0.05]], np.float32)
+    predictions = Predictions(np.arange(3), np.array([[2, 0], [1, 2], [0, -1]]), probabilities)
+    assert worst(predictions, 5).tolist() == [2, 1]
+    np.testing.assert_allclose(predictions.own_probability, [0.9, 0.3, 0.1])
+
+
 def test_a_network_without_a_mistake_shows_none():
-    perfect = Predictions(np.arange(2), np.array([0, 1]), np.eye(2))
+    perfect = Predictions(np.arange(2), np.array([[0], [1]]), np.eye(2))
     assert worst_mistakes(_Predictor(), DigitsSource('eval'), perfect, 5) == []
 
 
@@ -122,7 +129,7 @@ def test_broken_images_are_skipped_or_named():
     broken = _Broken('eval')
     predictions = predict_split(_Predictor(), broken, most=360, name='run', skip_broken=True)
     assert predictions.indices.tolist() == [i for i in range(360) if i not in (0, 40, 359)]
-    assert predictions.labels.tolist() == [broken.read(i)[1] for i in predictions.indices]
+    assert predictions.labels.tolist() == [[broken.read(i)[1]] for i in predictions.indices]
     assert len(predictions.probabilities) == 357
     with pytest.raises(InputError, match='cannot be decoded'):
         predict_split(_Predictor(), broken, most=360, name='run', skip_broken=False)

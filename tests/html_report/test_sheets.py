@@ -15,7 +15,7 @@ def _captions(elements):
 
 
 def test_misclassified_images_have_their_probabilities_however_sure():
-    worst = [Mistake(PIXELS, 0, 1, 1.0, 0.0, 'x'), Mistake(PIXELS, 1, 0, 0.6, 0.4, 'y')]
+    worst = [Mistake(PIXELS, (0,), 1, 1.0, 0.0, 'x'), Mistake(PIXELS, (1,), 0, 0.6, 0.4, 'y')]
     assert _captions(sheets.mistakes(worst, NAMES)) == [
         ['is cat 0%', 'as dog 100%'],
         ['is dog 40%', 'as cat 60%'],
