@@ -93,7 +93,8 @@ def make_eval_step(
             sums = {key: jnp.sum(value * batch['mask']) for key, value in metrics.items()}
             outcomes[name] = {'sums': parallel.total(sums)}
             if predicts:
-                probabilities, best = jax.lax.top_k(loss.probabilities(logits), min(_TOP, logits.shape[-1]))
+                _, best = jax.lax.top_k(logits, min(_TOP, logits.shape[-1]))
+                probabilities = jnp.take_along_axis(loss.probabilities(logits), best, axis=1)
                 best = best if kept is None else jnp.asarray(kept, jnp.int32)[best]
                 one = Predicted(batch['indices'], batch['mask'], batch['labels'], best, probabilities)
                 outcomes[name]['predicted'] = parallel.gather(one)

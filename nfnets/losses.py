@@ -93,6 +93,8 @@ def soft_targets(
     Returns:
       [N, K] float32, each 0..1; with softmax, rows sum to 1.
     """
-    first, second = (loss.target(multi_hot(each, num_classes)) for each in (labels, mix_labels))
+    first, second = (multi_hot(each, num_classes) for each in (labels, mix_labels))
+    if labels.ndim > 1:  # A single label is its own target.
+        first, second = loss.target(first), loss.target(second)
     targets = ratio[:, None] * first + (1.0 - ratio[:, None]) * second
     return (1.0 - label_smoothing) * targets + label_smoothing / num_classes

@@ -93,6 +93,7 @@ def train_and_evaluate(
 def _prepare(config: ml_collections.ConfigDict, workdir: epath.Path) -> _Run:
     train_source = build.source(config, config.data.train_split)
     eval_source = build.source(config, config.data.eval_split)
+    _check_same_classes(config.data, train_source.class_names, eval_source.class_names)
     steps_there = workdir_lib.checkpoint_steps(workdir)
     config, weights = _with_start(config, workdir, is_new=not steps_there)
     complete = config_lib.complete(
@@ -108,6 +109,20 @@ def _prepare(config: ml_collections.ConfigDict, workdir: epath.Path) -> _Run:
         for line in (*warnings(complete, train_source, eval_source), *changed):
             print(f'warning: {line}', file=sys.stderr, flush=True)
     return _Run(complete, workdir, train_source, eval_source, weights, steps_there)
+
+
+def _check_same_classes(
+    data: ml_collections.ConfigDict, train: tuple[str, ...], evaluation: tuple[str, ...]
+) -> None:
+    """Refuses splits whose labels do not mean the same."""
+    if train == evaluation:
+        return
+    label = next((i for i, (a, b) in enumerate(zip(train, evaluation, strict=False)) if a != b), None)
+    first = '' if label is None else f'; class {label} is {train[label]!r} and {evaluation[label]!r}'
+    raise InputError(
+        f'data.train_split={data.train_split} has {len(train)} classes, and data.eval_split='
+        f'{data.eval_split} {len(evaluation)}, which must be the same{first}'
+    )
 
 
 def _with_start(

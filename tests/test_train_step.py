@@ -12,6 +12,7 @@ import pytest
 
 from nfnets import Variant, build, parallel
 from nfnets.data.augment import AugmentedBatch
+from nfnets.losses import LOSSES
 from nfnets.models.networks import make_network, variable_shapes
 from nfnets.models.param_layout import UNSTACKED, ParamLayout
 from nfnets.models.param_names import found_by
@@ -154,6 +155,29 @@ def test_two_steps_on_eight_devices_are_those_of_the_formula(accumulate_steps, s
     batch = _batch()
     logits = batch['images'].reshape(16, -1) / 255.0 @ start['head']['w'] + start['head']['b']
     assert history[0]['top_1'] == np.mean(logits.argmax(1) == batch['labels']) > 0
+
+
+@pytest.mark.parametrize('loss', ['softmax', 'sigmoid'])
+def test_the_loss_of_sets_is_that_of_their_targets_and_a_hit_is_any_of_their_labels(loss):
+    network = _network()
+    images = jnp.asarray(_batch()['images'] / np.float32(255))
+    params, state = network.init(jax.random.key(1), images[:1], True)
+    sets = np.array([[k % CLASSES, (k + 1) % CLASSES, -1] for k in range(16)])
+    batch = AugmentedBatch(images, jnp.asarray(sets), jnp.asarray(sets), jnp.ones(16))
+    settings = {'num_classes': CLASSES, 'label_smoothing': 0.0, 'precision': 'float32'}
+    loss_fn = make_loss_fn(network, **settings, loss=LOSSES[loss])
+    value, (top_1, _) = loss_fn(state, params, batch, jax.random.key(0))
+    head = jax.tree.map(np.float64, params['head'])
+    logits = np.float64(images).reshape(16, -1) @ head['w'] + head['b']
+    hot = np.eye(CLASSES)[sets[:, 0]] + np.eye(CLASSES)[sets[:, 1]]
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    expected = {
+        'softmax': -np.sum(hot / 2 * log_p, axis=1),
+        'sigmoid': np.sum(np.logaddexp(0, logits) - hot * logits, axis=1),
+    }
+    np.testing.assert_allclose(value, expected[loss].mean(), rtol=1e-5)
+    assert top_1 == np.mean([best in own for best, own in zip(logits.argmax(1), sets, strict=True)])
+    assert 0 < top_1 < 1
 
 
 @pytest.mark.parametrize(('accumulate_steps', 'size'), [(1, 2), (2, 1)])

@@ -39,7 +39,10 @@ class FolderSource(Source):
         Raises:
           InputError: a folder is missing or empty, or a class is not among those of `train`.
         """
-        layout = f'expected {directory}/{split}/CLASS/*.jpg (or {", ".join(sorted(EXTENSIONS))})'
+        layout = (
+            f'expected {directory}/{split}/CLASS/*.jpg (or {", ".join(sorted(EXTENSIONS))}), or a table '
+            f'{directory}/{split}.csv'
+        )
         if not is_folder(directory):
             raise InputError(f'data.dir={directory} is no folder; {layout}')
         names = _folders(directory / split, layout)

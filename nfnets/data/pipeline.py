@@ -161,10 +161,10 @@ class Pipeline:
         num_classes, least = len(self._source.class_names), NO_LABEL if self._source.label_shape else 0
         labels = np.ravel(label)
         outside = labels[(labels < least) | (labels >= num_classes)]
-        if self._needs_label and not np.any(labels >= 0) and self._source.label_shape:
-            return "has no label; train.loss='sigmoid' would take it for one of no class"
         if outside.size:
             return f'has the label {outside[0]}; the {num_classes} classes have 0 to {num_classes - 1}'
+        if self._needs_label and np.all(labels == NO_LABEL):
+            return "has no label; train.loss='sigmoid' would take it for one of no class"
         return None
 
     def next(self) -> tuple[Work, np.ndarray, np.ndarray, np.ndarray]:

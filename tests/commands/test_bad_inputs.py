@@ -76,6 +76,7 @@ SETTINGS = [
     ('data.eval_style=torch', 'one of paper, timm'),
     ('augment.partners=twins', 'one of fresh, batch'),
     ('train.precision=float16', 'one of float32, bfloat16'),
+    ('train.loss=hinge', 'one of softmax, sigmoid'),
     # Not with what else there is: eight devices.
     ('train.batch_size=20', 'does not divide by the 8 devices; nearest: 16 or 24'),
     ('eval.batch_size=7', 'does not divide by the 8 devices; nearest: 8'),
@@ -94,6 +95,7 @@ EVALUATE = 'evaluate --config=configs/digits.py'
 PREDICT = 'predict --checkpoint=net.npz'
 PLAN = 'plan --variant=F0 --device=v4 --devices=128'
 FOLDER = f'{TRAIN} --config.data.source=folder'
+TABLES = f'{FOLDER} --config.data.dir=tables --config.data.train_split=one'
 TFDS = f'{TRAIN} --config.data.source=tfds'
 
 # ----------------------------------------------------------------- Command lines, and the error of each
@@ -179,6 +181,8 @@ CASES = [
     (f'{FOLDER} --config.data.dir=https://a/b', 'https://a/b', 'gs://BUCKET/PATH'),
     (f'{FOLDER} --config.data.dir=folder --config.data.eval_split=val', 'folder/val', 'has not: owl'),
     (f'{FOLDER} --config.data.dir=folder --config.data.eval_split=test', 'folder/test is no folder'),
+    (f'{TABLES} --config.data.eval_split=two', 'data.eval_split=two 1', 'must be the same; class 0 is'),
+    (f'{TABLES} --config.data.eval_split=three', 'tables/three', 'is no folder'),
     (f'{TFDS} --config.data.dir=empty --config.data.name=imagenet2013', "'imagenet2013'", 'imagenet2012'),
     (f'{TFDS} --config.data.dir=empty', 'data.name=imagenet2012', 'data.dir=empty', 'tfds build'),
     (f'{TFDS} --config.data.dir=https://a/b', 'https://a/b', 'gs://BUCKET/PATH'),
@@ -301,6 +305,9 @@ def _furnish(directory):
     Image.new('RGB', (32, 32)).save(image, 'PNG')
     for name in ('image.png', 'folder/train/cat/1.png', 'folder/val/cat/1.png', 'folder/val/owl/1.png'):
         write(name, image.getvalue())
+    write('tables/1.png', image.getvalue())
+    for split, labels in {'one': 'cat;dog', 'two': 'owl'}.items():
+        write(f'tables/{split}.csv', f'file,labels\n1.png,{labels}\n'.encode())
     write('text.txt', b'This is text.\n')
     write('empty.npz')
     write('broken.py', b'def get_config():\n    return (\n')

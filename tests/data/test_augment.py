@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from nfnets.data.augment import Augmentation, augment, denormalize, normalize
 
@@ -67,6 +68,19 @@ def test_partners_of_the_batch_are_other_images_of_it():
     assert np.all(is_own | np.all(out.images == other, axis=-1))
     np.testing.assert_allclose(is_own.mean((1, 2)), out.ratio, rtol=1e-6)
     assert np.any(out.ratio < 1)
+
+
+@pytest.mark.parametrize('partners', ['batch', 'fresh'])
+def test_sets_of_labels_stay_whole(partners):
+    sets = np.arange(18).reshape(6, 3)
+    settings = dataclasses.replace(NONE, mixup_alpha=0.2, partners=partners)
+    out = augment(settings, jax.random.key(0), _images(6), jnp.asarray(sets))
+    if partners == 'batch':
+        own, other = sets, np.roll(sets, 1, axis=0)
+    else:
+        own, other = sets[:3], sets[3:]
+    np.testing.assert_array_equal(out.labels, own)
+    np.testing.assert_array_equal(out.mix_labels, other)
 
 
 def test_fresh_partners_are_the_second_half_of_what_was_decoded():
