@@ -20,6 +20,13 @@ def test_a_mean_and_a_total_are_over_all_devices():
     assert float(mean) == 2 * 120 / 8
 
 
+def test_counts_of_each_device_begin_at_zero_and_add_up():
+    counts = parallel.zeros_on_each((3,), jnp.int32)
+    run = parallel.parallelize(lambda x, y: x + y, arguments=(SPLIT, SPLIT), results=SPLIT, donate_argument=0)
+    counts = run(counts, np.arange(24, dtype=np.int32).reshape(8, 3))
+    np.testing.assert_array_equal(parallel.total_of_all(counts), [84, 92, 100])
+
+
 def test_each_device_knows_which_it_is():
     def step(scale, batch):
         own = jnp.zeros(8, jnp.int32).at[batch['device'][0]].set(parallel.device_index())
