@@ -25,7 +25,7 @@ from nfnets.weights.load import Weights
 from nfnets.weights.save import FORMS, save_checkpoint
 from nfnets.weights.timm import to_timm
 
-ABOUT = About(('cat', 'dog', 'Ωμέγα'), Preprocessing(48, 5, 'timm'), 'silu', 'ema', 12)
+ABOUT = About(('cat', 'dog', 'Ωμέγα'), Preprocessing(48, 5, 'timm'), 'silu', 'ema', 12, loss='sigmoid')
 KINDS = (*FORMS, 'workdir')
 
 
@@ -96,7 +96,8 @@ def test_metadata_of_the_parameters_is_kept(form, tmp_path):
 def test_a_workdir_keeps_what_concerns_every_step(tmp_path):
     params = tiny_network.params()
     weights = load_checkpoint(_save(tmp_path / 'x', 'workdir', params))
-    expected = About(ABOUT.class_names, ABOUT.preprocessing, ABOUT.activation, None, 0, 48, 'NFNet')
+    held = (ABOUT.class_names, ABOUT.preprocessing, ABOUT.activation)
+    expected = About(*held, None, 0, 48, 'NFNet', 'softmax')
     assert weights.about == expected
     assert weights.sha256 is None
     tiny_network.assert_same(weights.ema_params, params)
