@@ -44,6 +44,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.eval_margin = placeholder(int)  # Evaluation resizes to so much more, then crops, px; the paper: 32.
     data.eval_style = placeholder(str)  # Of that: 'paper', 'timm' as timm of F0.., 'timm_center' of its own.
     data.crop_area = (0.08, 1.0)  # Least and most of an image that a training crop covers.
+    data.repeats = 1  # Crops of each image that a batch holds; as many steps then take fewer passes.
     data.flip = True  # Mirror half of the training images.
     data.skip_broken = False  # Skip and count images that are broken or labeled wrong, instead of stopping.
 
@@ -57,7 +58,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.train = train = ml_collections.ConfigDict()
     train.batch_size = 4096  # Images a step, over all devices of all hosts.
     train.accumulate_steps = 1  # Parts that each device's batch is computed in, to save memory.
-    train.epochs = 360.0  # Length of the run, in passes over the training split.
+    train.epochs = 360.0  # Length of the run, in passes over the training split, times data.repeats.
     train.steps = placeholder(int)  # Length of the run in steps, instead of epochs.
     train.precision = 'bfloat16'  # Of activations and gradients in training; or 'float32'.
     train.all_reduce = 'float32'  # What gradients are summed over devices in; 'bfloat16' sends half as much.

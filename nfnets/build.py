@@ -203,23 +203,30 @@ def step_arguments(
     return state, batch, jax.eval_shape(lambda: jax.random.key(0))
 
 
-def train_batches(config: Config, examples: Source, position: int) -> stream.TrainBatches:
+def train_batches(
+    config: Config, examples: Source, position: int, num_devices: int | None = None
+) -> stream.TrainBatches:
     """This process's part of the training stream.
 
     Args:
       config: a complete one.
       examples: the training split.
       position: data position of the whole run to start from, images.
+      num_devices: that share a batch; None: all there are.
     """
     data = config.data
+    per_device = config.train.batch_size // (num_devices or jax.device_count())
     return stream.train_batches(
         examples,
         TrainCrop(data.train_size, data.eval_margin, data.crop_area, data.flip),
         seed=config.seed,
         position=position,
-        batch_size=config.train.batch_size * augmentation(config).images_per_example,
+        batch_size=config.train.batch_size * augmentation(config).images_per_example // data.repeats,
         skip_broken=data.skip_broken,
         needs_label=loss(config).needs_label,
+        repeats=data.repeats,
+        # So that no partner of an image, `per_device` or one place away, is a crop of the same.
+        per_round=per_device // data.repeats if data.repeats > 1 else 1,
     )
 
 

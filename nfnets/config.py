@@ -53,6 +53,7 @@ _RULES: dict[str, _Rule] = {
     'data.eval_size': _POSITIVE,
     'data.eval_margin': _NOT_NEGATIVE,
     'data.eval_style': _one_of(*STYLES),
+    'data.repeats': _POSITIVE,
     'data.crop_area': (
         lambda v: len(v) == 2 and 0 < v[0] <= v[1] <= 1,
         'two fractions above 0 and up to 1, the smaller first',
@@ -254,16 +255,19 @@ def _check_training_batch(config: ml_collections.ConfigDict, num_devices: int) -
     _check_divides(config, 'train.batch_size', num_devices)
     per_device = config.train.batch_size // num_devices
     augmentation = Augmentation(**config.augment)
-    if augmentation.mixes and augmentation.images_per_example == 1 and per_device < 2:
+    for key in ('train.accumulate_steps', 'data.repeats'):
+        if per_device % get(config, key):
+            divisors = (str(n) for n in range(1, per_device + 1) if per_device % n == 0)
+            raise InputError(
+                f'{key}={get(config, key)} does not divide the {per_device} images of each device: it must '
+                f'be one of {", ".join(divisors)}'
+            )
+    is_alone = per_device == config.data.repeats
+    if augmentation.mixes and augmentation.images_per_example == 1 and is_alone:
+        repeats = f' with data.repeats={per_device}' if per_device > 1 else ''
         raise InputError(
             f"augment.partners='batch' needs 2 images a device to mix, and train.batch_size="
-            f"{config.train.batch_size} on {num_devices} devices is 1: take more, or 'fresh'"
-        )
-    if per_device % config.train.accumulate_steps:
-        divisors = (str(n) for n in range(1, per_device + 1) if per_device % n == 0)
-        raise InputError(
-            f'train.accumulate_steps={config.train.accumulate_steps} does not divide the {per_device} images '
-            f'of each device: it must be one of {", ".join(divisors)}'
+            f"{config.train.batch_size} on {num_devices} devices{repeats} is 1: take more, or 'fresh'"
         )
 
 

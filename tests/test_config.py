@@ -49,6 +49,17 @@ def test_what_is_given_explicitly_stays():
     assert config.train.epochs == pytest.approx(50 * 4096 / 1_281_167)
 
 
+def test_crops_of_an_image_fit_the_part_of_each_device():
+    complete = config_lib.complete(_changed(data__repeats=4), **IMAGENET)
+    assert complete.train.steps == config_lib.complete(default.get_config(), **IMAGENET).train.steps
+    with pytest.raises(InputError, match=r'data\.repeats=3 does not divide the 4 images .* 1, 2, 4$'):
+        config_lib.complete(_changed(data__repeats=3, train__batch_size=32), **IMAGENET)
+    alone = {'data__repeats': 4, 'train__batch_size': 32, 'optimizer__warmup_epochs': 0.0}
+    config_lib.complete(_changed(**alone), **IMAGENET)
+    with pytest.raises(InputError, match=r"'batch' needs 2 images a device .* with data\.repeats=4 is 1"):
+        config_lib.complete(_changed(**alone, augment__partners='batch'), **IMAGENET)
+
+
 def test_a_complete_config_is_frozen_and_has_no_gap_but_what_is_optional():
     config = config_lib.complete(default.get_config(), **IMAGENET)
     gaps = [key for key, value in config_lib.flatten(config.to_dict()).items() if value is None]

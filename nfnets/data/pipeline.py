@@ -111,7 +111,9 @@ class Pipeline:
             for part, groups in self._read_ahead(work):
                 if self._is_closed:
                     return
-                examples = [example for group in groups for example in group.result()]
+                read = itertools.chain.from_iterable(group.result() for group in groups)
+                of_index = dict(zip(_distinct(part), read, strict=True))
+                examples = [of_index[index] for index in part.indices.tolist()]
                 self._under_way.append(part)
                 yield [e[0] for e in examples], [e[1] for e in examples], part.seeds
         except Exception as error:  # Raised again by `next`: tf.data would bury it in its own.
@@ -122,7 +124,7 @@ class Pipeline:
         size = _READ_AT_ONCE // _READERS
         ahead: collections.deque[tuple[Work, _Reads]] = collections.deque()
         for part in work:
-            indices = part.indices.tolist()
+            indices = _distinct(part)
             groups = [indices[i : i + size] for i in range(0, len(indices), size)]
             ahead.append((part, [self._readers.submit(self._read, group) for group in groups]))
             if (len(ahead) - 1) * len(indices) >= _READ_AT_ONCE:
@@ -213,6 +215,11 @@ class Pipeline:
             with contextlib.suppress(tf.errors.InvalidArgumentError):  # Of a broken image.
                 exhausted = next(self._batches, None) is None
         self._readers.shutdown(cancel_futures=True)
+
+
+def _distinct(part: Work) -> list[int]:
+    """What a part takes from the source, once each, in its order."""
+    return list(dict.fromkeys(part.indices.tolist()))
 
 
 def _or_fail(decode_fn: _Decode) -> _Decode:

@@ -1,7 +1,7 @@
 """The order of examples and the batches that one process feeds to its devices.
 
 Order is a function of seed and epoch alone, and the place in it is one number: the data position, how many
-images all processes together have consumed. A batch of the run is the next so many positions, of which each
+images all processes together have read. A batch of the run is the next so many positions, of which each
 process takes its part, so neither their number nor an interruption changes what is in a batch; resuming from
 a position costs one permutation and reads nothing again (for ImageNet's 1,281,167 images: 10 MB and
 0.04 s).
@@ -26,7 +26,7 @@ class TrainBatches:
 
     Attributes:
       position: data position of the whole run after the batch yielded last, images.
-      skipped: broken images that this process has skipped so far.
+      skipped: crops of broken images that this process has skipped so far.
     """
 
     def __init__(self, pipeline: Pipeline, position: int, batch_size: int):
@@ -100,6 +100,8 @@ def train_batches(
     batch_size: int,
     skip_broken: bool,
     needs_label: bool = True,
+    repeats: int = 1,
+    per_round: int = 1,
 ) -> TrainBatches:
     """This process's part of the batches of the training stream, from a position on.
 
@@ -111,6 +113,9 @@ def train_batches(
       batch_size: source images a step over all processes, whose number must divide it.
       skip_broken: count broken examples instead of stopping.
       needs_label: whether an example with an empty set of labels is broken.
+      repeats: crops of each image, all in the same batch (arXiv 2105.13343).
+      per_round: images that go into a batch one crop of each after another, `repeats` times, before those
+        that follow them; it must divide the images of each process.
 
     Returns:
       An iterator that raises InputError at a broken example, if not skip_broken: its image cannot be decoded,
@@ -122,9 +127,9 @@ def train_batches(
         order = _Order(len(source), seed)
         start = position + process * size
         while True:
-            places = np.arange(start, start + size)
-            seeds = np.stack([np.full(size, seed), places], axis=1)
-            yield Work(order(places), seeds, np.ones(size, np.float32))
+            crops = _crops(np.arange(start, start + size), repeats, per_round)
+            seeds = np.stack([np.full(len(crops), seed), crops], axis=1)
+            yield Work(order(crops // repeats), seeds, np.ones(len(crops), np.float32))
             start += batch_size
 
     def decode_fn(encoded: tf.Tensor, crop_seed: tf.Tensor) -> tf.Tensor:
@@ -159,6 +164,12 @@ def eval_batches(
 
     pipeline = Pipeline(source, work(), decode_fn, preprocessing.size, tf.float32, skip_broken)
     return EvalBatches(pipeline, -(-len(source) // batch_size))
+
+
+def _crops(places: np.ndarray, repeats: int, per_round: int) -> np.ndarray:
+    """Numbers of the crops of the images at some places in the order; with one of each the places."""
+    crops = places[:, None] * repeats + np.arange(repeats)
+    return crops.reshape(-1, per_round, repeats).swapaxes(1, 2).reshape(-1)
 
 
 class _Order:

@@ -52,10 +52,11 @@ def training_images(
     Raises:
       InputError: an image cannot be decoded.
     """
-    share = max(2, min(config.train.batch_size // jax.device_count(), _MOST_IN_BATCH))
+    repeats = config.data.repeats
+    share = max(2, min(config.train.batch_size // jax.device_count(), _MOST_IN_BATCH) // repeats) * repeats
     own = ml_collections.ConfigDict(config)
     own.train.batch_size = share
-    batches = build.train_batches(ml_collections.FrozenConfigDict(own), source, position=0)
+    batches = build.train_batches(ml_collections.FrozenConfigDict(own), source, 0, num_devices=1)
     try:
         batch = next(batches)
     finally:

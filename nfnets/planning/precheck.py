@@ -35,7 +35,7 @@ def warnings(config: Config, train: Source, evaluation: Source) -> list[str]:
       train: the examples to train on.
       evaluation: those to evaluate on.
     """
-    data, batch = config.data, config.train.batch_size
+    data, batch = config.data, config.train.batch_size // config.data.repeats
     found = [*train.warnings, *evaluation.warnings]
     if data.train_split == data.eval_split:
         found.append(
@@ -43,7 +43,11 @@ def warnings(config: Config, train: Source, evaluation: Source) -> list[str]:
             'images that were learned'
         )
     if batch > len(train):
-        found.append(f'train.batch_size={batch} is more than the {len(train)} images there are to train on')
+        repeated = f' / data.repeats={data.repeats}' if data.repeats > 1 else ''
+        found.append(
+            f'train.batch_size={config.train.batch_size}{repeated} is more than the {len(train)} images '
+            'there are to train on'
+        )
     return [*found, *_memory_warning(config)]
 
 

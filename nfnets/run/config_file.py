@@ -29,7 +29,7 @@ _ADDED: tuple[dict[str, Any], ...] = (
     },
     {'train.all_reduce': 'float32'},  # Version 2.
     {'train.shard_optimizer': False},  # Version 3.
-    {'train.loss': 'softmax'},  # Version 4.
+    {'train.loss': 'softmax', 'data.repeats': 1},  # Version 4.
 )
 _VERSION = 'version'
 _INFINITE = 'inf'  # JSON has no infinity.

@@ -1,5 +1,6 @@
 """The order of examples, resuming, sharding by process, and what is broken."""
 
+import collections
 import dataclasses
 import errno
 import functools
@@ -11,7 +12,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from nfnets import build
+from nfnets.config import complete
+from nfnets.configs import default
 from nfnets.data import pipeline, stream
+from nfnets.data.augment import augment
 from nfnets.data.decode import TrainCrop
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source
@@ -154,6 +159,74 @@ def test_37_examples_are_evaluated_as_37_by_any_number_of_processes(processes, a
             np.testing.assert_array_equal(batch['indices'], batch['labels'])
     assert counts == {3}
     assert sorted(seen) == list(range(37))
+
+
+class Counted(Numbered):
+    """Numbers what it is asked for."""
+
+    def __init__(self, count):
+        super().__init__(count)
+        self.reads = collections.Counter()
+
+    def read(self, index):
+        self.reads[index] += 1
+        ramp = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5
+        return tf.io.encode_png(np.kron(ramp, np.ones((8, 8, 1), np.uint8))).numpy(), index
+
+
+def test_crops_of_an_image_are_in_one_batch_of_one_device_apart_from_each_other():
+    source = Counted(4096)  # More than are read ahead.
+    # Two devices: rounds of two of the four images of each, three crops of each.
+    batches = _take(_train(source, batch_size=8, repeats=3, per_round=2), 6)
+    order = stream._Order(4096, seed=3)(np.arange(48)).reshape(6, 4, 2)
+    for batch, images in zip(batches, order, strict=True):
+        expected = [np.tile(pair, 3) for pair in images]
+        np.testing.assert_array_equal(batch['labels'], np.concatenate(expected))
+        for label in images.flat:
+            crops = batch['images'][batch['labels'] == label]
+            assert len({crop.tobytes() for crop in crops}) > 1
+    assert set(source.reads.values()) == {1}
+
+
+def test_crops_resume_and_are_shared_by_processes_bit_for_bit(as_process):
+    settings = {'repeats': 2, 'per_round': 3}
+    batches = _train(Counted(40), **settings)
+    for _ in range(2):
+        next(batches)
+    assert batches.position == 24  # Images, not crops.
+    (rest,) = _take(batches, 1)
+    parts = []
+    for k in range(2):
+        as_process(k, 2)
+        parts += _take(_train(Counted(40), position=24, **settings), 1)
+    for name, value in rest.items():
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), value)
+    # The same crops, however many devices share the batch.
+    as_process(0, 1)
+    (other,) = _take(_train(Counted(40), position=24, repeats=2, per_round=6), 1)
+    assert sorted(x.tobytes() for x in other['images']) == sorted(x.tobytes() for x in rest['images'])
+
+
+@pytest.mark.parametrize('partners', ['fresh', 'batch'])
+def test_no_image_is_mixed_with_a_crop_of_itself(partners):
+    settings = {'model__num_classes': 48, 'data__repeats': 3, 'train__batch_size': 24}
+    settings |= {'augment__partners': partners, 'train__steps': 9, 'optimizer__warmup_steps': 1.0}
+    config = default.get_config()
+    config.update_from_flattened_dict({key.replace('__', '.'): value for key, value in settings.items()})
+    config.data.train_size, config.augment.randaugment_layers = 8, 0
+    config = complete(config, num_examples=48, num_classes=48, num_devices=2)
+
+    @jax.jit
+    def mixed(images, labels):
+        batch = augment(build.augmentation(config), jax.random.key(0), images, labels)
+        return batch.labels, batch.mix_labels
+
+    for batch in _take(build.train_batches(config, Counted(48), 0, num_devices=2), 2):
+        images, all_labels = (x.reshape(2, -1, *x.shape[1:]) for x in batch.values())
+        for device in range(2):
+            labels, mix_labels = mixed(images[device], all_labels[device])
+            assert sorted(collections.Counter(labels.tolist()).values()) == [3] * 4
+            assert np.all(labels != mix_labels)
 
 
 def test_a_broken_image_is_named():
