@@ -91,6 +91,16 @@ def get_config() -> ml_collections.ConfigDict:
     evaluation.every_epochs = 5.0  # Between evaluations; there is always one at the end.
     evaluation.every_steps = placeholder(int)  # The same in steps, instead.
 
+    # Few-shot accuracy of ridge regression on the pooled features of the EMA, at each evaluation.
+    config.probe = probe = ml_collections.ConfigDict()
+    probe.source = placeholder(str)  # As data.source, of whatever classes; None: no probes.
+    probe.name = placeholder(str)  # As data.name.
+    probe.dir = placeholder(str)  # As data.dir.
+    probe.train_split = 'train'  # Some of each class to learn from; chosen once, always the same.
+    probe.eval_split = 'validation'  # All to be evaluated on.
+    probe.shots = (1, 5, 10, 25)  # Images of each class, for each probe.
+    probe.linear = False  # One more that learns from all of train_split: the linear probe.
+
     config.checkpoint = checkpoint = ml_collections.ConfigDict()
     checkpoint.every_steps = 1000  # Between checkpoints; there is always one at the end.
     checkpoint.keep = 3  # The last so many are kept.

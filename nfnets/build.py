@@ -20,6 +20,7 @@ from nfnets.data.augment import Augmentation, augment
 from nfnets.data.decode import TrainCrop
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source, load_source
+from nfnets.errors import InputError
 from nfnets.evaluate import Look, Results, Variables, evaluate, make_eval_step
 from nfnets.losses import LOSSES, Loss
 from nfnets.models.networks import NETWORKS, init_variables, make_network, variable_shapes
@@ -28,6 +29,7 @@ from nfnets.models.param_names import all_but, found_by, is_classifier, layer_gr
 from nfnets.optim.accumulate import accumulated_value_and_grad
 from nfnets.optim.optimizer import OptimizerSettings, make_optimizer, warmup_cosine
 from nfnets.optim.sam import sam_value_and_grad
+from nfnets.probe import Probe, make_feature_step
 from nfnets.train_state import REPLICATED, Placement, TrainState, init_train_state, sharded_placement
 from nfnets.train_step import TrainStep, ValueAndGrad, make_loss_fn, make_train_step, parallelize_step
 
@@ -274,3 +276,28 @@ def evaluation(
         return evaluate(eval_step, variables_by_name, watch(batches), expected_examples, look, tally_classes)
 
     return run
+
+
+def probe(config: Config) -> Callable[[Variables], Results]:
+    """Probes of variables, {'probe': {name: accuracy}}; {} if the config has none.
+
+    Raises:
+      InputError: its data cannot be used.
+    """
+    settings = config.probe
+    if settings.source is None:
+        return lambda variables: {}
+    batches = functools.partial(
+        stream.eval_batches,
+        preprocessing=preprocessing(config),
+        batch_size=config.eval.batch_size,
+        skip_broken=config.data.skip_broken,
+    )
+    open_split = functools.partial(load_source, settings.source, name=settings.name, directory=settings.dir)
+    try:
+        train, evaluation = (open_split(split=split) for split in (settings.train_split, settings.eval_split))
+        step = make_feature_step(network(config))
+        run = Probe(step, batches, train, evaluation, shots=settings.shots, linear=settings.linear)
+    except InputError as error:
+        raise InputError(f'the data of the probe: {error}') from error
+    return lambda variables: {'probe': run(variables)}

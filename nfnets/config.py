@@ -62,6 +62,10 @@ _RULES: dict[str, _Rule] = {
     'augment.partners': _one_of(*PARTNERS),
     'augment.randaugment_layers': _NOT_NEGATIVE,
     'augment.randaugment_magnitude': (lambda v: 0 <= v <= 30, 'from 0 to 30'),
+    'probe.shots': (
+        lambda v: len(v) > 0 and all(isinstance(x, int) and x > 0 for x in v),
+        'whole numbers above 0, as in (1,5)',
+    ),
     'train.batch_size': _POSITIVE,
     'train.accumulate_steps': _POSITIVE,
     'train.epochs': _POSITIVE,
@@ -107,6 +111,8 @@ def check(config: ml_collections.ConfigDict) -> None:
         value = get(config, key)
         if value is not None and not is_allowed(value):
             raise InputError(f'{key}={value} is not allowed: it must be {allowed}')
+    if config.probe.source == 'tfds' and config.probe.name is None:
+        raise InputError("probe.source='tfds' needs probe.name, a TensorFlow data set")
     variant, kind = make_variant(config), NETWORKS[config.model.name]
     if len(variant.widths) != len(variant.depths):
         raise InputError(

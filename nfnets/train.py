@@ -45,6 +45,7 @@ class _Run:
     workdir: epath.Path
     train_source: Source
     eval_source: Source
+    probe: Callable[[Variables], Results]
     weights: Weights | None  # Of `init_from`, in a new run.
     steps_there: list[int]  # Of the checkpoints in the workdir.
 
@@ -61,7 +62,8 @@ def train_and_evaluate(
       profile_steps: how many steps near the start to trace, into `plugins/profile/` there.
 
     Returns:
-      Results of the last evaluation, of the parameters ('eval') and their EMA ('eval_ema').
+      Results of the last evaluation, of the parameters ('eval') and their EMA ('eval_ema'), and accuracies of
+      the probes ('probe'), if there are any.
 
     Raises:
       InputError: the config, the data or the workdir cannot be used.
@@ -108,7 +110,8 @@ def _prepare(config: ml_collections.ConfigDict, workdir: epath.Path) -> _Run:
     if jax.process_index() == 0:
         for line in (*warnings(complete, train_source, eval_source), *changed):
             print(f'warning: {line}', file=sys.stderr, flush=True)
-    return _Run(complete, workdir, train_source, eval_source, weights, steps_there)
+    probe = build.probe(complete)
+    return _Run(complete, workdir, train_source, eval_source, probe, weights, steps_there)
 
 
 def _check_same_classes(
@@ -232,7 +235,7 @@ def _loop(
     _, run_key = run_keys(config.seed)
     train_step = build.train_step(config)
     gather = build.placement(config).gather
-    evaluate = build.evaluation(config, run.eval_source)
+    evaluate = _evaluation(run, gather)
     writer, progress, time_use, profile = watch
     results: Results = {}
     step = start_step
@@ -250,7 +253,7 @@ def _loop(
             if is_last or step % config.eval.every_steps == 0:
                 progress.flush()
                 time_use.spend_on('evaluation')
-                results = evaluate(_evaluated(state, gather))
+                results = evaluate(state)
                 skipped = parallel.sum_over_processes(batches.skipped)
                 writer.write(step, {**flat_results(results), 'train/skipped_images': skipped})
                 progress.say(f'step {step}\n{summary(results)}')
@@ -265,7 +268,7 @@ def _loop(
             if is_due:
                 raise preemption.error(step)
         if not results:  # The run was complete: its metrics hold this evaluation already.
-            results = evaluate(_evaluated(state, gather))
+            results = evaluate(state)
             progress.say(f'already complete at step {start_step}\n{summary(results)}')
     except InputError as error:  # Data that was there when the run started.
         # Several processes must save together, and the others know nothing of this.
@@ -284,13 +287,16 @@ def _loop(
     return results
 
 
-def _evaluated(state: TrainState, gather: Callable[[TrainState], TrainState]) -> dict[str, Variables]:
-    """What an evaluation during training evaluates, by name."""
-    state = gather(state._replace(opt_state=()))
-    return {
-        'eval': (state.params, state.network_state),
-        'eval_ema': (state.ema_params, state.ema_network_state),
-    }
+def _evaluation(run: _Run, gather: Callable[[TrainState], TrainState]) -> Callable[[TrainState], Results]:
+    """Evaluates the parameters and their EMA, and the probes of the latter."""
+    evaluate = build.evaluation(run.config, run.eval_source)
+
+    def run_all(state: TrainState) -> Results:
+        state = gather(state._replace(opt_state=()))
+        ema = state.ema_params, state.ema_network_state
+        return {**evaluate({'eval': (state.params, state.network_state), 'eval_ema': ema}), **run.probe(ema)}
+
+    return run_all
 
 
 # ------------------------------------------------------- Messages

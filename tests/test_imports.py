@@ -27,6 +27,7 @@ ORDER = [
     'train_state',
     'train_step',
     'evaluate',
+    'probe',
     'run',
     'weights',
     'build',

@@ -31,9 +31,20 @@ def curves(runs: Sequence[Run]) -> list[Chart]:
         _chart(runs, 'Top-1 accuracy, held out', '%', _held_out('top_1'), scale=100),
         *([_chart(runs, _MAP, '%', precision, scale=100)] if has_precision else []),
         _chart(runs, 'Top-1 accuracy, training images', '%', [Line('train/top_1')], scale=100),
+        *_probes(runs),
         _chart(runs, 'Learning rate', '', [Line('learning_rate')]),
         _chart(runs, 'Gradient norm', 'L2', [Line('train/grad_norm')], log=True),
         _chart(runs, 'Units clipped by AGC', '%', [Line('train/agc_clipped_fraction')], scale=100),
+    ]
+
+
+def _probes(runs: Sequence[Run]) -> list[Chart]:
+    """The accuracy of each kind of probe, if there are any: few images first."""
+    found = {key for run in runs for key in run.curves if key.startswith('probe/')}
+    names = sorted(found, key=lambda key: (key == 'probe/linear', len(key), key))
+    return [
+        _chart(runs, f'Top-1 accuracy, {name[6:].replace("_", "-")} probe', '%', [Line(name)], scale=100)
+        for name in names
     ]
 
 

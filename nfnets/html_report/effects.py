@@ -15,6 +15,12 @@ _CONDITIONS: dict[str, Callable[[Config], bool]] = {
     'model.second_conv': lambda c: c.model.name in ('NFNet', 'BNNet'),
     'data.name': lambda c: c.data.source == 'tfds',
     'data.dir': lambda c: c.data.source != 'digits',
+    **{
+        f'probe.{name}': lambda c: c.probe.source is not None
+        for name in ('train_split', 'eval_split', 'shots', 'linear')
+    },
+    'probe.name': lambda c: c.probe.source == 'tfds',
+    'probe.dir': lambda c: c.probe.source not in (None, 'digits'),
     'augment.partners': lambda c: Augmentation(**c.augment).mixes,
     'augment.randaugment_magnitude': lambda c: c.augment.randaugment_layers > 0,
     'optimizer.learning_rate_per_256': lambda c: c.optimizer.learning_rate is None,

@@ -109,7 +109,7 @@ def facts(
     """Facts that must be equal on all processes of a run, by name."""
     names = hashlib.sha256('\0'.join(train.class_names).encode()).hexdigest()[:12]
     settings = flatten(json.loads(to_json(config)))
-    del settings['data.dir']  # Each host may have its own copy.
+    del settings['data.dir'], settings['probe.dir']  # Each host may have its own copy.
     return {
         'the code of nfnets, by its digest,': host.code_digest(),
         'the version of JAX': jax.__version__,

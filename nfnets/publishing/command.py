@@ -18,8 +18,9 @@ from nfnets.weights import by_name
 def without_paths(config: ml_collections.FrozenConfigDict) -> ml_collections.ConfigDict:
     """The config of a run without where things lie on its machine."""
     public = ml_collections.ConfigDict(config)
-    if config.data.dir is not None:
-        public.data.dir = 'DATA'
+    for group in (public.data, public.probe):
+        if group.dir is not None:
+            group.dir = 'DATA'
     if config.init_from is not None and not by_name.is_name(config.init_from):
         public.init_from = PurePath(config.init_from).name
     return public

@@ -29,7 +29,17 @@ _ADDED: tuple[dict[str, Any], ...] = (
     },
     {'train.all_reduce': 'float32'},  # Version 2.
     {'train.shard_optimizer': False},  # Version 3.
-    {'train.loss': 'softmax', 'data.repeats': 1},  # Version 4.
+    {  # Version 4.
+        'train.loss': 'softmax',
+        'data.repeats': 1,
+        'probe.source': None,
+        'probe.name': None,
+        'probe.dir': None,
+        'probe.train_split': 'train',
+        'probe.eval_split': 'validation',
+        'probe.shots': (1, 5, 10, 25),
+        'probe.linear': False,
+    },
 )
 _VERSION = 'version'
 _INFINITE = 'inf'  # JSON has no infinity.
@@ -45,6 +55,7 @@ MAY_CHANGE = (
     'train.shard_optimizer',
     'train.log_every_steps',
     'eval.',
+    'probe.',
     'checkpoint.',
 )
 _LENGTH = ('train.steps', 'train.epochs')

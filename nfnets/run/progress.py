@@ -76,6 +76,7 @@ class Progress:
         self._writer = writer
         self._time_use = time_use
         self._log_every_steps = train.log_every_steps
+        self._batch_size = train.batch_size
         self._schedule = schedule
         self._parameter_names = list(groups)
         self._parameter_groups = np.array(list(groups.values()))
@@ -131,6 +132,7 @@ class Progress:
         return {
             'train/loss': float(metrics['loss']),
             'train/top_1': float(metrics['top_1']),
+            'train/examples_seen': step * self._batch_size,
             'train/grad_norm': float(np.sqrt(np.sum(squares))),
             **{f'train/grad_norm/{group}': norm for group, norm in norms.items()},
             'train/update_norm': float(metrics['update_norm']),
@@ -186,9 +188,11 @@ def flat_results(results: Mapping[str, Scalars]) -> Scalars:
 
 
 def summary(results: Mapping[str, Scalars]) -> str:
-    """One line for each set of parameters evaluated, for people."""
+    """One line for each set of parameters evaluated, and for the probes, for people."""
     return '\n'.join(
         f'  {name + ":":9} {_accuracy(r)}, loss {r["loss"]:.4f} over {r["num_examples"]} images'
+        if 'top_1' in r
+        else f'  {name + ":":9} ' + ', '.join(f'{key} {100 * value:.2f}%' for key, value in r.items())
         for name, r in results.items()
     )
 

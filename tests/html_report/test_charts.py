@@ -38,6 +38,16 @@ def test_runs_share_a_chart_with_what_each_has_logged(tmp_path):
     json.dumps(list(drawn.values()), allow_nan=False)
 
 
+def test_each_probe_has_a_chart(tmp_path):
+    names = ('probe/25_shot', 'probe/5_shot', 'probe/linear')
+    line = {'step': 20, **dict.fromkeys(names, 0.5)}
+    drawn = charts.curves(read_runs([small_runs.write(tmp_path / 'a', [line])]))
+    probes = {chart['title']: _lines(chart) for chart in drawn if 'probe' in chart['title']}
+    few, more, linear = (f'Top-1 accuracy, {name} probe' for name in ('5-shot', '25-shot', 'linear'))
+    assert list(probes) == [few, more, linear]
+    assert probes[few] == {'a': ([20], [50.0], 'solid')}
+
+
 def test_steps_of_other_lengths_are_plotted_over_epochs(tmp_path):
     sizes = {'a': 64, 'b': 128}
     runs = read_runs(

@@ -98,6 +98,13 @@ def test_settings_listed_separately_are_those_that_may_change_on_resume(tmp_path
     assert may_change == {key for key in before if not is_computed(key, run.config)}
 
 
+def test_settings_of_a_probe_matter_where_there_is_one():
+    without, digits = (ml_collections.FrozenConfigDict({'probe': {'source': x}}) for x in (None, 'digits'))
+    for key in ('probe.shots', 'probe.eval_split'):
+        assert (has_effect(key, without), has_effect(key, digits)) == (False, True)
+    assert not has_effect('probe.dir', digits)
+
+
 def test_runs_older_than_a_setting_are_taken_to_use_it():
     old = ml_collections.FrozenConfigDict({'sam': {'ascent_fraction': 0.5}})
     assert has_effect('sam.ascent_fraction', old)

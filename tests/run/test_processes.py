@@ -24,6 +24,7 @@ SETTINGS = {
     'eval.batch_size': 48,  # Does not divide the 360 images.
 }
 SHARDED = {**SETTINGS, 'train.shard_optimizer': True}
+PROBED = {'probe.source': 'digits', 'probe.eval_split': 'eval', 'probe.shots': (1, 5)}
 END = {'position': 12 * 48}
 START_AGAIN = 75
 
@@ -31,14 +32,14 @@ START_AGAIN = 75
 @pytest.fixture(scope='module')
 def one_process(tmp_path_factory):
     workdir = tmp_path_factory.mktemp('one') / 'run'
-    training_runs.train(workdir, SETTINGS)
+    training_runs.train(workdir, {**SETTINGS, **PROBED})
     return workdir
 
 
 @pytest.fixture(scope='module')
 def two_processes(tmp_path_factory):
     workdir = tmp_path_factory.mktemp('two') / 'run'
-    processes = training_runs.start_several(2, 4, workdir, SHARDED)
+    processes = training_runs.start_several(2, 4, workdir, {**SHARDED, **PROBED})
     outputs = [training_runs.finish(process) for process in processes]
     return workdir, outputs
 
@@ -51,6 +52,8 @@ def test_two_processes_of_four_devices_train_as_one_of_eight(one_process, two_pr
     assert [line['step'] for line in lines] == [line['step'] for line in expected_lines]
     assert lines[-1]['eval/num_examples'] == 360  # A fifth of 1,797.
     assert lines[-1]['eval/loss'] == pytest.approx(expected_lines[-1]['eval/loss'], rel=1e-5)
+    for name in ('probe/1_shot', 'probe/5_shot'):
+        assert lines[-1][name] == pytest.approx(expected_lines[-1][name], abs=1.5 / 360)
     assert str(workdir) in outputs[0]
     assert str(workdir) not in outputs[1]  # Process 0 alone reports and writes.
     assert len(list(workdir.glob('events.out.tfevents.*'))) == 1

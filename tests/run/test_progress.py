@@ -15,7 +15,7 @@ from nfnets.run.time_use import TimeUse
 
 def test_norms_and_clipped_fractions_are_logged_for_each_group(tmp_path):
     writer = MetricsWriter(tmp_path, 0)
-    train = ml_collections.FrozenConfigDict({'steps': 1, 'batch_size': 1, 'log_every_steps': 1})
+    train = ml_collections.FrozenConfigDict({'steps': 1, 'batch_size': 5, 'log_every_steps': 1})
     groups = {'a': 'head', 'b': 'stem', 'c': 'head'}
     progress = Progress(
         writer, TimeUse(), train, start_step=0, schedule=lambda step: 0.5 + step, groups=groups
@@ -31,6 +31,7 @@ def test_norms_and_clipped_fractions_are_logged_for_each_group(tmp_path):
     assert (line['train/grad_norm/head'], line['train/grad_norm/stem']) == (5.0, 2.0)
     assert line['train/grad_norm'] == pytest.approx(29**0.5)
     assert line['train/agc_clipped_fraction/head'] == 0.25
+    assert line['train/examples_seen'] == 5
     assert line['learning_rate'] == 0.5  # Of the update that this step made.
     assert line['train/agc_clipped_fraction/stem'] == 0.75
     assert sum(line[name] for name in line if name.startswith('time/')) == pytest.approx(1.0)
