@@ -16,6 +16,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.init_from = placeholder(
         str
     )  # Path or name of a checkpoint whose parameters a new run starts from.
+    config.rewind_from = placeholder(
+        str
+    )  # RUN or RUN@STEP: the checkpoint of a run whose whole state a new one, of another length, starts from.
 
     config.model = model = ml_collections.ConfigDict()
     model.name = 'NFNet'  # NFNet, BNNet, NFResNet, NFRegNet, ResNet, SkipInitResNet or FixupResNet.

@@ -22,6 +22,7 @@ from nfnets.finetune import preprocessing_settings, start_from, with_preprocessi
 from nfnets.models.param_layout import UNSTACKED
 from nfnets.models.param_names import check_pattern, layer_group
 from nfnets.planning.precheck import facts, is_out_of_memory, out_of_memory, warnings
+from nfnets.run import rewind
 from nfnets.run import workdir as workdir_lib
 from nfnets.run.checkpoint import Checkpoints
 from nfnets.run.interrupts import Preemption
@@ -47,6 +48,7 @@ class _Run:
     eval_source: Source
     probe: Callable[[Variables], Results]
     weights: Weights | None  # Of `init_from`, in a new run.
+    rewound: rewind.Start | None  # Of `rewind_from`, in a new run.
     steps_there: list[int]  # Of the checkpoints in the workdir.
 
 
@@ -105,13 +107,17 @@ def _prepare(config: ml_collections.ConfigDict, workdir: epath.Path) -> _Run:
         num_devices=jax.device_count(),
     )
     digest = weights.sha256 if weights else None
-    require_same(facts(complete, train_source, eval_source, steps_there, digest))
+    rewound = None
+    if complete.rewind_from is not None and not steps_there:
+        rewound = rewind.find_start(complete.rewind_from, complete, train_source.class_names)
+    same = facts(complete, train_source, eval_source, steps_there, digest)
+    require_same({**same, 'the step of rewind_from': rewound.step if rewound else None})
     changed = workdir_lib.check_resumable(workdir, complete, train_source.class_names)
     if jax.process_index() == 0:
         for line in (*warnings(complete, train_source, eval_source), *changed):
             print(f'warning: {line}', file=sys.stderr, flush=True)
     probe = build.probe(complete)
-    return _Run(complete, workdir, train_source, eval_source, probe, weights, steps_there)
+    return _Run(complete, workdir, train_source, eval_source, probe, weights, rewound, steps_there)
 
 
 def _check_same_classes(
@@ -135,10 +141,12 @@ def _with_start(
 
     A run that is resumed needs that checkpoint no more: its own config has the sizes.
     """
+    if not is_new and (config.init_from or config.rewind_from):
+        return with_preprocessing(config, workdir_lib.read_config(workdir)['data']), None
+    if config.rewind_from is not None:
+        return with_preprocessing(config, rewind.read_settings(config.rewind_from)['data']), None
     if config.init_from is None:
         return config, None
-    if not is_new:
-        return with_preprocessing(config, workdir_lib.read_config(workdir)['data']), None
     try:
         weights = load_checkpoint(config.init_from)
     except InputError as error:
@@ -165,7 +173,11 @@ def _start(run: _Run, closing: contextlib.ExitStack) -> tuple[TrainState, int, C
     if run.steps_there:
         state, position, problems = checkpoints.restore(state)
         started = '\n'.join([f'resuming from step {int(state.step)}', *problems])
-        require_same({'step restored': int(state.step), 'data position restored': position})
+    elif run.rewound is not None:
+        state, position = rewind.restore(run.rewound, state, layout)
+        to_go = config.train.steps - run.rewound.step
+        started = f'rewound to step {run.rewound.step} of {run.rewound.workdir}, {to_go} steps to go'
+    require_same({'step restored': int(state.step), 'data position restored': position})
     return build.placement(config).place(state), position, checkpoints, _describe(run, state) + started
 
 

@@ -63,7 +63,7 @@ def test_crops_of_an_image_fit_the_part_of_each_device():
 def test_a_complete_config_is_frozen_and_has_no_gap_but_what_is_optional():
     config = config_lib.complete(default.get_config(), **IMAGENET)
     gaps = [key for key, value in config_lib.flatten(config.to_dict()).items() if value is None]
-    assert sorted(gaps) == ['data.dir', 'init_from', 'probe.dir', 'probe.name', 'probe.source']
+    assert sorted(gaps) == ['data.dir', 'init_from', 'probe.dir', 'probe.name', 'probe.source', 'rewind_from']
     assert config.model.activation == 'gelu'
     with pytest.raises(AttributeError):
         config.train.steps = 1

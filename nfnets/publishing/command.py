@@ -21,6 +21,8 @@ def without_paths(config: ml_collections.FrozenConfigDict) -> ml_collections.Con
     for group in (public.data, public.probe):
         if group.dir is not None:
             group.dir = 'DATA'
+    if config.rewind_from is not None:
+        public.rewind_from = PurePath(config.rewind_from).name
     if config.init_from is not None and not by_name.is_name(config.init_from):
         public.init_from = PurePath(config.init_from).name
     return public

@@ -152,6 +152,24 @@ class Checkpoints:
         every = '; '.join(f'{step}: {problem}' for step, problem in problems.items())
         raise InputError(f'no checkpoint in {self._directory} is whole: {every}')
 
+    def restore_step(self, template: TrainState, step: int) -> tuple[TrainState, int]:
+        """Reads the state and the position in one checkpoint, which stays as it is.
+
+        Raises:
+          InputError: it is damaged.
+          TrainingStopped: it cannot be read for another reason, or another process cannot read it.
+        """
+        failed = None
+        try:
+            state, position = self._read(step, self._unstack(jax.device_get(template)))
+        except Exception as error:  # Whatever the libraries below raise.
+            failed = error
+        if parallel.sum_over_processes(int(failed is not None)) > 0:
+            why_failed = 'another process cannot read it' if failed is None else _short(failed)
+            kind = InputError if failed is not None and is_damage(failed) else TrainingStopped
+            raise kind(f'checkpoint {step} in {self._directory} cannot be read: {why_failed}') from failed
+        return self._stack(state), position
+
     def _read(self, step: int, template: TrainState) -> tuple[TrainState, int]:
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(template),

@@ -40,6 +40,7 @@ _ADDED: tuple[dict[str, Any], ...] = (
         'probe.shots': (1, 5, 10, 25),
         'probe.linear': False,
     },
+    {'rewind_from': None},  # Version 6.
 )
 _VERSION = 'version'
 _INFINITE = 'inf'  # JSON has no infinity.
@@ -58,7 +59,7 @@ MAY_CHANGE = (
     'probe.',
     'checkpoint.',
 )
-_LENGTH = ('train.steps', 'train.epochs')
+LENGTH = ('train.steps', 'train.epochs')
 
 
 def to_json(config: ml_collections.FrozenConfigDict) -> str:
@@ -115,24 +116,34 @@ def check_same_run(config: ml_collections.FrozenConfigDict, written: str, path: 
     Raises:
       InputError: a setting that changes what is computed differs, or the file cannot be read.
     """
+    changed = _changes(config, written, path)
+    wrong = changes_of_results(config, written, path)
+    if not wrong:
+        return list(changed.values())
+    longer = ''
+    if any(key in changed for key in LENGTH):
+        # The learning rate of every step depends on the length.
+        longer = '; for another length, take another --workdir with --config.rewind_from=DIR@STEP'
+    raise InputError(
+        f'{path} is of a run with another config: {", ".join(wrong.values())}; '
+        f'give the same settings to resume it, or another --workdir{longer}'
+    )
+
+
+def changes_of_results(config: ml_collections.FrozenConfigDict, written: str, path: str) -> dict[str, str]:
+    """{setting: how it differs} from a run's JSON, of those that change what is computed; else as above."""
+    changed = _changes(config, written, path)
+    return {key: change for key, change in changed.items() if not key.startswith(MAY_CHANGE)}
+
+
+def _changes(config: ml_collections.FrozenConfigDict, written: str, path: str) -> dict[str, str]:
     before = flatten(from_json(written, path))
     now = flatten(from_json(to_json(config), path))
-    changed = {
+    return {
         key: f'{key}={now.get(key)} (there: {before.get(key)})'
         for key in sorted(now.keys() | before.keys())
         if now.get(key) != before.get(key)
     }
-    wrong = [change for key, change in changed.items() if not key.startswith(MAY_CHANGE)]
-    if not wrong:
-        return list(changed.values())
-    longer = ''
-    if any(key in changed for key in _LENGTH):
-        # The learning rate of every step depends on the length.
-        longer = '; to train its parameters for longer, take another --workdir with --config.init_from=DIR'
-    raise InputError(
-        f'{path} is of a run with another config: {", ".join(wrong)}; '
-        f'give the same settings to resume it, or another --workdir{longer}'
-    )
 
 
 def _map_values(tree: dict[str, Any], function: Any) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def run(tmp_path_factory):
     settings = {
         'data.dir': '/home/me/data',
         'init_from': '/home/me/start.npz',
+        'rewind_from': '/home/me/run@5',
         'probe.dir': '/home/me/probe',
         'optimizer.agc_clipping': math.inf,
     }
@@ -116,6 +117,7 @@ def test_the_command_of_the_card_gives_the_config_of_the_run_but_for_its_paths(r
     expected = read_config(run)
     assert (actual['data'].pop('dir'), expected['data'].pop('dir')) == ('DATA', '/home/me/data')
     assert (actual['probe'].pop('dir'), expected['probe'].pop('dir')) == ('DATA', '/home/me/probe')
+    assert (actual.pop('rewind_from'), expected.pop('rewind_from')) == ('run@5', '/home/me/run@5')
     assert (actual.pop('init_from'), expected.pop('init_from')) == ('start.npz', '/home/me/start.npz')
     assert json.loads(json.dumps(actual)) == json.loads(json.dumps(expected))
 

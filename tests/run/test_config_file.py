@@ -70,7 +70,7 @@ def test_another_config_is_refused_but_watching_the_run_otherwise_is_not():
 
 
 def test_a_longer_run_is_refused_with_the_way_to_train_on():
-    with pytest.raises(InputError, match=r'train\.epochs=400\.0 .* --config\.init_from=DIR'):
+    with pytest.raises(InputError, match=r'train\.epochs=400\.0 .* --config\.rewind_from=DIR@STEP'):
         check_same_run(_complete(train__epochs=400.0), to_json(_complete()), 'config.json')
 
 
