@@ -4,7 +4,18 @@ import ml_collections
 import pytest
 
 from nfnets import config as config_lib
-from nfnets.configs import default, digits, imagenet, imagenet_ladder, imagenet_regnet, imagenet_resnet, small
+from nfnets.configs import (
+    default,
+    digits,
+    finetune,
+    imagenet,
+    imagenet_ladder,
+    imagenet_regnet,
+    imagenet_resnet,
+    pretrain,
+    small,
+)
+from nfnets.data.augment import Augmentation
 from nfnets.errors import InputError
 from nfnets.models.networks import NETWORKS
 
@@ -26,6 +37,37 @@ def test_paper_recipe_of_f0_follows_from_the_defaults():
     assert config.model.dropout_rate == 0.2
     assert config.augment.randaugment_magnitude == 5
     assert config.model.num_classes == 1000
+
+
+@pytest.mark.parametrize(
+    ('variant', 'images', 'steps', 'decay'),
+    [
+        ('F4', 300_000_000, 2_929_687, 1e-6),  # 40 epochs of 4096
+        ('F4+', 300_000_000, 1_464_843, 1e-6),
+        ('ResNet101', 300_000_000, 2_929_687, 1e-5),  # 10 of 1024
+        ('F7+', 4_000_000_000, 7_812_500, 1e-6),  # 8 of 4096
+    ],
+)
+def test_pre_training_is_that_of_the_papers(variant, images, steps, decay):
+    data = {'num_examples': images, 'num_classes': 18_000, 'num_devices': 256}
+    config = config_lib.complete(pretrain.get_config(variant), **data)
+    rate = 0.4 if variant == 'ResNet101' else 1.6
+    assert (config.train.steps, config.optimizer.weight_decay) == (steps, decay)
+    assert (config.optimizer.learning_rate, config.optimizer.warmup_steps) == (pytest.approx(rate), 5000)
+    assert (config.data.train_size, config.model.num_classes) == (224, 18_000)
+    assert not Augmentation(**config.augment).mixes
+    assert (config.augment.randaugment_layers, config.optimizer.ema_decay) == (0, 0.0)
+    with pytest.raises(InputError, match="unknown variant 'F9'; there are F0"):
+        pretrain.get_config('F9')
+
+
+def test_fine_tuning_at_a_larger_size_is_that_of_the_later_paper():
+    config = config_lib.complete(finetune.get_config('F4+-224to384'), **IMAGENET)
+    assert (config.data.train_size, config.data.eval_size, config.data.repeats) == (384, 480, 4)
+    assert (config.train.steps, config.optimizer.warmup_steps) == (50 * 1_281_167 // 2048, 5000)
+    assert config.sam.rho == 0.05
+    plain = config_lib.complete(finetune.get_config('F4+'), **IMAGENET)
+    assert (plain.train.steps, plain.data.repeats) == (15_000, 1)
 
 
 def test_overrides_after_the_variant_carry_over_to_what_follows_from_them():

@@ -1,6 +1,10 @@
-"""Says what training on ImageNet would take, before anything is rented: memory, time, cores for the input.
+"""Says what training would take, before anything is rented: memory, time, reads, cores for the input.
 
     nfnets-plan --variant F5 --device v4 --devices 128 --batch 4096
+
+is the paper's recipe on ImageNet. Any config, with its settings, can be given instead of --variant:
+
+    nfnets-plan --config=pretrain:F4+ --device v4 --devices 256 --examples 300000000 --classes 18000
 
 The memory is that of the compiled training step, with model.scan, without and with model.remat. Where libtpu
 is installed (pip install 'nfnets[tpu]'), XLA's TPU compiler answers, after minutes and without a TPU;
@@ -10,8 +14,12 @@ otherwise XLA's CPU compiler gives an estimate. Answers are kept in ~/.cache/nfn
 import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
+from nfnets.commands import config_flags
 from nfnets.commands.command_line import Parser, run
+from nfnets.commands.config_flags import Given
+from nfnets.data.imagenet import NUM_CLASSES, NUM_TRAIN_IMAGES
 from nfnets.errors import InputError
 from nfnets.models.variants import NORMALIZER_FREE, get_variant
 from nfnets.planning.tpus import DEVICES
@@ -24,12 +32,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _plan(argv: Sequence[str]) -> None:
     parser = Parser(__doc__)
-    parser.add_argument('--variant', required=True, help=f'one of {", ".join(NORMALIZER_FREE)}')
+    parser.add_argument('--variant', help=f"ImageNet's recipe for one of {', '.join(NORMALIZER_FREE)}")
     parser.add_argument('--device', required=True, help=f'kind of TPU, one of {", ".join(DEVICES)}')
     parser.add_argument('--devices', type=int, required=True, help='how many, as JAX counts them')
-    parser.add_argument('--batch', type=int, default=4096, help='images of a step, over all devices')
-    parser.add_argument('--accumulate', type=int, default=1, help='train.accumulate_steps')
+    parser.add_argument('--batch', type=int, help='images of a step, over all devices; 4096 if not given')
+    parser.add_argument('--accumulate', type=int, help='train.accumulate_steps; 1 if not given')
     parser.add_argument('--sam', action='store_true', help="with the paper's sharpness-aware gradient")
+    parser.add_argument('--examples', type=int, default=NUM_TRAIN_IMAGES, help="to train on; ImageNet's")
+    parser.add_argument('--classes', type=int, default=NUM_CLASSES, help="of these; ImageNet's")
     parser.add_argument(
         '--step-ms', type=float, help='time of a step; estimated from the published ones if not given'
     )
@@ -37,9 +47,10 @@ def _plan(argv: Sequence[str]) -> None:
         '--core-rate', type=float, help='images a second that one core decodes; measured here if not given'
     )
     parser.add_argument('--json', action='store_true', help='print a JSON object')
-    arguments = vars(parser.parse_args(argv))
+    given, parsed = config_flags.parse(parser, argv, fallback='default')
+    arguments = vars(parsed)
     as_json = arguments.pop('json')
-    get_variant(arguments['variant'], NORMALIZER_FREE)
+    arguments |= _recipe(given, arguments)
     for name, value in arguments.items():
         if isinstance(value, int | float) and not isinstance(value, bool) and not 0 < value < math.inf:
             raise InputError(f'--{name.replace("_", "-")}={value} must be more than 0 and finite')
@@ -51,3 +62,26 @@ def _plan(argv: Sequence[str]) -> None:
     jax.config.update('jax_platforms', 'cpu')  # Nothing runs on an accelerator, if there is one.
     answer = plan(Question(**arguments))
     print(json.dumps(answer) if as_json else text(answer))
+
+
+def _recipe(given: Given, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The fields of `Question` that follow from the config, or the flags that stand for it."""
+    if not given.has_file:
+        if given.overrides:
+            raise InputError(f'--config.{min(given.overrides)} goes with --config=NAME')
+        if arguments['variant'] is None:
+            raise InputError('--variant or --config is required')
+        get_variant(arguments['variant'], NORMALIZER_FREE)
+        defaults = {'batch': 4096, 'accumulate': 1}
+        return {name: default for name, default in defaults.items() if arguments[name] is None}
+    for name in ('variant', 'batch', 'accumulate', 'sam'):
+        if arguments[name]:
+            raise InputError(f'--{name} does not go with --config; give settings, --config.GROUP.NAME=VALUE')
+    config = given.config
+    return {
+        'config': config,
+        'variant': config.model.variant,
+        'batch': config.train.batch_size,
+        'accumulate': config.train.accumulate_steps,
+        'sam': config.sam.rho > 0,
+    }

@@ -11,7 +11,6 @@ from PIL import Image
 from nfnets import build
 from nfnets import config as config_lib
 from nfnets.data.source import Source
-from nfnets.planning.recipe import imagenet_config
 
 NUM_IMAGES = 192  # Different ones.
 WARM_UP = 3  # Batches before the time begins: what is read ahead is full then, as it is at the end.
@@ -20,12 +19,12 @@ _CLASSES = 4
 _BATCH_SIZE, _TIMED = 128, 1024
 
 
-def core_rate(variant: str) -> float:
-    """Images/s of one core for the training images of a variant."""
+def core_rate(config: ml_collections.ConfigDict) -> float:
+    """Images/s of one core for the training images of a config, which it may change."""
     with tempfile.TemporaryDirectory() as directory:
         make_images(Path(directory))
-        config = imagenet_config(variant)
         config.data.source, config.data.dir, config.augment.partners = 'folder', directory, 'batch'
+        config.data.repeats, config.train.accumulate_steps = 1, 1
         config = input_config(config, _BATCH_SIZE)
         _, cpu = time_batches(config, build.source(config, 'train'), _TIMED)
     return 1 / cpu

@@ -1,9 +1,8 @@
 """Time of a training run, and the images a second that its devices and hosts must handle."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from nfnets.data.augment import PARTNERS
 from nfnets.models.published import STEP_DEVICE, STEP_IMAGES, STEP_MS
 from nfnets.planning.tpus import DEVICES, Device
 
@@ -19,8 +18,9 @@ class Pace(NamedTuple):
       step_ms: time of a step, ms.
       days: length of the whole run.
       images_per_second: images trained on, over all devices.
-      host_images_per_second: images/s that each host reads and decodes, by `augment.partners`.
-      host_cores: cores that this keeps busy on each host, by `augment.partners`.
+      host_images_per_second: images/s that each host decodes, by `augment.partners`; by 'none' if images are
+        not mixed.
+      host_cores: cores that this keeps busy on each host, alike.
     """
 
     step_ms: float
@@ -62,22 +62,31 @@ def estimated_time(device: Device, cycles: Sequence[int | None]) -> dict[str, fl
     return {'estimated by XLA': CALIBRATION * known[0] / device.clock_mhz / 1e3} if known else {}
 
 
-def pace(step_ms: float, *, steps: int, batch_size: int, hosts: int, core_rate: float) -> Pace:
+def pace(
+    step_ms: float,
+    *,
+    steps: int,
+    batch_size: int,
+    hosts: int,
+    core_rate: float,
+    decoded: Mapping[str, int],
+) -> Pace:
     """The pace of a training run.
 
     Args:
       step_ms: time of a step, ms.
       steps: length of the run.
       batch_size: images of a step over all hosts.
-      hosts: number of them; each reads as many images.
+      hosts: number of them; each decodes as many images.
       core_rate: images a second that one core reads and decodes.
+      decoded: images for each that is trained on, by `augment.partners`.
     """
     images_per_second = 1e3 * batch_size / step_ms
-    reads = {partners: n * images_per_second / hosts for partners, n in PARTNERS.items()}
+    rates = {partners: n * images_per_second / hosts for partners, n in decoded.items()}
     return Pace(
         step_ms=step_ms,
         days=steps * step_ms / 1e3 / 86_400,
         images_per_second=images_per_second,
-        host_images_per_second=reads,
-        host_cores={partners: rate / core_rate for partners, rate in reads.items()},
+        host_images_per_second=rates,
+        host_cores={partners: rate / core_rate for partners, rate in rates.items()},
     )

@@ -1,4 +1,4 @@
-"""Plan of training a variant on ImageNet, before anything is rented: memory, time, cores for the input."""
+"""Plan of a training run, before anything is rented: memory, time, reads, cores for the input."""
 
 import dataclasses
 import sys
@@ -9,7 +9,9 @@ import ml_collections
 
 from nfnets import build
 from nfnets import config as config_lib
+from nfnets.data.augment import PARTNERS
 from nfnets.data.imagenet import NUM_CLASSES, NUM_TRAIN_IMAGES
+from nfnets.models.variants import RECIPES
 from nfnets.planning import compiler
 from nfnets.planning.core_rate import core_rate
 from nfnets.planning.pace import estimated_time, pace, step_times
@@ -30,6 +32,9 @@ class Question:
       sam: with the paper's sharpness-aware gradient.
       step_ms: time of a step; None: estimated from the published ones.
       core_rate: images/s that one core decodes; None: measured here.
+      config: the whole recipe, of which variant, batch, accumulate and sam are; None: ImageNet's.
+      examples: images there are to train on.
+      classes: of these.
     """
 
     variant: str
@@ -40,6 +45,9 @@ class Question:
     sam: bool = False
     step_ms: float | None = None
     core_rate: float | None = None
+    config: ml_collections.ConfigDict | None = None
+    examples: int = NUM_TRAIN_IMAGES
+    classes: int = NUM_CLASSES
 
 
 def plan(question: Question) -> dict[str, Any]:
@@ -53,15 +61,20 @@ def plan(question: Question) -> dict[str, Any]:
     images = question.batch // question.devices
     if question.core_rate is None:
         _say('measuring how many images one core of this machine reads and decodes: seconds')
-    rate = question.core_rate or core_rate(question.variant)
+    rate = question.core_rate or core_rate(_recipe(question))
     memory = _memory(question, devices)
     if question.step_ms is None:
         cycles = [answer['cycles'] for answer in memory.values() if answer['fits']]
-        times = step_times(question.variant, devices.device, images, sam=question.sam)
+        is_published = config.data.train_size == RECIPES[question.variant].train_size
+        times = {}
+        if is_published and config_lib.is_its_variant(config):
+            times = step_times(question.variant, devices.device, images, sam=question.sam)
         times |= estimated_time(devices.device, cycles)
     else:
         times = {'given': question.step_ms}
+    decoded = PARTNERS if build.augmentation(config).mixes else {'none': 1}
     run = {'steps': config.train.steps, 'batch_size': question.batch, 'hosts': devices.hosts}
+    run['decoded'] = decoded
     return {
         **{name: getattr(question, name) for name in ('variant', 'batch', 'accumulate', 'sam', 'devices')},
         'device': dataclasses.asdict(devices.device),
@@ -70,7 +83,10 @@ def plan(question: Question) -> dict[str, Any]:
         'images_per_device': images,
         'image_size': config.data.train_size,
         'epochs': config.train.epochs,
-        'steps_per_epoch': NUM_TRAIN_IMAGES / question.batch,
+        'examples': question.examples,
+        'classes': question.classes,
+        'repeats': config.data.repeats,
+        'steps_per_epoch': question.examples / question.batch,
         'steps': config.train.steps,
         'core_rate': rate,
         'core_rate_is_measured': question.core_rate is None,
@@ -79,11 +95,17 @@ def plan(question: Question) -> dict[str, Any]:
     }
 
 
+def _recipe(question: Question) -> ml_collections.ConfigDict:
+    if question.config is None:
+        return imagenet_config(question.variant, sam=question.sam)
+    return ml_collections.ConfigDict(question.config)
+
+
 def _config(
     question: Question, batch_size: int, num_devices: int, remat: bool
 ) -> ml_collections.FrozenConfigDict:
     """The config for the variant, checked and complete."""
-    config = imagenet_config(question.variant, sam=question.sam)
+    config = _recipe(question)
     config.train.batch_size = batch_size
     config.train.accumulate_steps = question.accumulate
     config.model.scan, config.model.remat = True, remat
@@ -91,7 +113,7 @@ def _config(
     config.augment.randaugment_layers = 0
     config_lib.check(config)
     return config_lib.complete(
-        config, num_examples=NUM_TRAIN_IMAGES, num_classes=NUM_CLASSES, num_devices=num_devices
+        config, num_examples=question.examples, num_classes=question.classes, num_devices=num_devices
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from nfnets.data.imagenet import NUM_TRAIN_IMAGES
 from nfnets.models.published import STEP_DEVICE
 
 _FITS = {True: 'fits', False: 'does not fit', None: 'not known: a TPU may need less'}
@@ -26,6 +27,12 @@ def _head(plan: dict[str, Any]) -> Iterator[str]:
         'steps an epoch': f'{plan["steps_per_epoch"]:,.1f}',
         f'steps in {plan["epochs"]:g} epochs': f'{plan["steps"]:,}',
     }
+    if plan['examples'] != NUM_TRAIN_IMAGES:
+        rows['images to train on'] = f'{plan["examples"]:,}, of {plan["classes"]:,} classes'
+    if plan['repeats'] > 1:
+        rows['crops of each image'] = (
+            f'{plan["repeats"]} in a batch, so {plan["epochs"] / plan["repeats"]:g} passes'
+        )
     for name, value in rows.items():
         yield f'  {name:30}{value}'
 
@@ -49,10 +56,12 @@ def _time(plan: dict[str, Any]) -> Iterator[str]:
     yield _row('  ms', (f'{pace["step_ms"]:,.1f}' for pace in paces.values()))
     yield _row('  days in all', (f'{pace["days"]:.2f}' for pace in paces.values()))
     yield _row('  images/s', (f'{pace["images_per_second"]:,.0f}' for pace in paces.values()))
-    for partners in ('fresh', 'batch'):
-        rates = (f'{pace["host_images_per_second"][partners]:,.0f}' for pace in paces.values())
-        yield _row(f"each host, partners '{partners}'", ())
-        yield _row('  images/s to decode', rates)
+    for partners in next(iter(paces.values()))['host_images_per_second']:
+        rates = [pace['host_images_per_second'][partners] for pace in paces.values()]
+        yield _row('each host' if partners == 'none' else f"each host, partners '{partners}'", ())
+        if plan['repeats'] > 1:
+            yield _row('  images/s to read', (f'{rate / plan["repeats"]:,.0f}' for rate in rates))
+        yield _row('  images/s to decode', (f'{rate:,.0f}' for rate in rates))
         yield _row('  cores for that', (f'{pace["host_cores"][partners]:,.1f}' for pace in paces.values()))
 
 

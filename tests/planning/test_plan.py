@@ -14,6 +14,7 @@ from nfnets import build, host
 from nfnets import config as config_lib
 from nfnets.commands import plan as command
 from nfnets.configs import imagenet
+from nfnets.data.augment import PARTNERS
 from nfnets.errors import InputError
 from nfnets.models.networks import NETWORKS
 from nfnets.planning import compiler, core_rate, plan
@@ -29,7 +30,7 @@ def _own_cache(monkeypatch, tmp_path):
 
 # --------------------------------------------------------------------------------- Arithmetic
 def test_the_pace_of_f5_as_worked_out_by_hand():
-    found = pace(1398.5, steps=112_602, batch_size=4096, hosts=32, core_rate=30.0)
+    found = pace(1398.5, steps=112_602, batch_size=4096, hosts=32, core_rate=30.0, decoded=PARTNERS)
     assert found.days == pytest.approx(1.822615, abs=1e-6)  # 112,602 x 1.3985 s = 157,473.897 s.
     assert found.images_per_second == pytest.approx(2928.852, abs=1e-3)
     assert found.host_images_per_second == pytest.approx({'batch': 91.5266, 'fresh': 183.0533}, abs=1e-4)
@@ -188,7 +189,7 @@ def test_the_memory_of_a_small_network_is_that_of_its_compiled_step(monkeypatch)
 def test_what_one_core_decodes_is_measured(monkeypatch):
     monkeypatch.setattr(core_rate, 'NUM_IMAGES', 8)
     start = time.process_time()
-    rate = core_rate.core_rate('F0')
+    rate = core_rate.core_rate(imagenet_config('F0'))
     # All threads together took longer for images, first batches and 1,024 images than for these alone.
     assert 1024 / (time.process_time() - start) < rate < 20_000
 
@@ -206,12 +207,17 @@ def test_the_tpu_compiler_is_asked_without_a_tpu(monkeypatch, device):
 
 
 # --------------------------------------------------------------------------------- The command
-def _run(monkeypatch, *arguments):
+def _run(monkeypatch, *arguments, recipe=('--variant', 'F5')):
     """The exit code of `nfnets-plan` for F5 on 128 devices of v4, but for the arguments."""
     monkeypatch.setattr(host, 'leave', sys.exit)  # Where there is libtpu, it would end this process at once.
     with pytest.raises(SystemExit) as stopped:
-        command.main(['--variant', 'F5', '--device', 'v4', '--devices', '128', *arguments])
+        command.main([*recipe, '--device', 'v4', '--devices', '128', *arguments])
     return stopped.value.code
+
+
+def _rows_of_config(monkeypatch, capsys, *arguments):
+    assert _run(monkeypatch, *arguments, recipe=()) == 0
+    return {line[:30].strip(): line[30:].split() for line in capsys.readouterr().out.splitlines()}
 
 
 def test_the_page_and_the_object_have_what_was_worked_out_by_hand(monkeypatch, capsys):
@@ -225,7 +231,7 @@ def test_the_page_and_the_object_have_what_was_worked_out_by_hand(monkeypatch, c
         return jax.jit(lambda x, y: (x @ y) @ x).lower(shape, shape)
 
     monkeypatch.setattr(build, 'lower_train_step', lower)
-    monkeypatch.setattr(plan, 'core_rate', lambda variant: 30.0)
+    monkeypatch.setattr(plan, 'core_rate', lambda config: 30.0)
     monkeypatch.setattr(compiler, 'tpu_devices', lambda device: None)
     assert _run(monkeypatch, '--json') == 0
     found = json.loads(capsys.readouterr().out)
@@ -253,6 +259,20 @@ def test_the_page_and_the_object_have_what_was_worked_out_by_hand(monkeypatch, c
     assert 'give --step-ms' in page
     assert 'v6e-128' in page
 
+    data = ('--examples', '300000000', '--classes', '18000', '--step-ms', '500')
+    rows = _rows_of_config(monkeypatch, capsys, '--config=pretrain:F4+', *data)
+    assert lowered_for[-1] == (True, True, 32, 224, 1)
+    assert rows['images to train on'] == ['300,000,000,', 'of', '18,000', 'classes']
+    assert rows['steps in 20 epochs'] == ['1,464,843']  # 20 x 300,000,000 / 4096
+    assert rows['days in all'] == ['8.48']  # 1,464,843 x 0.5 s / 86,400 s
+    assert rows['images/s to decode'] == ['256']  # 8,192 / 32: none is mixed.
+
+    repeated = ('--config=finetune:F4+-224to384', '--config.augment.partners=batch', '--step-ms', '500')
+    rows = _rows_of_config(monkeypatch, capsys, *repeated)
+    assert lowered_for[-1] == (True, True, 16, 384, 1)
+    assert rows['crops of each image'] == ['4', 'in', 'a', 'batch,', 'so', '12.5', 'passes']
+    assert rows['images/s to read'] == ['32']  # 2048 / 0.5 s on 32 hosts, in fours.
+
 
 @pytest.mark.parametrize('variant', ['eca_nfnet_l0', 'B1', 'nf_resnet50'])
 def test_every_normalizer_free_network_has_a_config_to_plan(variant):
@@ -272,10 +292,13 @@ def test_every_normalizer_free_network_has_a_config_to_plan(variant):
         (['--accumulate', '3'], 'train.accumulate_steps=3'),
         (['--step-ms', '-1'], '--step-ms=-1.0 must be more than 0'),
         (['--core-rate', '0'], '--core-rate=0.0 must be more than 0'),
+        (['--examples', '0'], '--examples=0 must be more than 0'),
+        (['--config=pretrain:F4'], '--variant does not go with --config; give settings'),
+        (['--config.seed=1'], '--config.seed goes with --config=NAME'),
     ],
 )
 def test_impossible_input_costs_one_line_before_anything_is_measured(monkeypatch, capsys, arguments, message):
-    monkeypatch.setattr(plan, 'core_rate', lambda variant: pytest.fail('measured'))
+    monkeypatch.setattr(plan, 'core_rate', lambda config: pytest.fail('measured'))
     assert _run(monkeypatch, *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
