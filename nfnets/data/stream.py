@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from nfnets.data import decode
+from nfnets.data.order import Order
 from nfnets.data.pipeline import Pipeline, Work
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source
@@ -124,7 +125,7 @@ def train_batches(
     process, size = jax.process_index(), batch_size // jax.process_count()
 
     def work() -> Iterator[Work]:
-        order = _Order(len(source), seed)
+        order = Order(len(source), seed)
         start = position + process * size
         while True:
             crops = _crops(np.arange(start, start + size), repeats, per_round)
@@ -170,26 +171,3 @@ def _crops(places: np.ndarray, repeats: int, per_round: int) -> np.ndarray:
     """Numbers of the crops of the images at some places in the order; with one of each the places."""
     crops = places[:, None] * repeats + np.arange(repeats)
     return crops.reshape(-1, per_round, repeats).swapaxes(1, 2).reshape(-1)
-
-
-class _Order:
-    """Index of the example at each position; keeps the permutations of the epochs in use."""
-
-    def __init__(self, num_examples: int, seed: int):
-        self._num_examples = num_examples
-        self._seed = seed
-        self._permutations: dict[int, np.ndarray] = {}
-
-    def __call__(self, positions: np.ndarray) -> np.ndarray:
-        epochs, offsets = np.divmod(positions, self._num_examples)
-        known = self._permutations
-        self._permutations = {
-            int(e): known[e] if e in known else self._permutation(int(e)) for e in np.unique(epochs)
-        }
-        indices = np.empty_like(positions)
-        for epoch, permutation in self._permutations.items():
-            indices[epochs == epoch] = permutation[offsets[epochs == epoch]]
-        return indices
-
-    def _permutation(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self._seed, epoch]).permutation(self._num_examples)

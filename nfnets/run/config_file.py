@@ -39,8 +39,8 @@ _ADDED: tuple[dict[str, Any], ...] = (
         'probe.eval_split': 'validation',
         'probe.shots': (1, 5, 10, 25),
         'probe.linear': False,
+        'rewind_from': None,
     },
-    {'rewind_from': None},  # Version 6.
 )
 _VERSION = 'version'
 _INFINITE = 'inf'  # JSON has no infinity.

@@ -18,6 +18,7 @@ from nfnets.configs import default
 from nfnets.data import pipeline, stream
 from nfnets.data.augment import augment
 from nfnets.data.decode import TrainCrop
+from nfnets.data.order import Order
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source
 from nfnets.errors import InputError, TrainingStopped
@@ -393,5 +394,5 @@ def test_images_that_come_late_come_in_order(batch_size):
             return super().start(index)
 
     labels = _labels(_train(Late(40), batch_size=batch_size), -(-200 // batch_size))
-    expected = stream._Order(40, seed=3)(np.arange(len(labels)))
+    expected = Order(40, seed=3)(np.arange(len(labels)))
     np.testing.assert_array_equal(labels, expected)

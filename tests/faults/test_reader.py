@@ -8,11 +8,11 @@ import pytest
 import training_runs
 
 from nfnets.data.digits import DigitsSource
-from nfnets.data.stream import _Order
+from nfnets.data.order import Order
 from nfnets.errors import InputError, TrainingStopped
 
 NUM_EXAMPLES = 1437
-(EXAMPLE,) = _Order(NUM_EXAMPLES, seed=0)(np.array([7 * 64 + 5])).tolist()  # In the batch of step 8.
+(EXAMPLE,) = Order(NUM_EXAMPLES, seed=0)(np.array([7 * 64 + 5])).tolist()  # In the batch of step 8.
 IO_ERROR = OSError(errno.EIO, os.strerror(errno.EIO))
 
 
