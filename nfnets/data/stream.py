@@ -3,8 +3,7 @@
 Order is a function of seed and epoch alone, and the place in it is one number: the data position, how many
 images all processes together have read. A batch of the run is the next so many positions, of which each
 process takes its part, so neither their number nor an interruption changes what is in a batch; resuming from
-a position costs one permutation and reads nothing again (for ImageNet's 1,281,167 images: 10 MB and
-0.04 s).
+a position costs one permutation at most (`nfnets/data/order.py`) and reads nothing again.
 """
 
 from collections.abc import Iterator
