@@ -10,8 +10,8 @@ DATA = [
     'pyarrow>=14',
     'scikit-learn>=1.5',
     'tensorflow-datasets>=4.9.8',
-    "tensorflow-cpu>=2.19; sys_platform == 'linux' and platform_machine == 'x86_64'",
-    "tensorflow>=2.19; sys_platform != 'linux' or platform_machine != 'x86_64'",
+    "tensorflow-cpu>=2.21; sys_platform == 'linux' and platform_machine == 'x86_64'",
+    "tensorflow>=2.21; sys_platform != 'linux' or platform_machine != 'x86_64'",
 ]
 TRAIN = [
     *DATA,

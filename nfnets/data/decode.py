@@ -37,7 +37,7 @@ def decode_train(encoded: tf.Tensor, seed: tf.Tensor, crop: TrainCrop) -> tf.Ten
     """A random crop of an image, perhaps mirrored, resized.
 
     Args:
-      encoded: string [], JPEG, PNG, BMP or GIF (the first frame), of any color space.
+      encoded: string [], JPEG, PNG, WebP, BMP or GIF (the first frame), of any color space.
       seed: int64 [2]; the crop is a function of it.
       crop: sizes.
 
@@ -96,7 +96,7 @@ def decode_eval(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """The center of the resized image.
 
     Args:
-      encoded: string [], JPEG, PNG, BMP or GIF (the first frame), of any color space.
+      encoded: string [], JPEG, PNG, WebP, BMP or GIF (the first frame), of any color space.
       preprocessing: sizes and style.
 
     Returns:
@@ -118,9 +118,25 @@ def _decode(encoded: tf.Tensor, dct_method: str = '') -> tf.Tensor:
     image = tf.cond(
         tf.io.is_jpeg(encoded),
         lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method=dct_method),
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+        lambda: tf.cond(
+            _is_still_webp(encoded),
+            # Asked for 3 channels, it refuses images that have a fourth, of transparency.
+            lambda: tf.io.decode_webp(encoded)[0, ..., :3],
+            lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+        ),
     )
     return tf.ensure_shape(image, (None, None, 3))
+
+
+def _is_still_webp(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether an image is WebP and no animation: of one TensorFlow 2.21's decode_webp was seen to crash."""
+    octets = tf.io.decode_raw(tf.strings.substr(encoded, 0, 21), tf.uint8, fixed_length=21)
+
+    def holds(text: bytes, position: int) -> tf.Tensor:
+        return tf.reduce_all(octets[position : position + len(text)] == tf.constant(list(text), tf.uint8))
+
+    is_animation = holds(b'VP8X', 12) & (tf.bitwise.bitwise_and(octets[20], 2) > 0)
+    return holds(b'RIFF', 0) & holds(b'WEBP', 8) & ~is_animation
 
 
 def _resize(image: tf.Tensor, size: int) -> tf.Tensor:

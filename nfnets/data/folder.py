@@ -15,7 +15,7 @@ from nfnets.files import is_folder, is_local
 
 _T = TypeVar('_T')
 _File: TypeAlias = pathlib.Path | epath.Path  # The first is faster, on a disk.
-EXTENSIONS = frozenset({'.jpg', '.jpeg', '.png', '.bmp', '.gif'})
+EXTENSIONS = frozenset({'.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif'})
 _THREADS = 64  # A bucket takes some hundredths of a second to answer.
 TRAIN = 'train'  # Its folders are the classes of every split.
 _NAMED = 5  # Of what may be long, a message names so many.

@@ -26,7 +26,7 @@ Images: TypeAlias = Image | Iterable[Image]
 _UPRIGHT = 1
 _ORIENTATION = 0x0112  # Of EXIF's tags.
 # Of what is found, not named: Pillow also opens what is seldom an image, such as .mpg and .h5.
-_ENDINGS = EXTENSIONS | {'.avif', '.jfif', '.jp2', '.pbm', '.pgm', '.ppm', '.tga', '.tif', '.tiff', '.webp'}
+_ENDINGS = EXTENSIONS | {'.avif', '.jfif', '.jp2', '.pbm', '.pgm', '.ppm', '.tga', '.tif', '.tiff'}
 
 
 def find_images(given: Sequence[str]) -> tuple[list[epath.Path], str | None]:

@@ -201,8 +201,8 @@ class Pipeline:
             except tf.errors.InvalidArgumentError:
                 names.append(self._source.describe(index))
         return (
-            f'{" and ".join(dict.fromkeys(names))} cannot be decoded as JPEG, PNG, BMP or GIF; mend or '
-            'remove it, or set data.skip_broken=True to skip and count such images'
+            f'{" and ".join(dict.fromkeys(names))} cannot be decoded as JPEG, PNG, WebP, BMP or GIF; mend '
+            'or remove it, or set data.skip_broken=True to skip and count such images'
         )
 
     def close(self) -> None:

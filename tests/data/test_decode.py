@@ -51,6 +51,10 @@ def test_evaluation_gives_the_released_codes_pixels(name):
         ('PNG', '1', {}),
         ('BMP', 'RGB', {}),
         ('GIF', 'P', {}),
+        ('WEBP', 'RGB', {'quality': 80}),
+        ('WEBP', 'RGBA', {'quality': 80}),
+        ('WEBP', 'L', {'lossless': True}),
+        ('WEBP', 'RGBA', {'lossless': True, 'icc_profile': b'profile', 'exif': b'Exif\0\0'}),
         ('JPEG', 'RGB', {'quality': 95}),
         ('JPEG', 'L', {'quality': 95}),
         ('JPEG', 'CMYK', {'quality': 95, 'subsampling': 0}),
@@ -199,7 +203,22 @@ def test_a_crop_that_is_the_whole_image_becomes_the_center():
     np.testing.assert_array_equal(_train(speck, area=(1.0, 1.0)), 9)
 
 
-@pytest.mark.parametrize('form', ['JPEG', 'PNG'])
+def test_crops_of_webp_are_those_of_the_same_pixels_as_png():
+    encoded = _encode(_image('RGBA', (90, 70)), 'WEBP', quality=80)
+    as_png = _encode(Image.open(io.BytesIO(encoded)).convert('RGB'), 'PNG')
+    for seed in range(5):
+        np.testing.assert_array_equal(_train(encoded, seed), _train(as_png, seed))
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'RGBA'])
+def test_an_animation_of_webp_is_an_error(mode):
+    frames = [_image(mode), _image(mode).rotate(90)]
+    encoded = _encode(frames[0], 'WEBP', save_all=True, append_images=frames[1:])
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        _train(encoded)
+
+
+@pytest.mark.parametrize('form', ['JPEG', 'PNG', 'WEBP'])
 def test_a_file_cut_short_is_an_error(form):
     encoded = _encode(_image(size=(100, 80)), form)
     for broken in (encoded[: len(encoded) // 2], b'', b'no image'):

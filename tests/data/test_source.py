@@ -122,13 +122,13 @@ def _touch(directory, *names):
 
 def test_files_of_other_types_are_counted_by_their_endings(folder):
     (notes,) = _load('folder', 'train', folder).warnings
-    types = '.bmp, .gif, .jpeg, .jpg, .png'
+    types = '.bmp, .gif, .jpeg, .jpg, .png, .webp'
     assert notes == f'{folder}/train: 3 files skipped, of other types than {types}: 3 .txt'
     val = folder / 'val'
-    _touch(val / 'eel', 'c.webp', 'more/D.WebP', 'LICENSE', '.DS_Store', '.git/x.txt', 'folder.old/e.jpg')
+    _touch(val / 'eel', 'c.tiff', 'more/D.TIFF', 'LICENSE', '.DS_Store', '.git/x.txt', 'folder.old/e.jpg')
     _touch(val / 'dog', *(f'{i}.{k}' for k in ('tiff', 'psd', 'raw', 'heic') for i in range(3)))
     (message,) = _load('folder', 'val', folder).warnings[:1]
-    counts = '3 .heic, 3 .psd, 3 .raw, 3 .tiff, 2 .txt and 2 more'
+    counts = '5 .tiff, 3 .heic, 3 .psd, 3 .raw, 2 .txt and 1 more'
     assert message == f'{val}: 17 files skipped, of other types than {types}: {counts}'
     for file in val.rglob('*.*'):
         if file.is_file() and file.suffix not in ('.jpg', '.JPEG'):
