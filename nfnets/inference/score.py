@@ -165,11 +165,13 @@ def _key_of(data: ml_collections.FrozenConfigDict) -> str | None:
 def check_class_names(weights: Weights, source: Source) -> None:
     """Refuses to use a checkpoint on other classes than it was trained on, where it knows them.
 
+    The data may lack the last of them: a split of tars has numbers up to its largest label.
+
     Raises:
       InputError: names the first class that differs.
     """
     held, there = weights.about.class_names, source.class_names
-    if held is None or held == there:
+    if held is None or held[: len(there)] == there:
         return
     if len(held) != len(there):
         raise InputError(f'{weights.path} is of {len(held)} classes, and the data has {len(there)}')

@@ -22,7 +22,7 @@ from nfnets.data.digits import DigitsSource
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
 from nfnets.inference import tables
-from nfnets.inference.score import config_of, score, with_network_of
+from nfnets.inference.score import check_class_names, config_of, score, with_network_of
 from nfnets.models import networks
 from nfnets.models.networks import variable_shapes
 from nfnets.models.variants import NFNETS
@@ -91,6 +91,7 @@ def test_what_does_not_fit_is_refused():
         score(_config(), _weights(About(activation='relu')))
     with pytest.raises(InputError, match="class 9 is 'nine' there, and '9' in the data"):
         score(_config(), _weights(About((*NAMES[:9], 'nine'))))
+    check_class_names(_weights(About((*NAMES, 'of none of the data'))), DigitsSource('eval'))
     with pytest.raises(InputError, match='is of 9 classes, and the data has 10'):
         score(_config(), _weights(About(NAMES[:9])))
     with pytest.raises(InputError, match='give no --ema'):
