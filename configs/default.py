@@ -35,10 +35,10 @@ def get_config() -> ml_collections.ConfigDict:
     model.num_classes = placeholder(int)  # None: as many as the data has.
 
     config.data = data = ml_collections.ConfigDict()
-    data.source = 'tfds'  # tfds (a prepared TensorFlow data set), folder or digits.
+    data.source = 'tfds'  # tfds (a prepared TensorFlow data set), folder, webdataset (tars) or digits.
     data.name = 'imagenet2012'  # Of the TensorFlow data set.
-    data.dir = placeholder(str)  # tfds: its data_dir; folder: what holds train/ and val/. May be gs://.
-    data.train_split = 'train'  # In TFDS's syntax; a folder's name under `dir` for `folder`.
+    data.dir = placeholder(str)  # TFDS's data_dir; what holds train/ and val/, or the tars. May be gs://.
+    data.train_split = 'train'  # In TFDS's syntax; a folder's name under `dir`; or tars, 'a-{0..9}.tar'.
     data.eval_split = 'validation'
     # Sizes, margin and style that are None are those of the checkpoint that is evaluated or started from, if
     # it knows them; else they follow from the variant.

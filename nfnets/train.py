@@ -14,7 +14,7 @@ from etils import epath
 
 from nfnets import build, parallel
 from nfnets import config as config_lib
-from nfnets.data.source import Source
+from nfnets.data.source import Source, check_same_classes
 from nfnets.data.stream import TrainBatches
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.evaluate import Results, Variables
@@ -97,7 +97,7 @@ def train_and_evaluate(
 def _prepare(config: ml_collections.ConfigDict, workdir: epath.Path) -> _Run:
     train_source = build.source(config, config.data.train_split)
     eval_source = build.source(config, config.data.eval_split)
-    _check_same_classes(config.data, train_source.class_names, eval_source.class_names)
+    check_same_classes(train_source, eval_source)
     steps_there = workdir_lib.checkpoint_steps(workdir)
     config, weights = _with_start(config, workdir, is_new=not steps_there)
     complete = config_lib.complete(
@@ -118,20 +118,6 @@ def _prepare(config: ml_collections.ConfigDict, workdir: epath.Path) -> _Run:
             print(f'warning: {line}', file=sys.stderr, flush=True)
     probe = build.probe(complete)
     return _Run(complete, workdir, train_source, eval_source, probe, weights, rewound, steps_there)
-
-
-def _check_same_classes(
-    data: ml_collections.ConfigDict, train: tuple[str, ...], evaluation: tuple[str, ...]
-) -> None:
-    """Refuses splits whose labels do not mean the same."""
-    if train == evaluation:
-        return
-    label = next((i for i, (a, b) in enumerate(zip(train, evaluation, strict=False)) if a != b), None)
-    first = '' if label is None else f'; class {label} is {train[label]!r} and {evaluation[label]!r}'
-    raise InputError(
-        f'data.train_split={data.train_split} has {len(train)} classes, and data.eval_split='
-        f'{data.eval_split} {len(evaluation)}, which must be the same{first}'
-    )
 
 
 def _with_start(

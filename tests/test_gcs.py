@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tars
 import tensorflow as tf
 import tiny_imagenet
 import tiny_network
@@ -199,12 +200,34 @@ def test_a_folder_of_images_is_read_from_a_bucket(gcs, tmp_path):
     assert source.describe(0) == 'gs://bucket/folder/val/dog/4.jpg'
 
 
+def test_tars_are_read_from_a_bucket_and_their_index_is_kept_there_if_it_may_be_written(
+    gcs, tmp_path, monkeypatch
+):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    data, cache = tmp_path / 'data', tmp_path / 'cache/nfnets/tars'
+    tars.write_digits(data, 'train', shards=2, examples_per_shard=5)
+    places = ('tars', 'read-only/tars')
+    for place in places:
+        gcs.upload(data, place)
+    expected = load_source('webdataset', name='', directory=str(data), split='train')
+    for place in [*places, *places]:  # An index that was made is read.
+        source = load_source('webdataset', name='', directory=str(BUCKET / place), split='train')
+        _assert_same_examples(source, expected)
+        assert source.warnings == (expected.warnings[0].replace(str(data), str(BUCKET / place)),)
+    assert source.describe(0) == f'digit_0000.webp in {BUCKET}/read-only/tars/digits-train-0000.tar'
+    assert [name for name in gcs.names() if name.endswith('.index')] == [
+        f'tars/digits-train-{shard:04}.tar.index' for shard in range(2)
+    ]
+    assert len(list(cache.iterdir())) == 2
+
+
 @pytest.mark.usefixtures('gcs')
 @pytest.mark.parametrize(
     ('kind', 'directory', 'message'),
     [
         ('folder', 'gs://bucket/none', r'data\.dir=gs://bucket/none is no folder'),
         ('folder', 'gs://forbidden/data', r'data\.dir=gs://forbidden/data cannot be read: .*403'),
+        ('webdataset', 'gs://bucket/none', r'data\.dir=gs://bucket/none is no folder'),
         ('tfds', 'gs://bucket/none', r'is not prepared in data\.dir=gs://bucket/none'),
         ('tfds', 'gs://forbidden/data', r'data\.name=imagenet2012: .*403'),
     ],

@@ -13,6 +13,10 @@ from nfnets.files import is_local
 
 # Requests at a time, instead of tensorstore's 32: what asks has a limit of its own.
 _IN_FLIGHT = 4096
+# What is read at once of a file that is walked through: of a disk little, as most of it may be passed over.
+_DISK_PIECE, _BUCKET_PIECE = 4096, 8 << 20  # Bytes.
+
+Read = Callable[[int, int], bytes]  # Where to begin, and how many bytes.
 
 
 def read_range(path: epath.PathLike, begin: int, end: int | None = None) -> bytes:
@@ -34,6 +38,34 @@ def start_range(path: epath.PathLike, begin: int, end: int | None = None) -> Cal
     if is_local(path):
         return functools.partial(_read_on_disk, path, begin, end)
     return _ask_bucket(os.fspath(path), begin, end)
+
+
+@contextlib.contextmanager
+def reading_on(path: epath.PathLike, num_bytes: int) -> Iterator[Read]:
+    """Reads parts of a file of so many bytes, one after the other, in fewer pieces; raises OSError."""
+    if not is_local(path):
+        yield _ahead(lambda begin, end: read_range(path, begin, end), _BUCKET_PIECE, num_bytes)
+        return
+    file = os.open(path, os.O_RDONLY)
+    try:
+        if hasattr(os, 'posix_fadvise'):  # macOS has none.
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)  # Most is passed over.
+        yield _ahead(lambda begin, end: os.pread(file, end - begin, begin), _DISK_PIECE, num_bytes)
+    finally:
+        os.close(file)
+
+
+def _ahead(read: Read, piece: int, num_bytes: int) -> Read:
+    """Reads by begin and length with what reads by begin and end."""
+    there, first = b'', 0
+
+    def run(begin: int, length: int) -> bytes:
+        nonlocal there, first
+        if not first <= begin <= begin + length <= first + len(there):
+            there, first = read(begin, min(max(begin + piece, begin + length), num_bytes)), begin
+        return there[begin - first : begin - first + length]
+
+    return run
 
 
 def _read_on_disk(path: epath.PathLike, begin: int, end: int | None) -> bytes:

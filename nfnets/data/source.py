@@ -1,6 +1,7 @@
 """Sources of examples: their common interface, and the choice of one by name."""
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
@@ -9,7 +10,7 @@ import numpy as np
 from nfnets.errors import InputError
 from nfnets.files import as_path, failure, file_errors
 
-KINDS = ('tfds', 'folder', 'digits')
+KINDS = ('tfds', 'folder', 'webdataset', 'digits')
 
 NO_LABEL = -1  # Fills up a set of labels.
 
@@ -34,7 +35,7 @@ class Source(Protocol):
         """Number of examples."""
 
     def read(self, index: int) -> Example:
-        """The encoded image (JPEG, PNG, BMP or GIF) and the label of one example; thread-safe.
+        """The encoded image (JPEG, PNG, WebP, BMP or GIF) and the label of one example; thread-safe.
 
         A set of labels is int32 [L], see `label_set`.
         """
@@ -62,10 +63,11 @@ def load_source(kind: str, *, name: str, directory: str | None, split: str) -> S
     """Opens one split of a data set; reads no image.
 
     Args:
-      kind: 'tfds' (a prepared TensorFlow data set), 'folder' or 'digits'.
+      kind: 'tfds' (a prepared TensorFlow data set), 'folder', 'webdataset' (tars) or 'digits'.
       name: of the TensorFlow data set; the other kinds ignore it.
       directory: TFDS's data_dir (None: its default), or the folder; 'digits' ignores it.
-      split: in TFDS's syntax; for a folder the name of a folder in it; for 'digits' 'train' or 'eval'.
+      split: in TFDS's syntax; for a folder the name of a folder in it; for 'webdataset' names of tars, see
+        `nfnets/data/webdataset.py`; for 'digits' 'train' or 'eval'.
 
     Returns:
       The source.
@@ -78,6 +80,24 @@ def load_source(kind: str, *, name: str, directory: str | None, split: str) -> S
         return _load(kind, name, directory, split)
     except file_errors() as error:
         raise failure(f'data.dir={directory} cannot be read: {error}', error) from error
+
+
+def check_same_classes(train: Source, evaluation: Source) -> None:
+    """Refuses an evaluation split whose labels mean something else than those of the training split.
+
+    It may lack the last of numbered classes: those of a split are as many as its largest label says.
+
+    Raises:
+      InputError: a class differs.
+    """
+    pairs = itertools.zip_longest(train.class_names, evaluation.class_names)
+    for label, (name, other) in enumerate(pairs):
+        if other not in (name, None):
+            there = 'does not have it' if name is None else f'has {name!r} there'
+            raise InputError(
+                f'label {label} of the evaluation split is the class {other!r}, and the training split '
+                f'{there}'
+            )
 
 
 def _load(kind: str, name: str, directory: str | None, split: str) -> Source:
@@ -96,6 +116,12 @@ def _load(kind: str, name: str, directory: str | None, split: str) -> Source:
         if any(table_of(path, each).exists() for each in (TRAIN, split)):
             return CsvFolderSource(path, split)
         return FolderSource(path, split)
+    if kind == 'webdataset':
+        from nfnets.data.webdataset import WebDatasetSource
+
+        if path is None:
+            raise InputError("data.source='webdataset' needs data.dir, the folder that holds the tars")
+        return WebDatasetSource(path, split)
     if kind == 'tfds':
         from nfnets.data.tfds_source import TfdsSource
 

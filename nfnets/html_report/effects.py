@@ -42,5 +42,5 @@ def has_effect(key: str, config: Config) -> bool:
 def is_computed(key: str, config: Config) -> bool:
     """Whether a setting says what a run computes, not only how it is watched, compiled, or finds its data."""
     if key == 'data.dir':
-        return config.data.source == 'folder'  # Which may hold other images.
+        return config.data.source in ('folder', 'webdataset')  # Which may hold other images.
     return not key.startswith(MAY_CHANGE)

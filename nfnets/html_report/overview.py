@@ -70,7 +70,7 @@ def num_parameters(run: Run) -> int:
 
 def _data(run: Run) -> str:
     data = run.config.data
-    where = {'tfds': data.name, 'folder': data.dir}.get(data.source, data.source)
+    where = {'tfds': data.name, 'folder': data.dir, 'webdataset': data.dir}.get(data.source, data.source)
     return str(where)
 
 

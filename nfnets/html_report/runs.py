@@ -158,5 +158,5 @@ def is_on_imagenet(run: Run) -> bool:
 
 def _data(run: Run) -> tuple[Any, ...]:
     data = run.config.data
-    where = {'tfds': data.name, 'folder': data.dir}.get(data.source)
+    where = {'tfds': data.name, 'folder': data.dir, 'webdataset': data.dir}.get(data.source)
     return data.source, where, data.train_split, data.eval_split, run.class_names

@@ -13,7 +13,11 @@ from nfnets.publishing.command import training_command, without_paths
 from nfnets.weights import by_name
 
 _SETS = {'ema': ('eval_ema', 'EMA of the parameters'), 'raw': ('eval', 'parameters')}
-_DATA = {'digits': "scikit-learn's handwritten digits", 'folder': 'folders of images'}
+_DATA = {
+    'digits': "scikit-learn's handwritten digits",
+    'folder': 'folders of images',
+    'webdataset': 'tars of images',
+}
 _TASK = 'image-classification'
 _MOST_ROWS = 10  # Of the table by step.
 

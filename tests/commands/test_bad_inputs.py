@@ -172,7 +172,7 @@ CASES = [
     ('train --config=configs/digits.py --workdir=s3://a/b', 's3://a/b', 'gs://BUCKET/PATH'),
     ('train --config=configs/digits.py --workdir=run', 'run/config.json', 'model.widths'),
     # Data.
-    (f'{TRAIN} --config.data.source=digitz', "'digitz'", 'there are tfds, folder, digits'),
+    (f'{TRAIN} --config.data.source=digitz', "'digitz'", 'there are tfds, folder, webdataset, digits'),
     (f'{TRAIN} --config.data.eval_split=test', "'test'", 'there are train, eval'),
     (FOLDER, "data.source='folder' needs data.dir"),
     (f'{FOLDER} --config.data.dir=text.txt', 'data.dir=text.txt', 'expected text.txt/train/CLASS'),

@@ -1,4 +1,4 @@
-"""The three sources, and the errors about data that cannot be used."""
+"""The sources, and the errors about data that cannot be used."""
 
 import io
 import json
@@ -20,11 +20,11 @@ def _load(kind, split, directory=None, name='imagenet2012'):
 
 
 def test_an_unknown_kind_names_those_there_are():
-    with pytest.raises(InputError, match="'zip'; there are tfds, folder, digits"):
+    with pytest.raises(InputError, match="'zip'; there are tfds, folder, webdataset, digits"):
         _load('zip', 'train')
 
 
-@pytest.mark.parametrize('kind', ['folder', 'tfds'])
+@pytest.mark.parametrize('kind', ['folder', 'tfds', 'webdataset'])
 def test_data_that_is_neither_on_a_disk_nor_in_a_bucket_is_refused(kind):
     with pytest.raises(InputError, match=r'https://host/data .*give a path on a disk or gs://'):
         _load(kind, 'train', 'https://host/data')
