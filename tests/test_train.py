@@ -1,13 +1,16 @@
 """The whole loop, as a user runs it: from encoded images to checkpoint, killed, gone on with, refused."""
 
+import io
 import json
 import shutil
 
 import jax
 import numpy as np
 import pytest
+import tars
 import tiny_imagenet
 import training_runs
+from PIL import Image
 
 from nfnets import load_checkpoint
 from nfnets.data.digits import DigitsSource
@@ -153,6 +156,26 @@ def test_broken_images_of_a_folder_are_named_or_counted(tmp_path):
     evaluations = [line for line in training_runs.metrics(tmp_path / 'run') if 'eval/top_1' in line]
     # So many epochs of the 24 images in 6 and 12 batches of 64.
     assert [line['train/skipped_images'] for line in evaluations] == [16, 32]
+
+
+def test_a_run_on_tars_is_that_on_the_same_images_and_resumes(undisturbed, tmp_path):
+    data, run = tmp_path / 'data', tmp_path / 'run'
+    for split in ('train', 'eval'):
+        source, files = DigitsSource(split), []
+        for index in range(len(source)):
+            encoded, label = source.read(index)
+            pixels = np.asarray(Image.open(io.BytesIO(encoded)))
+            files += [(f'{index:04}.cls', b'%d' % label), (f'{index:04}.webp', tars.encode(pixels))]
+        half = len(files) // 4 * 2
+        tars.write_tar(data / f'digits-{split}-0000.tar', files[:half])
+        tars.write_tar(data / f'digits-{split}-0001.tar', files[half:])
+    settings = {**training_runs.TINY, 'data.source': 'webdataset', 'data.dir': str(data)}
+    training_runs.train(run, settings)
+    training_runs.assert_equal(run, undisturbed[0])
+    for step in ('8', '12'):
+        shutil.rmtree(run / 'checkpoints' / step)
+    training_runs.train(run, settings)
+    training_runs.assert_equal(run, undisturbed[0])
 
 
 def _digits_folder(folder, classes):
