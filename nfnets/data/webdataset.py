@@ -10,7 +10,7 @@ from etils import epath
 
 from nfnets.data.ranges import read_range, start_range
 from nfnets.data.records import Shard, Sharded
-from nfnets.data.source import Example, Label, Source
+from nfnets.data.source import Example, Label, Source, label_set
 from nfnets.data.tar_index import open_indices
 from nfnets.data.tar_members import BLOCK, header_length, header_name
 from nfnets.errors import InputError
@@ -90,7 +90,7 @@ class WebDatasetSource(Source):
         labels = index.labels[index.label_ends[example] : index.label_ends[example + 1]]
         if not self.label_shape:
             return int(labels[0])
-        return np.pad(labels, (0, self.label_shape[0] - len(labels)), constant_values=-1)
+        return label_set(labels, self.label_shape[0])
 
     def _example_with(self, label: int) -> int:
         """The first example that has a label."""
