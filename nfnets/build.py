@@ -21,7 +21,8 @@ from nfnets.data.decode import TrainCrop
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source, load_source
 from nfnets.errors import InputError
-from nfnets.evaluate import Look, Results, Variables, evaluate, make_eval_step
+from nfnets.evaluation.evaluate import Look, Results, Variables, evaluate, make_eval_step
+from nfnets.evaluation.probe import Probe, make_feature_step
 from nfnets.losses import LOSSES, Loss
 from nfnets.models.networks import NETWORKS, init_variables, make_network, variable_shapes
 from nfnets.models.param_layout import UNSTACKED, ParamLayout, stack_alike
@@ -29,7 +30,6 @@ from nfnets.models.param_names import all_but, found_by, is_classifier, layer_gr
 from nfnets.optim.accumulate import accumulated_value_and_grad
 from nfnets.optim.optimizer import OptimizerSettings, make_optimizer, warmup_cosine
 from nfnets.optim.sam import sam_value_and_grad
-from nfnets.probe import Probe, make_feature_step
 from nfnets.train_state import REPLICATED, Placement, TrainState, init_train_state, sharded_placement
 from nfnets.train_step import TrainStep, ValueAndGrad, make_loss_fn, make_train_step, parallelize_step
 

@@ -17,7 +17,7 @@ from nfnets import config as config_lib
 from nfnets.data.source import Source, check_same_classes
 from nfnets.data.stream import TrainBatches
 from nfnets.errors import InputError, TrainingStopped
-from nfnets.evaluate import Results, Variables
+from nfnets.evaluation.evaluate import Results, Variables
 from nfnets.finetune import preprocessing_settings, start_from, with_preprocessing
 from nfnets.models.param_layout import UNSTACKED
 from nfnets.models.param_names import check_pattern, layer_group

@@ -11,7 +11,7 @@ from etils import epath
 
 from nfnets.data.source import Source
 from nfnets.errors import InputError
-from nfnets.evaluate import Predicted
+from nfnets.evaluation.evaluate import Predicted
 from nfnets.files import failure, file_errors, is_local, why
 from nfnets.inference.score import Evaluated
 from nfnets.inference.tables import csv_rows

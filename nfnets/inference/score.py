@@ -19,7 +19,7 @@ from nfnets.data.imagenet_sets import SETS, ImageNetSet
 from nfnets.data.source import Source
 from nfnets.data.stream import Batch, EvalBatches
 from nfnets.errors import InputError
-from nfnets.evaluate import Predicted
+from nfnets.evaluation.evaluate import Predicted
 from nfnets.finetune import PREPROCESSING, preprocessing_settings, with_preprocessing
 from nfnets.folding.fold import fold
 from nfnets.folding.run import as_network

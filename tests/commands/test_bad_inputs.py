@@ -181,7 +181,7 @@ CASES = [
     (f'{FOLDER} --config.data.dir=https://a/b', 'https://a/b', 'gs://BUCKET/PATH'),
     (f'{FOLDER} --config.data.dir=folder --config.data.eval_split=val', 'folder/val', 'has not: owl'),
     (f'{FOLDER} --config.data.dir=folder --config.data.eval_split=test', 'folder/test is no folder'),
-    (f'{TABLES} --config.data.eval_split=two', 'data.eval_split=two 1', 'must be the same; class 0 is'),
+    (f'{TABLES} --config.data.eval_split=two', 'label 0 of the evaluation split is the class'),
     (f'{TABLES} --config.data.eval_split=three', 'tables/three', 'is no folder'),
     (f'{TFDS} --config.data.dir=empty --config.data.name=imagenet2013', "'imagenet2013'", 'imagenet2012'),
     (f'{TFDS} --config.data.dir=empty', 'data.name=imagenet2012', 'data.dir=empty', 'tfds build'),

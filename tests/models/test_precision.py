@@ -13,7 +13,7 @@ import training_runs
 from nfnets import build
 from nfnets import config as config_lib
 from nfnets.data.augment import AugmentedBatch
-from nfnets.evaluate import make_eval_step
+from nfnets.evaluation.evaluate import make_eval_step
 from nfnets.models.networks import init_variables
 from nfnets.train_step import make_loss_fn
 

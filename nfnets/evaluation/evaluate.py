@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nfnets import average_precision, losses, parallel
+from nfnets import losses, parallel
 from nfnets.data.augment import normalize
 from nfnets.errors import InputError
+from nfnets.evaluation import average_precision
 from nfnets.models.precision import float32_products
 
 Tallies = dict[str, jax.Array]  # By name, int32 [D, ...] of each device (`average_precision`).

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from nfnets.errors import InputError
-from nfnets.evaluate import Predicted, evaluate, make_eval_step
+from nfnets.evaluation.evaluate import Predicted, evaluate, make_eval_step
 from nfnets.losses import LOSSES
 
 CLASSES = 7

@@ -13,7 +13,7 @@ import nfnets
 from nfnets.data.digits import DigitsSource
 from nfnets.data.subset import Subset, some_of_each_class
 from nfnets.errors import InputError
-from nfnets.probe import L2, Features, Ridge, accuracy, features
+from nfnets.evaluation.probe import L2, Features, Ridge, accuracy, features
 
 
 def _random(count, seed=0, channels=12, num_classes=4):

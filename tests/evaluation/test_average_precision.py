@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from nfnets.average_precision import add_scores, mean_average_precision, tally_shape
+from nfnets.evaluation.average_precision import add_scores, mean_average_precision, tally_shape
 
 CLASSES, COUNT = 12, 2000
 

@@ -18,7 +18,7 @@ from nfnets.data.source import Source
 from nfnets.data.stream import EvalBatches
 from nfnets.data.subset import Subset, some_of_each_class
 from nfnets.errors import InputError
-from nfnets.evaluate import Variables
+from nfnets.evaluation.evaluate import Variables
 from nfnets.models.precision import float32_products
 
 # Strengths of the penalty that are tried, in the unit of a standardized feature's sum of squares.
@@ -54,7 +54,7 @@ def make_feature_step(network: hk.TransformedWithState) -> FeatureStep:
 
     Returns:
       ((params, network_state), batch) to 'pool' [D, N, C], 'indices', 'labels' and 'mask' [D, N] of all
-      devices of all hosts; the batch is that of `evaluate.make_eval_step`.
+      devices of all hosts; the batch is that of `make_eval_step` of `evaluate.py`.
     """
 
     def step(variables: Variables, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
