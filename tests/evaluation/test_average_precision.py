@@ -44,3 +44,9 @@ def test_classes_whose_examples_are_all_in_one_bin_have_the_precision_of_their_s
     tally[:, 0, 500] = 30, 10
     tally[1, 1, 7] = 5
     np.testing.assert_allclose(mean_average_precision(tally), np.mean([0.25, 1.0]))
+
+
+def test_scores_beyond_the_bins_are_in_the_outer_ones():
+    scores, labels = jnp.array([[100.0, -100.0]]), jnp.array([[1.0, 0.0]])
+    tally = np.asarray(add_scores(jnp.zeros(tally_shape(2), jnp.int32), scores, labels, jnp.ones(1)))
+    assert [tuple(place) for place in np.argwhere(tally)] == [(0, 1, 0), (1, 0, tally.shape[2] - 1)]
