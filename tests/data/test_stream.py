@@ -179,7 +179,7 @@ def test_crops_of_an_image_are_in_one_batch_of_one_device_apart_from_each_other(
     source = Counted(4096)  # More than are read ahead.
     # Two devices: rounds of two of the four images of each, three crops of each.
     batches = _take(_train(source, batch_size=8, repeats=3, per_round=2), 6)
-    order = stream._Order(4096, seed=3)(np.arange(48)).reshape(6, 4, 2)
+    order = Order(4096, seed=3)(np.arange(48)).reshape(6, 4, 2)
     for batch, images in zip(batches, order, strict=True):
         expected = [np.tile(pair, 3) for pair in images]
         np.testing.assert_array_equal(batch['labels'], np.concatenate(expected))
