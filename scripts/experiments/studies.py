@@ -159,12 +159,30 @@ def ladder(data: Data) -> Study:
     return Study(data.batches[:1], settings, common, data.ladder_rate_per_256)
 
 
+def twin(data: Data) -> Study:
+    """The ladder's batch-normalized twin, trained longer or at a lower rate."""
+    study = ladder(data)
+    network, differing = study.settings['batch_norm']
+    steps = data.examples * data.epochs // data.batches[0]
+    rate = study.rate_per_256 * data.batches[0] / 256
+    settings: dict[str, dict[str, Any]] = {
+        'as on the ladder': {},
+        'twice as long': {'train.steps': 2 * steps},
+        'three times as long': {'train.steps': 3 * steps},
+        'a quarter of the rate': {'optimizer.learning_rate': rate / 4},
+    }
+    return study._replace(
+        settings={label: (network, {**differing, **more}) for label, more in settings.items()}
+    )
+
+
 STUDIES: dict[str, Callable[[Data], Study]] = {
     'agc': agc,
     'agc_nfnet': agc_nfnet,
     'layers': layers,
     'rivals': rivals,
     'ladder': ladder,
+    'twin': twin,
 }
 
 

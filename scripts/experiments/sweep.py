@@ -161,19 +161,24 @@ class Summary(NamedTuple):
       mean: of the accuracies in percent; of those that diverged, chance.
       spread: their standard deviation, percent.
       diverged: how many did.
-      seeds: how many are complete.
+      complete: how many are complete.
+      seeds: how many there are to be.
     """
 
     mean: float
     spread: float
     diverged: int
+    complete: int
     seeds: int
 
     def __str__(self) -> str:
-        if self.diverged == self.seeds:
-            return 'diverged' if self.seeds else ''
-        lost = f' ({self.diverged} of {self.seeds} diverged)' if self.diverged else ''
-        return f'{self.mean:.1f} ± {self.spread:.1f}{lost}'
+        if not self.complete:
+            return ''
+        notes = [f'{self.complete} of {self.seeds} seeds'] if self.complete < self.seeds else []
+        if self.diverged and self.diverged < self.complete:
+            notes.append(f'{self.diverged} diverged')
+        value = f'{self.mean:.1f} ± {self.spread:.1f}' if self.diverged < self.complete else 'diverged'
+        return f'{value} ({", ".join(notes)})' if notes else value
 
 
 def summarize(runs: Sequence[Run], there: dict[str, Record], chance: float = 10.0) -> Summary:
@@ -188,5 +193,5 @@ def summarize(runs: Sequence[Run], there: dict[str, Record], chance: float = 10.
     percent = [chance if accuracy is None else 100 * accuracy for accuracy in found]
     diverged = sum(accuracy is None for accuracy in found)
     if not found:
-        return Summary(float('nan'), float('nan'), 0, 0)
-    return Summary(statistics.mean(percent), statistics.pstdev(percent), diverged, len(found))
+        return Summary(math.nan, math.nan, 0, 0, len(runs))
+    return Summary(statistics.mean(percent), statistics.pstdev(percent), diverged, len(found), len(runs))

@@ -43,6 +43,8 @@ def test_the_runs_of_a_study_differ_and_have_valid_configs(studies):
             config = config_flags.load(run.config)
             config.update_from_flattened_dict(run.settings)
             config_lib.check(config)
+            if study_name == 'twin':  # Longer, or slower.
+                continue
             rate = config.optimizer.learning_rate / config.train.batch_size
             assert rate == pytest.approx(study.rate_per_256 / 256)
             seen = config.train.steps * config.train.batch_size
@@ -58,10 +60,11 @@ def test_seeds_are_summed_up_and_those_that_diverged_count_as_chance(sweep):
     runs = [sweep.Run('digits:NFResNet', {'seed': seed}) for seed in range(4)]
     there = {run.key: _record(run, top_1) for run, top_1 in zip(runs[:3], (0.9, 0.8, None), strict=True)}
     summary = sweep.summarize(runs, there, chance=10.0)
-    assert summary.seeds == 3  # The fourth is not complete.
+    assert (summary.complete, summary.seeds) == (3, 4)
     assert summary.mean == pytest.approx(60.0)
     assert summary.spread == pytest.approx(((30**2 + 20**2 + 50**2) / 3) ** 0.5)
-    assert str(summary) == '60.0 ± 35.6 (1 of 3 diverged)'
+    assert str(summary) == '60.0 ± 35.6 (3 of 4 seeds, 1 diverged)'
+    assert str(sweep.summarize(runs[:3], there)) == '60.0 ± 35.6 (1 diverged)'
     assert str(sweep.summarize(runs[:2], there)) == '85.0 ± 5.0'
     assert str(sweep.summarize(runs[2:3], there)) == 'diverged'
     assert str(sweep.summarize(runs[3:], there)) == ''

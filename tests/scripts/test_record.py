@@ -73,7 +73,7 @@ def test_marks_are_filled_with_the_table_of_a_study_and_with_runs(script, tmp_pa
         'before\n<!-- study: digits agc -->\nold\n<!-- end -->\nbetween\n<!-- runs -->\n<!-- end -->\nafter\n'
     )
     filled = page.filled(document, tmp_path)
-    assert '| no clipping |  | 60.0 ± 10.0 |  |\n' in filled
+    assert '| no clipping |  | 60.0 ± 10.0 (2 of 3 seeds) |  |\n' in filled
     assert (
         ', seeds 0, 1 | 2 cores, 80 to 113 s | 97.50, 97.50%; 98.00, 98.50% |\n<!-- end -->\nafter' in filled
     )

@@ -1,0 +1,35 @@
+"""The script that asks whether statistics of batches spoil the accuracy of a run."""
+
+import importlib
+import json
+
+import pytest
+import training_runs
+
+from nfnets.configs import digits
+from nfnets.errors import InputError
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(training_runs.ROOT / 'scripts' / 'experiments')
+    return importlib.import_module('batch_statistics')
+
+
+def test_a_run_is_evaluated_by_its_statistics_and_by_others(script, tmp_path, monkeypatch, capsys):
+    settings = {**training_runs.TINY, 'train.batch_size': 72, 'train.steps': 8, 'eval.every_steps': 8}
+    results = training_runs.train(tmp_path, settings, lambda: digits.get_config('BNNet'))
+    monkeypatch.setattr(script, '_BATCHES', 4)
+    capsys.readouterr()
+    script.main([str(tmp_path)])
+    found = json.loads(capsys.readouterr().out)
+    assert found['running'] == pytest.approx(results['eval']['top_1'], abs=1e-6)
+    assert found.keys() == {'running', 'of_the_batch', 'of_clean_images', 'of_augmented_images'}
+    # After 8 steps most of the running statistics are still those of the initial network.
+    assert len(set(found.values())) > 1
+    assert all(0 < value < 1 for value in found.values())
+
+
+def test_a_network_without_statistics_is_refused(script, undisturbed):
+    with pytest.raises(InputError, match='without statistics'):
+        script.measure(undisturbed[0])
