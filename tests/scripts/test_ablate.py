@@ -1,5 +1,6 @@
 """Sweeps over small runs: what they are, that they go on, and how their seeds are summed up."""
 
+import concurrent.futures
 import importlib
 import itertools
 import json
@@ -80,10 +81,28 @@ def test_records_are_told_apart_by_their_settings_and_a_line_cut_off_is_no_recor
     assert sweep.records(tmp_path).keys() == {run.key for run in runs}
 
 
-def test_a_sweep_runs_what_is_lacking_and_records_what_diverges(sweep, tmp_path, capfd):
-    tiny = {**training_runs.TINY, 'train.steps': 4, 'eval.every_steps': 4}
-    diverging = sweep.Run('digits:NFNet', {**tiny, 'optimizer.learning_rate': 1e37})
-    complete, other = (sweep.Run('digits:NFNet', {**tiny, 'seed': seed}) for seed in (1, 2))
+class Here:
+    """In place of a pool of processes, which would compile for another number of devices."""
+
+    def __init__(self, jobs, mp_context, initializer):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def submit(self, function, *args):
+        future = concurrent.futures.Future()
+        future.set_result(function(*args))
+        return future
+
+
+def test_a_sweep_runs_what_is_lacking_and_records_what_diverges(sweep, monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(sweep, 'ProcessPoolExecutor', Here)
+    diverging = sweep.Run('digits:NFNet', {**training_runs.TINY, 'optimizer.learning_rate': 1e37})
+    complete, other = (sweep.Run('digits:NFNet', {**training_runs.TINY, 'seed': seed}) for seed in (1, 2))
     results = tmp_path / 'results' / 'study.jsonl'
     results.parent.mkdir()
     (results.parent / 'earlier.jsonl').write_text(json.dumps(_record(complete, 0.5)) + '\n')
@@ -95,10 +114,8 @@ def test_a_sweep_runs_what_is_lacking_and_records_what_diverges(sweep, tmp_path,
     assert 'the loss is' in written[None]['diverged']
     there = sweep.records(results.parent)
     assert there[complete.key]['top_1'] == 0.5
-    log = next(
-        path for path in (tmp_path / 'runs').glob('*/metrics.jsonl') if 'eval/top_1' in path.read_text()
-    )
-    last = json.loads(log.read_text().splitlines()[-1])
+    logs = [path.read_text() for path in (tmp_path / 'runs').glob('*/metrics.jsonl')]
+    last = json.loads(next(log for log in logs if 'eval/top_1' in log).splitlines()[-1])
     assert there[other.key]['top_1'] == last['eval/top_1']
     printed = capfd.readouterr().err
     assert '2/2' in printed

@@ -9,6 +9,16 @@ import training_runs
 from nfnets.configs import digits
 from nfnets.errors import InputError
 
+# Those of a run in run/test_processes.py: its programs are compiled once.
+SETTINGS = {
+    **training_runs.TINY,
+    **training_runs.NOT_RANDOM,
+    'train.batch_size': 48,
+    'eval.batch_size': 48,
+    'train.steps': 4,
+    'eval.every_steps': 4,
+}
+
 
 @pytest.fixture
 def script(monkeypatch):
@@ -17,15 +27,14 @@ def script(monkeypatch):
 
 
 def test_a_run_is_evaluated_by_its_statistics_and_by_others(script, tmp_path, monkeypatch, capsys):
-    settings = {**training_runs.TINY, 'train.batch_size': 72, 'train.steps': 8, 'eval.every_steps': 8}
-    results = training_runs.train(tmp_path, settings, lambda: digits.get_config('BNNet'))
+    results = training_runs.train(tmp_path, SETTINGS, lambda: digits.get_config('BNNet'))
     monkeypatch.setattr(script, '_BATCHES', 4)
     capsys.readouterr()
     script.main([str(tmp_path)])
     found = json.loads(capsys.readouterr().out)
     assert found['running'] == pytest.approx(results['eval']['top_1'], abs=1e-6)
     assert found.keys() == {'running', 'of_the_batch', 'of_clean_images', 'of_augmented_images'}
-    # After 8 steps most of the running statistics are still those of the initial network.
+    # After 4 steps most of the running statistics are still those of the initial network.
     assert len(set(found.values())) > 1
     assert all(0 < value < 1 for value in found.values())
 
