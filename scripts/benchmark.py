@@ -13,9 +13,9 @@
 
 A step is the whole of it: forward, back, AGC, momentum, the EMA of the parameters and metrics, on images that
 lie on the device. timm's is its model in training, SGD and its AGC, as PyTorch runs it eagerly, with channels
-last, and compiled, each where it works; it has no EMA. Where two are compared, each round runs every one
-once, and ratios are taken within rounds. The forward pass is that of evaluation and prediction: weights are
-standardized and folded before.
+last, and compiled, each where it works; it has no EMA. An accelerator is handed ten steps before it is waited
+for, as in training. Where two are compared, each round runs every one once, and ratios are taken within
+rounds. The forward pass is that of evaluation and prediction: weights are standardized and folded before.
 
 Input is what the host does for each image trained on, with partners to mix with from the batch and with fresh
 ones, in CPU time of all threads; its stages, on one thread, for each image read; and what mixing and
