@@ -62,23 +62,29 @@ def jitter(
 
 def place_boxes(placing: Placing, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     """Boxes [G, 4] of an image of a height and width, as they lie in the square, cut off where it ends."""
-    scale = np.array([placing.width / width, placing.height / height] * 2)
-    shift = np.array([placing.left, placing.top] * 2)
+    scale, shift = _scale_and_shift(placing, height, width)
     tall, wide = placing.shown
     placed = np.clip(boxes * scale - shift, 0, [wide, tall] * 2)
-    if placing.is_mirrored:
-        placed = np.stack([wide - placed[:, 2], placed[:, 1], wide - placed[:, 0], placed[:, 3]], axis=1)
-    return placed.astype(np.float32)
+    return _mirror(placing, placed).astype(np.float32)
 
 
 def boxes_in_image(placing: Placing, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     """The inverse of `place_boxes` for an image that is seen whole."""
-    if placing.is_mirrored:
-        wide = placing.shown[1]
-        boxes = np.stack([wide - boxes[:, 2], boxes[:, 1], wide - boxes[:, 0], boxes[:, 3]], axis=1)
-    shift = np.array([placing.left, placing.top] * 2)
+    scale, shift = _scale_and_shift(placing, height, width)
+    return ((_mirror(placing, boxes) + shift) / scale).astype(np.float32)
+
+
+def _scale_and_shift(placing: Placing, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     scale = np.array([placing.width / width, placing.height / height] * 2)
-    return ((boxes + shift) / scale).astype(np.float32)
+    return scale, np.array([placing.left, placing.top] * 2)
+
+
+def _mirror(placing: Placing, boxes: np.ndarray) -> np.ndarray:
+    """Boxes in the square before mirroring, as they are after it, and the other way round."""
+    if not placing.is_mirrored:
+        return boxes
+    wide = placing.shown[1]
+    return np.stack([wide - boxes[:, 2], boxes[:, 1], wide - boxes[:, 0], boxes[:, 3]], axis=1)
 
 
 def mask_across(

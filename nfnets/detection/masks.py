@@ -6,6 +6,8 @@ The host hands over each object's mask on a grid of M x M places across its box,
 import jax
 import jax.numpy as jnp
 
+from nfnets.detection.interpolation import interpolation_weights, points_along
+
 
 def mask_targets(
     masks: jax.Array, boxes: jax.Array, regions: jax.Array, match: jax.Array, side: int
@@ -38,11 +40,7 @@ def _weights(
     start: jax.Array, stop: jax.Array, box_start: jax.Array, box_stop: jax.Array, length: int, side: int
 ) -> jax.Array:
     """What each of `length` places along a box gives to each of `side` along a region: [R, side, length]."""
-    steps = (jnp.arange(side) + 0.5) / side
-    px = start[:, None] + steps[None, :] * (stop - start)[:, None]
     extent = jnp.maximum(box_stop - box_start, 1e-3)[:, None]
-    fraction = (px - box_start[:, None]) / extent
-    place = jnp.clip(fraction * length - 0.5, 0.0, length - 1.0)
-    distance = jnp.abs(place[:, :, None] - jnp.arange(length, dtype=jnp.float32)[None, None, :])
+    fraction = (points_along(start, stop, side) - box_start[:, None]) / extent
     is_inside = (fraction >= 0) & (fraction <= 1)
-    return jnp.maximum(0.0, 1.0 - distance) * is_inside[:, :, None]
+    return interpolation_weights(fraction, length, 1 / length) * is_inside[:, :, None]

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from nfnets.detection.boxes import area
+from nfnets.detection.interpolation import interpolation_weights, points_along
 
 _SAMPLES = 2  # In each direction in each bin, regularly spaced ([H] section 3).
 _CANONICAL = 224.0, 4  # A box of so many px is pooled from that level.
@@ -54,9 +55,5 @@ def roi_align(grids: Mapping[int, jax.Array], boxes: jax.Array, size: int) -> ja
 
 def _weights(start: jax.Array, stop: jax.Array, stride: int, length: int, size: int) -> jax.Array:
     """What each place along an axis gives to each bin: [R], [R] in px -> float32 [R, size, length]."""
-    steps = (jnp.arange(size * _SAMPLES) + 0.5) / (size * _SAMPLES)
-    px = start[:, None] + steps[None, :] * (stop - start)[:, None]
-    place = jnp.clip(px / stride - 0.5, 0.0, length - 1.0)
-    distance = jnp.abs(place[:, :, None] - jnp.arange(length, dtype=jnp.float32)[None, None, :])
-    hats = jnp.maximum(0.0, 1.0 - distance)
-    return jnp.mean(hats.reshape(len(start), size, _SAMPLES, length), axis=2)
+    of_samples = interpolation_weights(points_along(start, stop, size * _SAMPLES), length, stride)
+    return jnp.mean(of_samples.reshape(len(start), size, _SAMPLES, length), axis=2)
