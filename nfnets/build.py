@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -158,15 +157,12 @@ def _is_reported(config: Config, step: jax.Array) -> jax.Array:
 
 
 def initial_variables(config: Config, key: jax.Array) -> tuple[hk.Params, hk.State]:
-    """Unstacked parameters and network state before the first step.
-
-    With the sigmoid loss the classifier's bias is -log K for K classes: each begins with a probability of
-    1 / (K + 1), of one class an image. Else all that the first steps learn is that most classes are rare.
-    """
+    """Unstacked parameters and network state before the first step; the loss may set a bias."""
     params, network_state = init_variables(network(config), key)
-    if config.train.loss == 'sigmoid':
+    initial_bias = loss(config).initial_bias
+    if initial_bias is not None:
         classifier = next(filter(is_classifier, params))
-        bias = jnp.full_like(params[classifier]['b'], -math.log(config.model.num_classes))
+        bias = jnp.full_like(params[classifier]['b'], initial_bias(config.model.num_classes))
         params = {**params, classifier: {**params[classifier], 'b': bias}}
     return params, network_state
 

@@ -1,5 +1,6 @@
 """Losses against mixed and smoothed labels (arXiv 2102.06171, appendix A.1), of single ones and of sets."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -55,6 +56,7 @@ class Loss(NamedTuple):
       probabilities: of logits [N, K], alike.
       log_odds: log(p / (1 - p)) of these, alike.
       needs_label: whether an example without a label says nothing; else it says that it is of no class.
+      initial_bias: of the classifier for K classes; None: the network's own.
     """
 
     target: Callable[[jax.Array], jax.Array]
@@ -62,12 +64,30 @@ class Loss(NamedTuple):
     probabilities: Callable[[jax.Array], jax.Array]
     log_odds: Callable[[jax.Array], jax.Array]
     needs_label: bool
+    initial_bias: Callable[[int], float] | None
+
+
+def one_class_an_image(num_classes: int) -> float:
+    """The bias with which each class begins at a probability of 1 / (K + 1), so one of the K an image.
+
+    Else all that the first steps learn is that most classes are rare.
+    """
+    return -math.log(num_classes)
 
 
 SOFTMAX = 'softmax'
 LOSSES = {
-    SOFTMAX: Loss(uniform, cross_entropy, jax.nn.softmax, softmax_log_odds, needs_label=True),
-    'sigmoid': Loss(lambda hot: hot, binary_cross_entropy, jax.nn.sigmoid, lambda x: x, needs_label=False),
+    SOFTMAX: Loss(
+        uniform, cross_entropy, jax.nn.softmax, softmax_log_odds, needs_label=True, initial_bias=None
+    ),
+    'sigmoid': Loss(
+        lambda hot: hot,
+        binary_cross_entropy,
+        jax.nn.sigmoid,
+        lambda x: x,
+        needs_label=False,
+        initial_bias=one_class_an_image,
+    ),
 }
 
 
