@@ -21,12 +21,20 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from studies import DATA, STUDIES, Data, runs_of
-from sweep import Summary, records, run_all, summarize
+from studies import DATA, SEEDS, STUDIES, Data, Runs, all_runs
+from sweep import Record, Summary, records, run_all, summarize
 
 from nfnets.commands.command_line import Parser, run
 
 Results = dict[str, dict[int, Summary]]  # By setting and batch.
+
+
+def summarize_all(runs: Runs, there: dict[str, Record]) -> Results:
+    """Every setting at every batch, of the records that there are."""
+    return {
+        label: {batch: summarize(group, there) for batch, group in by_batch.items()}
+        for label, by_batch in runs.items()
+    }
 
 
 def table(results: Results) -> str:
@@ -86,28 +94,20 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument('--dir', help='data.dir of Fashion-MNIST')
     parser.add_argument('--workdir', type=Path, required=True, help='takes one directory a run')
     parser.add_argument('--results', type=Path, default=Path('results'), help='directory of the records')
-    parser.add_argument('--seeds', type=int, default=3)
+    parser.add_argument('--seeds', type=int, default=SEEDS)
     parser.add_argument('--jobs', type=int, default=2, help='runs at a time, of about a gigabyte each')
     parser.add_argument('--only-table', action='store_true', help='of the runs that are complete')
     parser.add_argument('--plot', type=Path, help='of `agc` and `agc_nfnet`: both panels of figure 2')
     arguments = parser.parse_args(argv)
     data = DATA[arguments.data]
-    study = STUDIES[arguments.study](data)
-    runs = {
-        label: {batch: runs_of(data, study, label, batch, arguments.seeds) for batch in study.batches}
-        for label in study.settings
-    }
+    runs = all_runs(data, STUDIES[arguments.study](data), arguments.seeds)
     if not arguments.only_table:
         groups = [group for by_batch in runs.values() for group in by_batch.values()]
         by_seed = [each for seed in zip(*groups, strict=True) for each in seed]  # A whole table first.
         results = arguments.results / f'{arguments.data}_{arguments.study}.jsonl'
         where = {'data.dir': arguments.dir}
         run_all(by_seed, results, arguments.workdir, arguments.jobs, where)
-    there = records(arguments.results)
-    summaries = {
-        label: {batch: summarize(group, there) for batch, group in by_batch.items()}
-        for label, by_batch in runs.items()
-    }
+    summaries = summarize_all(runs, records(arguments.results))
     print(table(summaries))
     if arguments.plot and arguments.study.startswith('agc'):
         draw_agc(summaries, data, arguments.plot)

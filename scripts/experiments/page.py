@@ -13,17 +13,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from ablate import table
+from ablate import summarize_all, table
 from record import RUNS
-from studies import DATA, STUDIES, runs_of
-from sweep import Record, read, records, summarize
+from studies import DATA, SEEDS, STUDIES, all_runs
+from sweep import Record, read, records
 
 from nfnets.commands.command_line import Parser, run
 from nfnets.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 _MARKED = re.compile(r'(<!-- (study|runs)(?:: (\S+) (\S+))? -->\n).*?(<!-- end -->)', re.DOTALL)
-_SEEDS = 3
 # What a recorded run of a config was of, and how to repeat it.
 _CALLED = {
     'digits': 'digits, 360 held-out images, `make train`',
@@ -53,16 +52,8 @@ def study_table(data: str, study: str, there: dict[str, Record]) -> str:
     if data not in DATA or study not in STUDIES:
         there_are = f'there are {", ".join(STUDIES)} on {", ".join(DATA)}'
         raise InputError(f'<!-- study: {data} {study} --> names no study: {there_are}')
-    compared = STUDIES[study](DATA[data])
-    return table(
-        {
-            label: {
-                batch: summarize(runs_of(DATA[data], compared, label, batch, _SEEDS), there)
-                for batch in compared.batches
-            }
-            for label in compared.settings
-        }
-    )
+    runs = all_runs(DATA[data], STUDIES[study](DATA[data]), SEEDS)
+    return table(summarize_all(runs, there))
 
 
 def runs_table(runs: Sequence[Record]) -> str:

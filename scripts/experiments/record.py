@@ -8,16 +8,14 @@ Seconds are those from the first of the run's files to its last line of metrics,
 interrupted: compilation and evaluations included, imports not.
 """
 
-import datetime
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from etils import epath
 from matplotlib.figure import Figure
-from sweep import Record, machine
+from sweep import Record, circumstances
 
 from nfnets.commands.command_line import Parser, run
 from nfnets.commands.config_flags import load
@@ -62,9 +60,7 @@ def record_of(given: Run, config: str) -> Record:
         },
         'seconds': round(end - start),
         'jobs': 1,
-        'machine': machine(),
-        'jax': jax.__version__,
-        'date': datetime.date.today().isoformat(),
+        **circumstances(),
     }
 
 

@@ -8,6 +8,7 @@ from sweep import Run
 from nfnets.configs import imagenet_ladder
 
 INF = float('inf')
+SEEDS = 3
 NEVER = 1_000_000  # Steps between evaluations and checkpoints: there is one at the end.
 CLASSIFIER = '^[^/]+/~/linear/w$'
 LADDER_WIDTHS = {'default': (64, 128, 256, 512), 'modified': (64, 128, 384, 384)}  # A quarter of the paper's.
@@ -200,6 +201,17 @@ def _rung(name: str) -> Setting:
     if 'model.widths' in settings:
         settings = {**settings, 'model.widths': LADDER_WIDTHS['default']}
     return settings.pop('model.name', 'NFNet'), settings
+
+
+Runs = dict[str, dict[int, list[Run]]]  # By setting and batch, one for each seed.
+
+
+def all_runs(data: Data, study: Study, seeds: int) -> Runs:
+    """The runs of all settings and batches of a study."""
+    return {
+        label: {batch: runs_of(data, study, label, batch, seeds) for batch in study.batches}
+        for label in study.settings
+    }
 
 
 def runs_of(data: Data, study: Study, label: str, batch: int, seeds: int) -> list[Run]:

@@ -24,6 +24,7 @@ import jax
 from etils import epath
 
 from nfnets import host
+from nfnets.html_report.runs import read_run
 
 Record = dict[str, Any]  # Of a run that is complete, see `_train`.
 
@@ -131,23 +132,24 @@ def _train(run: Run, workdir: Path, jobs: int, where: Mapping[str, Any]) -> Reco
         'top_1': None if diverged else results['eval']['top_1'],
         'ema_top_1': None if diverged else results['eval_ema']['top_1'],
         'diverged': diverged,
-        'train_loss': _last_loss(workdir / 'metrics.jsonl'),
+        'train_loss': _last_loss(workdir),
         'seconds': round(time.perf_counter() - start, 1),
         'jobs': jobs,
-        'machine': machine(),
-        'jax': jax.__version__,
-        'date': datetime.date.today().isoformat(),
+        **circumstances(),
     }
 
 
-def _last_loss(metrics: Path) -> float | None:
-    lines = map(json.loads, metrics.read_text().splitlines()) if metrics.exists() else ()
-    losses = [line['train/loss'] for line in lines if 'train/loss' in line]
-    return losses[-1] if losses else None
+def _last_loss(workdir: Path) -> float | None:
+    loss = read_run(epath.Path(workdir)).last('train/loss')
+    return None if loss is None or math.isnan(loss) else loss
 
 
-def machine() -> str:
-    """Cores and processor of this machine."""
+def circumstances() -> Record:
+    """The part of a record that says on what machine, by which JAX and when it was made."""
+    return {'machine': _machine(), 'jax': jax.__version__, 'date': datetime.date.today().isoformat()}
+
+
+def _machine() -> str:
     info = Path('/proc/cpuinfo')
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(': ')[2] for line in lines if line.startswith('model name')]
