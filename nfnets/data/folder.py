@@ -108,10 +108,10 @@ def describe_skipped(skipped: Counter[str], known: Iterable[str]) -> str:
     return f'{skipped.total()} {files} skipped, of other types than {", ".join(sorted(known))}: {listed}'
 
 
-def some(names: Sequence[str]) -> str:
+def some(names: Sequence[str], most: int = _NAMED) -> str:
     """The first few of many names, and how many more there are, for messages."""
-    more = len(names) - _NAMED
-    return ', '.join(names[:_NAMED]) + (f' and {more} more' if more > 0 else '')
+    more = len(names) - most
+    return ', '.join(names[:most]) + (f' and {more} more' if more > 0 else '')
 
 
 def _images(directory: epath.Path) -> tuple[Sequence[_File], Counter[str]]:

@@ -1,6 +1,7 @@
 """WebDataset: tars of images with a label or several, read in any order by an index of each tar."""
 
 import fnmatch
+import functools
 import itertools
 import re
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from etils import epath
 
+from nfnets.data.folder import some
 from nfnets.data.ranges import read_range, start_range
 from nfnets.data.records import Shard, Sharded
 from nfnets.data.source import Example, Label, Source, label_set
@@ -17,7 +19,7 @@ from nfnets.errors import InputError
 from nfnets.files import file_errors, is_folder
 
 _CLASSES = 'classes.txt'
-_NAMED = 3  # Of what may be long, a message names so many.
+_some = functools.partial(some, most=3)  # Names of tars are long.
 
 
 class WebDatasetSource(Source):
@@ -177,8 +179,3 @@ def _warnings(directory: epath.Path, is_unnamed: bool, largest: int, changed: Se
             f'data.dir={directory}: {_some(changed)} had changed since the index was made, and was read anew'
         )
     return warnings
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ', '.join(names[:_NAMED]) + (f' and {more} more' if more > 0 else '')

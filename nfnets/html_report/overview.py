@@ -8,7 +8,7 @@ import jax
 from nfnets import build
 from nfnets.config import network_name
 from nfnets.html_report.html import Element, element, table
-from nfnets.html_report.runs import Run, are_on_same_data
+from nfnets.html_report.runs import Run, are_on_same_data, data_name
 from nfnets.html_report.sections import note, section, swatch
 from nfnets.models.networks import variable_shapes
 
@@ -58,7 +58,7 @@ def _row(run: Run, number: int) -> list[Element | str]:
         _percent(run.median('time/input'), digits=1),
         network_name(run.config),
         f'{num_parameters(run):,}',
-        _data(run),
+        data_name(run) or run.config.data.source,
     ]
 
 
@@ -66,12 +66,6 @@ def num_parameters(run: Run) -> int:
     """Number of parameters of a run's network, by their shapes."""
     params, _ = variable_shapes(build.network(run.config))
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-
-
-def _data(run: Run) -> str:
-    data = run.config.data
-    where = {'tfds': data.name, 'folder': data.dir, 'webdataset': data.dir}.get(data.source, data.source)
-    return str(where)
 
 
 def _percent(share: float | None, digits: int = 2) -> str:

@@ -156,7 +156,12 @@ def is_on_imagenet(run: Run) -> bool:
     return is_tfds or set(run.class_names or ()) == set(imagenet_names())
 
 
+def data_name(run: Run) -> str | None:
+    """What tells the data of a run from others of its source; None if there is only one of that."""
+    data = run.config.data
+    return {'tfds': data.name, 'folder': data.dir, 'webdataset': data.dir}.get(data.source)
+
+
 def _data(run: Run) -> tuple[Any, ...]:
     data = run.config.data
-    where = {'tfds': data.name, 'folder': data.dir, 'webdataset': data.dir}.get(data.source)
-    return data.source, where, data.train_split, data.eval_split, run.class_names
+    return data.source, data_name(run), data.train_split, data.eval_split, run.class_names
