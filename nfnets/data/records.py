@@ -93,7 +93,8 @@ class ArrayRecords(Sharded):
 
     def _read(self, shard: int, record: int) -> bytes:
         try:
-            return self._readers[shard].read([record])[0]
+            # As a range of one: a list of one costs memory and time for every record of the file.
+            return self._readers[shard].read(record, record + 1)[0]
         except (RuntimeError, ValueError, IndexError) as error:
             raise OSError(str(error)) from error
 
