@@ -105,8 +105,8 @@ def main(argv: Sequence[str]) -> None:
         groups = [group for by_batch in runs.values() for group in by_batch.values()]
         by_seed = [each for seed in zip(*groups, strict=True) for each in seed]  # A whole table first.
         results = arguments.results / f'{arguments.data}_{arguments.study}.jsonl'
-        where = {'data.dir': arguments.dir}
-        run_all(by_seed, results, arguments.workdir, arguments.jobs, where)
+        data_dirs = {arguments.data: arguments.dir}
+        run_all(by_seed, results, arguments.workdir, arguments.jobs, data_dirs)
     summaries = summarize_all(runs, records(arguments.results))
     print(table(summaries))
     if arguments.plot and arguments.study.startswith('agc'):

@@ -35,47 +35,73 @@ class Run(NamedTuple):
     Attributes:
       config: as after `--config=`, such as 'digits:NFResNet'.
       settings: what differs from that config, by key.
+      start: the run whose parameters it starts from; None: new ones.
     """
 
     config: str
     settings: dict[str, Any]
+    start: 'Run | None' = None
 
     @property
     def key(self) -> str:
-        """Says config and settings as JSON: two runs with the same key are the same."""
+        """Says all of it as JSON: two runs with the same key are the same."""
         settings = {name: 'inf' if value == math.inf else value for name, value in self.settings.items()}
-        return json.dumps({'config': self.config, 'settings': settings}, sort_keys=True)
+        said = {'config': self.config, 'settings': settings}
+        if self.start is not None:
+            said['start'] = json.loads(self.start.key)
+        return json.dumps(said, sort_keys=True)
+
+    def directory(self, workdir: Path) -> Path:
+        """Where it is among the runs of a sweep."""
+        return workdir / hashlib.sha256(self.key.encode()).hexdigest()[:12]
+
+
+def run_of(record: Record) -> Run:
+    """The run that a record is of."""
+    start = record.get('start')
+    return Run(record['config'], record['settings'], start and run_of(start))
 
 
 def run_all(
-    runs: Iterable[Run], results: Path, workdir: Path, jobs: int, where: Mapping[str, Any] = {}
+    runs: Iterable[Run], results: Path, workdir: Path, jobs: int, data_dirs: Mapping[str, str | None] = {}
 ) -> None:
     """Does the runs that no file beside the results has, `jobs` at a time, and prints how each ended.
+
+    First come those that others start from, also where a file has them, but not the workdir.
 
     Args:
       runs: in the order in which they are begun.
       results: JSON lines, one a run; created where missing.
       workdir: takes a directory a run.
       jobs: runs at a time.
-      where: settings that say where the data is, and do not tell runs apart.
+      data_dirs: data.dir by the first part of the config, 'digits'; it does not tell runs apart.
     """
     there = records(results.parent)
     lacking = {run.key: run for run in runs if run.key not in there}
+    starts = {run.start.key: run.start for run in lacking.values() if run.start is not None}
+    needed = {k: run for k, run in starts.items() if k not in there or not run.directory(workdir).exists()}
     results.parent.mkdir(parents=True, exist_ok=True)
+    for group in (needed, {key: run for key, run in lacking.items() if key not in needed}):
+        _run_group(list(group.values()), results, workdir, jobs, data_dirs)
+
+
+def _run_group(
+    runs: Sequence[Run], results: Path, workdir: Path, jobs: int, data_dirs: Mapping[str, str | None]
+) -> None:
     context = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
-        futures = [pool.submit(_train, run, workdir, jobs, where) for run in lacking.values()]
+        futures = [pool.submit(_train, run, workdir, jobs, data_dirs) for run in runs]
         for done, future in enumerate(as_completed(futures), start=1):
             record = future.result()
             with results.open('a') as lines:
                 lines.write(json.dumps(record) + '\n')
-            print(f'{done}/{len(lacking)} {_describe(record)}', file=sys.stderr, flush=True)
+            print(f'{done}/{len(runs)} {_describe(record)}', file=sys.stderr, flush=True)
 
 
 def records(directory: Path) -> dict[str, Record]:
     """The complete runs of all files NAME.jsonl of a directory, by `Run.key`."""
     paths = sorted(directory.glob('*.jsonl'))
-    return {Run(each['config'], each['settings']).key: each for path in paths for each in read(path)}
+    return {run_of(each).key: each for path in paths for each in read(path)}
 
 
 def read(path: Path) -> list[Record]:
@@ -101,7 +127,7 @@ def _start_worker() -> None:
     host.keep_compiled()  # Seeds are arguments of the same programs.
 
 
-def _train(run: Run, workdir: Path, jobs: int, where: Mapping[str, Any]) -> Record:
+def _train(run: Run, workdir: Path, jobs: int, data_dirs: Mapping[str, str | None]) -> Record:
     """Trains, or resumes that, and says what came of it.
 
     Returns:
@@ -114,8 +140,11 @@ def _train(run: Run, workdir: Path, jobs: int, where: Mapping[str, Any]) -> Reco
     from nfnets.train import train_and_evaluate
 
     config = load(run.config)
-    config.update_from_flattened_dict({**run.settings, **where})
-    workdir = workdir / hashlib.sha256(run.key.encode()).hexdigest()[:12]
+    config.update_from_flattened_dict(run.settings)
+    config.data.dir = data_dirs.get(run.config.partition(':')[0])
+    if run.start is not None:
+        config.init_from = str(run.start.directory(workdir))
+    workdir = run.directory(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     results, diverged, start = {}, None, time.perf_counter()
     with (

@@ -122,8 +122,26 @@ def test_a_sweep_runs_what_is_lacking_and_records_what_diverges(sweep, monkeypat
     assert 'the loss is' in printed
 
 
+def test_a_run_begins_with_the_parameters_of_another_which_is_repeated_where_its_files_are_gone(
+    sweep, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(sweep, 'ProcessPoolExecutor', Here)
+    short = {**training_runs.TINY, 'train.steps': 1, 'optimizer.warmup_steps': 0.0}
+    first = sweep.Run('digits:NFNet', short)
+    second = sweep.Run('digits:NFNet', {**short, 'optimizer.learning_rate': 1e-30}, first)
+    results = tmp_path / 'results' / 'study.jsonl'
+    results.parent.mkdir()
+    (results.parent / 'earlier.jsonl').write_text(json.dumps(_record(first, 0.5)) + '\n')
+    sweep.run_all([second], results, tmp_path / 'runs', jobs=1)
+    there = sweep.records(results.parent)
+    assert there.keys() == {first.key, second.key}
+    assert there[second.key]['top_1'] == there[first.key]['ema_top_1'] != 0.5  # It starts from the EMA.
+    assert second.key != second._replace(start=None).key
+    assert json.loads(results.read_text().splitlines()[-1])['start'] == json.loads(first.key)
+
+
 def test_a_study_prints_a_table_and_draws_the_paper_s_figure(ablate, studies, monkeypatch, tmp_path, capsys):
-    def pretend(runs, results, workdir, jobs, where):
+    def pretend(runs, results, workdir, jobs, data_dirs):
         lines = [json.dumps(_record(run, (number + 1) / 100)) + '\n' for number, run in enumerate(runs)]
         results.write_text(''.join(lines))
 

@@ -1,0 +1,61 @@
+"""The study of transfer: its runs, its few examples, and its table."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+import training_runs
+
+from nfnets import config as config_lib
+from nfnets.commands import config_flags
+from nfnets.data.source import load_source
+
+
+@pytest.fixture
+def transfer(monkeypatch):
+    monkeypatch.syspath_prepend(training_runs.ROOT / 'scripts' / 'experiments')
+    return importlib.import_module('transfer')
+
+
+def test_every_run_is_valid_and_begins_on_the_other_set_with_the_same_network_and_seed(transfer):
+    runs = transfer.all_runs()
+    assert len({run.key for run in runs}) == len(runs)
+    for run in runs:
+        config = config_flags.load(run.config)
+        config.update_from_flattened_dict(run.settings)
+        config_lib.check(config)
+        if run.start is not None:
+            data, _, network = run.config.partition(':')
+            other, _, same = run.start.config.partition(':')
+            assert (same, run.start.settings['seed']) == (network, run.settings['seed'])
+            assert {data, other} == {'digits', 'fashion_mnist'}
+    assert sum(run.start is None for run in runs) == len(runs) / 2
+
+
+def test_each_seed_draws_as_many_digits_of_each_class_and_none_to_evaluate_on(
+    transfer, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(transfer, 'SEEDS', 2)
+    transfer.write_digits(tmp_path)
+    of_split = {}
+    for split in ('train-50-0', 'train-200-0', 'train-50-1', 'eval'):
+        source = load_source('folder', name='', directory=str(tmp_path), split=split)
+        examples = [source.read(index) for index in range(len(source))]
+        of_split[split] = {encoded for encoded, _ in examples}
+        if split != 'eval':
+            assert (np.bincount([label for _, label in examples]) == int(split.split('-')[1]) // 10).all()
+    assert len(of_split['eval']) == 360
+    assert of_split['train-50-0'] < of_split['train-200-0']
+    assert of_split['train-50-0'] != of_split['train-50-1']
+    assert not of_split['train-200-0'] & of_split['eval']
+
+
+def test_the_table_has_the_better_rate_by_the_mean_of_all_seeds(transfer):
+    there = {}
+    for rate, accuracies in ((0.05, (0.5, 0.5, 0.5, 0.5, 0.9)), (0.2, (0.6, 0.6, 0.6, 0.6, 0.6))):
+        runs = transfer.of_seeds('digits', 'NF', 50, rate, True)
+        for run, top_1 in zip(runs, accuracies, strict=True):
+            there[run.key] = {**json.loads(run.key), 'top_1': top_1}
+    rows = transfer.table(there).splitlines()
+    assert rows[2] == '| digits | 50 | NF |  | 60.0 ± 0.0 |'
