@@ -35,13 +35,15 @@ class Work(NamedTuple):
 
     Attributes:
       indices: of the examples in their source, int64 [N].
-      seeds: of the random crops, int64 [N, 2].
+      geometry: of each, as `decode_fn` takes it, int64 [N, ...]: such as the seed of a random crop.
       mask: float32 [N], 0 for padding.
+      rest: what whoever gave the work wants back with it.
     """
 
     indices: np.ndarray
-    seeds: np.ndarray
+    geometry: np.ndarray
     mask: np.ndarray
+    rest: Any = None
 
 
 class Pipeline:
@@ -66,7 +68,7 @@ class Pipeline:
         Args:
           source: of the examples, K classes.
           work: parts of batches, all of the same size N.
-          decode_fn: TensorFlow's (encoded string [], seed int64 [2]) to an image [S, S, 3].
+          decode_fn: TensorFlow's (encoded string [], geometry int64 [...]) to an image [S, S, 3].
           image_size: S, px.
           dtype: of the images.
           skip_broken: whether examples that are broken are blank, and counted, instead of an error.
@@ -87,7 +89,7 @@ class Pipeline:
             output_signature=(
                 tf.TensorSpec((None,), tf.string),
                 tf.TensorSpec((None, *source.label_shape), tf.int32),
-                tf.TensorSpec((None, 2), tf.int64),
+                tf.TensorSpec((None, *first.geometry.shape[1:]), tf.int64),
             ),
         )
         options = tf.data.Options()
@@ -115,7 +117,7 @@ class Pipeline:
                 of_index = dict(zip(_distinct(part), read, strict=True))
                 examples = [of_index[index] for index in part.indices.tolist()]
                 self._under_way.append(part)
-                yield [e[0] for e in examples], [e[1] for e in examples], part.seeds
+                yield [e[0] for e in examples], [e[1] for e in examples], part.geometry
         except Exception as error:  # Raised again by `next`: tf.data would bury it in its own.
             self._error = error
 
@@ -195,9 +197,9 @@ class Pipeline:
     def _name_broken(self, work: Work) -> str:
         # tf.data does not say which example failed: they are tried again, one by one.
         names = []
-        for index, seed in zip(work.indices.tolist(), work.seeds, strict=True):
+        for index, geometry in zip(work.indices.tolist(), work.geometry, strict=True):
             try:
-                self._decode_fn(tf.constant(self._source.read(index)[0]), tf.constant(seed))
+                self._decode_fn(tf.constant(self._source.read(index)[0]), tf.constant(geometry))
             except tf.errors.InvalidArgumentError:
                 names.append(self._source.describe(index))
         return (
@@ -223,15 +225,15 @@ def _distinct(part: Work) -> list[int]:
 
 
 def _or_fail(decode_fn: _Decode) -> _Decode:
-    return lambda encoded, label, seed: (decode_fn(encoded, seed), label, True)
+    return lambda encoded, label, geometry: (decode_fn(encoded, geometry), label, True)
 
 
 def _or_blank(decode_fn: _Decode, blank: np.ndarray) -> _Decode:
     """A blank image, and False, in place of one that cannot be decoded; costs a fifth to a third more."""
 
-    def run(encoded: tf.Tensor, label: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def run(encoded: tf.Tensor, label: tf.Tensor, geometry: tf.Tensor) -> tuple[tf.Tensor, ...]:
         # Datasets alone can catch an operation's error, so each image becomes one of a single element.
-        whole = tf.data.Dataset.from_tensors((encoded, seed)).map(lambda e, s: (decode_fn(e, s), True))
+        whole = tf.data.Dataset.from_tensors((encoded, geometry)).map(lambda e, g: (decode_fn(e, g), True))
         instead = tf.data.Dataset.from_tensors((tf.constant(blank), False))
         image, is_whole = whole.ignore_errors().concatenate(instead).take(1).get_single_element()
         return image, label, is_whole

@@ -6,7 +6,8 @@ process takes its part, so neither their number nor an interruption changes what
 a position costs one permutation at most (`nfnets/data/order.py`) and reads nothing again.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -19,6 +20,12 @@ from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source
 
 Batch = dict[str, np.ndarray]
+MakeBatch = Callable[[Work, np.ndarray, np.ndarray], Batch]  # Of work, and its images and labels.
+
+
+def _with_labels(work: Work, images: np.ndarray, labels: np.ndarray) -> Batch:
+    del work
+    return {'images': images, 'labels': labels}
 
 
 class TrainBatches:
@@ -29,10 +36,13 @@ class TrainBatches:
       skipped: crops of broken images that this process has skipped so far.
     """
 
-    def __init__(self, pipeline: Pipeline, position: int, batch_size: int):
+    def __init__(
+        self, pipeline: Pipeline, position: int, batch_size: int, make_batch: MakeBatch = _with_labels
+    ):
         """Args: pipeline gives N images at a time; position and batch_size are of all processes, images."""
         self._pipeline = pipeline
         self._batch_size = batch_size
+        self._make_batch = make_batch
         self.position = position
 
     @property
@@ -43,14 +53,15 @@ class TrainBatches:
         return self
 
     def __next__(self) -> Batch:
-        _, images, labels, is_whole = self._pipeline.next()
+        work, images, labels, is_whole = self._pipeline.next()
+        batch = self._make_batch(work, images, labels)
         if not is_whole.all():
             # The broken ones' places go to whole ones of the same batch, so that its size stays.
-            fill = np.resize(np.flatnonzero(is_whole), np.sum(~is_whole))
-            images, labels = images.copy(), labels.copy()
-            images[~is_whole], labels[~is_whole] = images[fill], labels[fill]
+            chosen = np.arange(len(is_whole))
+            chosen[~is_whole] = np.resize(np.flatnonzero(is_whole), np.sum(~is_whole))
+            batch = {name: value[chosen] for name, value in batch.items()}
         self.position += self._batch_size
-        return {'images': images, 'labels': labels}
+        return batch
 
     def close(self) -> None:
         """Stops what reads ahead."""
@@ -67,10 +78,11 @@ class EvalBatches:
       skipped: broken images that this process has skipped so far.
     """
 
-    def __init__(self, pipeline: Pipeline, num_batches: int):
+    def __init__(self, pipeline: Pipeline, num_batches: int, make_batch: MakeBatch = _with_labels):
         """Args: pipeline gives N images at a time, num_batches times."""
         self._pipeline = pipeline
         self._num_batches = num_batches
+        self._make_batch = make_batch
 
     def __len__(self) -> int:
         return self._num_batches
@@ -83,8 +95,8 @@ class EvalBatches:
         try:
             while True:
                 work, images, labels, is_whole = self._pipeline.next()
-                indices = work.indices.astype(np.int32)
-                yield {'images': images, 'labels': labels, 'mask': work.mask * is_whole, 'indices': indices}
+                batch = self._make_batch(work, images, labels)
+                yield batch | {'mask': work.mask * is_whole, 'indices': work.indices.astype(np.int32)}
         except StopIteration:
             return
         finally:
@@ -121,16 +133,13 @@ def train_batches(
       An iterator that raises InputError at a broken example, if not skip_broken: its image cannot be decoded,
       a label is outside of the classes, or it has none and needs one.
     """
-    process, size = jax.process_index(), batch_size // jax.process_count()
 
     def work() -> Iterator[Work]:
         order = Order(len(source), seed)
-        start = position + process * size
-        while True:
-            crops = _crops(np.arange(start, start + size), repeats, per_round)
+        for places in train_places(position, batch_size):
+            crops = _crops(places, repeats, per_round)
             seeds = np.stack([np.full(len(crops), seed), crops], axis=1)
             yield Work(order(crops // repeats), seeds, np.ones(len(crops), np.float32))
-            start += batch_size
 
     def decode_fn(encoded: tf.Tensor, crop_seed: tf.Tensor) -> tf.Tensor:
         return decode.decode_train(encoded, crop_seed, crop)
@@ -150,20 +159,32 @@ def eval_batches(
       batch_size: images over all processes, whose number must divide it.
       skip_broken: as of `train_batches`.
     """
-    process, size = jax.process_index(), batch_size // jax.process_count()
 
     def work() -> Iterator[Work]:
-        for start in range(0, len(source), batch_size):
-            places = start + process * size + np.arange(size)
-            mask = (places < len(source)).astype(np.float32)
-            yield Work(np.minimum(places, len(source) - 1), np.zeros((size, 2), np.int64), mask)
+        for indices, mask in eval_places(len(source), batch_size):
+            yield Work(indices, np.zeros((len(indices), 1), np.int64), mask)
 
-    def decode_fn(encoded: tf.Tensor, crop_seed: tf.Tensor) -> tf.Tensor:
-        del crop_seed
+    def decode_fn(encoded: tf.Tensor, geometry: tf.Tensor) -> tf.Tensor:
+        del geometry
         return decode.decode_eval(encoded, preprocessing)
 
     pipeline = Pipeline(source, work(), decode_fn, preprocessing.size, tf.float32, skip_broken)
     return EvalBatches(pipeline, -(-len(source) // batch_size))
+
+
+def train_places(position: int, batch_size: int) -> Iterator[np.ndarray]:
+    """This process's places in the order, int64 [N], of one batch after another from a position on."""
+    size = batch_size // jax.process_count()
+    start = position + jax.process_index() * size
+    while True:
+        yield np.arange(start, start + size)
+        start += batch_size
+
+
+def eval_places(num_examples: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """This process's examples of each batch, int64 [N], and a mask float32 [N], 0 for padding."""
+    for places in itertools.islice(train_places(0, batch_size), -(-num_examples // batch_size)):
+        yield np.minimum(places, num_examples - 1), (places < num_examples).astype(np.float32)
 
 
 def _crops(places: np.ndarray, repeats: int, per_round: int) -> np.ndarray:
