@@ -60,7 +60,7 @@ def random_crop(encoded: tf.Tensor, seed: tf.Tensor, crop: TrainCrop) -> tf.Tens
         return tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
 
     def from_other() -> tf.Tensor:
-        image = _decode(encoded)
+        image = decode_image(encoded)
         top, left, height, width = tf.unstack(_random_window(tf.shape(image), seed, crop))
         return image[top : top + height, left : left + width]
 
@@ -105,8 +105,8 @@ def decode_eval(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     size, margin = preprocessing.size, preprocessing.margin
     if preprocessing.style == 'paper':
         offset = (margin + 1) // 2
-        return _resize(_decode(encoded), size + margin)[offset : offset + size, offset : offset + size]
-    image = _decode(encoded, 'INTEGER_ACCURATE')
+        return _resize(decode_image(encoded), size + margin)[offset : offset + size, offset : offset + size]
+    image = decode_image(encoded, 'INTEGER_ACCURATE')
     resized = tf.constant((size + margin, size + margin))
     if preprocessing.style == 'timm_center':
         sides = tf.shape(image)[:2]
@@ -114,7 +114,8 @@ def decode_eval(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     return _center_as_pillow(image, resized, size)
 
 
-def _decode(encoded: tf.Tensor, dct_method: str = '') -> tf.Tensor:
+def decode_image(encoded: tf.Tensor, dct_method: str = '') -> tf.Tensor:
+    """An image as it is, uint8 [H, W, 3]; `dct_method` is of JPEG, as of `tf.io.decode_jpeg`."""
     image = tf.cond(
         tf.io.is_jpeg(encoded),
         lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method=dct_method),
