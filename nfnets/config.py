@@ -277,6 +277,11 @@ def _check_training_batch(config: ml_collections.ConfigDict, num_devices: int) -
         )
 
 
+def from_settings(kind: Callable[..., _T], settings: ml_collections.ConfigDict) -> _T:
+    """A dataclass whose fields are called as the settings of a group."""
+    return kind(**{field.name: settings[field.name] for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
+
+
 def get(config: ml_collections.ConfigDict, key: str) -> Any:
     """The value at a dotted key such as 'train.batch_size'."""
     for part in key.split('.'):

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import haiku as hk
@@ -14,11 +14,10 @@ from etils import epath
 
 from nfnets import build, parallel
 from nfnets import config as config_lib
-from nfnets.data.source import Source, check_same_classes
-from nfnets.data.stream import TrainBatches
+from nfnets.data.source import check_same_classes
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.evaluation.evaluate import Results, Variables
-from nfnets.finetune import preprocessing_settings, start_from, with_preprocessing
+from nfnets.finetune import preprocessing_settings, with_preprocessing
 from nfnets.models.param_layout import UNSTACKED
 from nfnets.models.param_names import check_pattern, layer_group
 from nfnets.planning.precheck import facts, is_out_of_memory, out_of_memory, warnings
@@ -30,8 +29,9 @@ from nfnets.run.lock import WorkdirLock
 from nfnets.run.metrics import MetricsWriter
 from nfnets.run.processes import require_same, require_shared, stopped_by_lost_process
 from nfnets.run.profile import Profile
-from nfnets.run.progress import Progress, flat_results, summary
+from nfnets.run.progress import Progress, flat_results
 from nfnets.run.time_use import TimeUse
+from nfnets.tasks.task import Batches, Examples
 from nfnets.train_state import TrainState, init_train_state
 from nfnets.train_step import run_keys
 from nfnets.weights import by_name
@@ -44,9 +44,9 @@ class _Run:
 
     config: ml_collections.FrozenConfigDict
     workdir: epath.Path
-    train_source: Source
-    eval_source: Source
-    probe: Callable[[Variables], Results]
+    train_source: Examples
+    eval_source: Examples
+    evaluate: Callable[[Mapping[str, Variables]], Results]
     weights: Weights | None  # Of `init_from`, in a new run.
     rewound: rewind.Start | None  # Of `rewind_from`, in a new run.
     steps_there: list[int]  # Of the checkpoints in the workdir.
@@ -116,8 +116,8 @@ def _prepare(config: ml_collections.ConfigDict, workdir: epath.Path) -> _Run:
     if jax.process_index() == 0:
         for line in (*warnings(complete, train_source, eval_source), *changed):
             print(f'warning: {line}', file=sys.stderr, flush=True)
-    probe = build.probe(complete)
-    return _Run(complete, workdir, train_source, eval_source, probe, weights, rewound, steps_there)
+    evaluate = build.evaluation(complete, eval_source)
+    return _Run(complete, workdir, train_source, eval_source, evaluate, weights, rewound, steps_there)
 
 
 def _with_start(
@@ -180,13 +180,7 @@ def _start_variables(run: _Run) -> tuple[hk.Params, hk.State, str]:
     check_pattern('optimizer.agc_skip', config.optimizer.agc_skip, names)
     if run.weights is None:
         return params, network_state, f'{config.train.steps} steps to go'
-    params, started = start_from(
-        run.weights,
-        params,
-        class_names=class_names,
-        network=config.model.name,
-        activation=config.model.activation,
-    )
+    params, started = build.task(config).start_from(config, run.weights, params, class_names)
     return params, network_state, f'{started}, on images of {config.data.train_size} px'
 
 
@@ -224,7 +218,7 @@ def _watch(run: _Run, state: TrainState, closing: contextlib.ExitStack, profile_
 def _loop(
     run: _Run,
     state: TrainState,
-    batches: TrainBatches,
+    batches: Batches,
     checkpoints: Checkpoints,
     preemption: Preemption,
     watch: _Watch,
@@ -233,8 +227,7 @@ def _loop(
     _, run_key = run_keys(config.seed)
     train_step = build.train_step(config)
     gather = build.placement(config).gather
-    evaluate = _evaluation(run, gather)
-    writer, progress, time_use, profile = watch
+    _, progress, time_use, profile = watch
     results: Results = {}
     step = start_step
     try:
@@ -251,12 +244,8 @@ def _loop(
             if is_last or step % config.eval.every_steps == 0:
                 progress.flush()
                 time_use.spend_on('evaluation')
-                results = evaluate(state)
-                skipped = parallel.sum_over_processes(batches.skipped)
-                writer.write(step, {**flat_results(results), 'train/skipped_images': skipped})
-                progress.say(f'step {step}\n{summary(results)}')
-                if skipped:
-                    progress.say(f'  broken images skipped in training since the start: {skipped}')
+                results = _evaluate(run, gather, state)
+                _report(run, step, results, batches, watch)
                 progress.restart_clock()
             is_due = preemption.is_due(step) and not is_last
             if is_last or is_due or step % config.checkpoint.every_steps == 0:
@@ -266,8 +255,8 @@ def _loop(
             if is_due:
                 raise preemption.error(step)
         if not results:  # The run was complete: its metrics hold this evaluation already.
-            results = evaluate(state)
-            progress.say(f'already complete at step {start_step}\n{summary(results)}')
+            results = _evaluate(run, gather, state)
+            progress.say(f'already complete at step {start_step}\n{build.task(config).summary(results)}')
     except InputError as error:  # Data that was there when the run started.
         # Several processes must save together, and the others know nothing of this.
         if jax.process_count() > 1 or int(state.step) == start_step:
@@ -285,16 +274,22 @@ def _loop(
     return results
 
 
-def _evaluation(run: _Run, gather: Callable[[TrainState], TrainState]) -> Callable[[TrainState], Results]:
-    """Evaluates the parameters and their EMA, and the probes of the latter."""
-    evaluate = build.evaluation(run.config, run.eval_source)
+def _evaluate(run: _Run, gather: Callable[[TrainState], TrainState], state: TrainState) -> Results:
+    """Evaluates the parameters and their EMA."""
+    state = gather(state._replace(opt_state=()))
+    ema = state.ema_params, state.ema_network_state
+    return run.evaluate({'eval': (state.params, state.network_state), 'eval_ema': ema})
 
-    def run_all(state: TrainState) -> Results:
-        state = gather(state._replace(opt_state=()))
-        ema = state.ema_params, state.ema_network_state
-        return {**evaluate({'eval': (state.params, state.network_state), 'eval_ema': ema}), **run.probe(ema)}
 
-    return run_all
+def _report(run: _Run, step: int, results: Results, batches: Batches, watch: _Watch) -> None:
+    """Writes and says what was measured, and how much was left out of training so far."""
+    task, counts = build.task(run.config), {}
+    watch.progress.say(f'step {step}\n{task.summary(results)}')
+    for name, (own, what) in task.left_out(batches).items():
+        counts[f'train/{name}'] = count = parallel.sum_over_processes(own)
+        if count:
+            watch.progress.say(f'  {what} in training since the start: {count}')
+    watch.writer.write(step, {**flat_results(results), **counts})
 
 
 # ------------------------------------------------------- Messages
@@ -313,7 +308,7 @@ def _naming_last_checkpoint(workdir: epath.Path) -> Iterator[None]:
 def _describe(run: _Run, state: TrainState) -> str:
     num_params = sum(p.size for p in jax.tree.leaves(state.params))
     return (
-        f'{config_lib.network_name(run.config)}, {num_params:,} parameters, '
+        f'{build.task(run.config).describe(run.config)}, {num_params:,} parameters, '
         f'{run.config.train.precision}, on {jax.device_count()} {jax.devices()[0].platform} devices; '
         f'{len(run.train_source):,} images to train on, {len(run.eval_source):,} to evaluate on; '
     )

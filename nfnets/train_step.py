@@ -1,6 +1,5 @@
 """One update: augment, differentiate, average over devices, clip and apply, move the EMA."""
 
-import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,11 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from nfnets import losses, parallel
-from nfnets.data.augment import AugmentedBatch
+from nfnets import parallel
 from nfnets.models.param_layout import UNSTACKED, ParamLayout
-from nfnets.models.param_names import Predicate, map_names
-from nfnets.models.precision import float32_products
+from nfnets.models.param_names import map_names
 from nfnets.models.row_major import row_major
 from nfnets.optim.ema import update_ema
 from nfnets.optim.optimizer import clipped_by_group, clipped_fraction
@@ -22,64 +19,13 @@ from nfnets.optim.sharded import own_part
 from nfnets.train_state import TrainState
 
 Metrics = dict[str, Any]
-Augment = Callable[[jax.Array, jax.Array, jax.Array], AugmentedBatch]
-# (network_state, params, batch, key) to (loss, (top_1, network_state)).
-LossFn = Callable[
-    [hk.State, hk.Params, AugmentedBatch, jax.Array], tuple[jax.Array, tuple[jax.Array, hk.State]]
-]
+# (key, arrays of the batch by name) to what the loss takes, a tree of arrays [N, ...].
+Augment = Callable[..., Any]
+# (network_state, params, batch, key) to (loss, (metrics, network_state)): scalars, means over the batch.
+LossFn = Callable[[hk.State, hk.Params, Any, jax.Array], tuple[jax.Array, tuple[Metrics, hk.State]]]
 # A loss of (params, batch, key) to a function of the same that gives ((loss, aux), grads).
 ValueAndGrad = Callable[[Callable[..., Any]], Callable[..., Any]]
 TrainStep = Callable[[TrainState, dict, jax.Array], tuple[TrainState, Metrics]]
-
-
-def make_loss_fn(
-    network: hk.TransformedWithState,
-    *,
-    num_classes: int,
-    label_smoothing: float,
-    precision: str,
-    is_frozen: Predicate = lambda name: False,
-    loss: losses.Loss = losses.LOSSES[losses.SOFTMAX],
-) -> LossFn:
-    """Builds the loss that is differentiated: the mean of those of a batch.
-
-    Args:
-      network: its apply takes (params, network_state, key, images [N, H, W, 3], is_training) and gives
-        outputs with 'logits', and the state.
-      num_classes: K.
-      label_smoothing: as of `losses.soft_targets`.
-      precision: 'float32', of products too (`float32_products`), or 'bfloat16' for the paper's policy:
-        parameters and images are cast for the passes forward and back, the gradients come out in float32,
-        and the loss stays in float32.
-      is_frozen: whether a parameter, by its name, is a constant; its gradient is zero, and free.
-      loss: of each example.
-    """
-    dtype = jnp.dtype(precision)
-    products = float32_products if precision == 'float32' else contextlib.nullcontext
-
-    def loss_fn(
-        network_state: hk.State, params: hk.Params, batch: AugmentedBatch, key: jax.Array
-    ) -> tuple[jax.Array, tuple[jax.Array, hk.State]]:
-        frozen = map_names(is_frozen, params)
-        params = jax.tree.map(lambda p, stop: jax.lax.stop_gradient(p) if stop else p, params, frozen)
-        params = jax.tree.map(lambda p: p.astype(dtype), params)
-        with products():
-            out, network_state = network.apply(params, network_state, key, batch.images.astype(dtype), True)
-        targets = losses.soft_targets(
-            batch.labels,
-            batch.mix_labels,
-            batch.ratio,
-            num_classes=num_classes,
-            label_smoothing=label_smoothing,
-            loss=loss,
-        )
-        best = jnp.argmax(out['logits'], axis=-1)
-        hits = (
-            batch.labels == best if batch.labels.ndim == 1 else jnp.any(batch.labels == best[:, None], axis=1)
-        )
-        return jnp.mean(loss.of_each(out['logits'], targets)), (jnp.mean(hits), network_state)
-
-    return loss_fn
 
 
 def make_train_step(
@@ -96,20 +42,20 @@ def make_train_step(
     """Builds the data-parallel training step of one device, to be run by `parallel.parallelize`.
 
     Args:
-      loss_fn: from `make_loss_fn`. Each device, or each part of its batch, makes its own network state from
+      loss_fn: of a task. Each device, or each part of its batch, makes its own network state from
         the last, and they are averaged.
       value_and_grad: how it is differentiated: `jax.value_and_grad` with has_aux, SAM, accumulation. Devices
         add up its gradients in the dtype that they have.
       optimizer: whose state knows the fraction clipped (`make_optimizer`).
-      augment: (key, images uint8 [M, H, W, 3], labels [M] or [M, L]) to an augmented batch of N.
+      augment: of the task, called with a random key and a device's part of a batch.
       ema_decay: what the decay of the EMA of the parameters grows to.
       is_reported: whether the metrics of a step, counted from 1, include norms of updates and parameters.
       layout: of the parameters in the state.
       is_sharded: whether the state's momentum and EMA are those of this device's rows of the parameters.
 
     Returns:
-      (state, batch, key) to (state, metrics). The batch has 'images' uint8 [M, H, W, 3] and 'labels' int32
-      [M] or [M, L], this device's; the key is the run's, the same at every step. Metrics are scalars but for
+      (state, batch, key) to (state, metrics). The batch has arrays by name, this device's; the key is the
+      run's, the same at every step. Metrics are scalars, those of the task among them, but for
       'agc_clipped_by_group', scalars by name, and 'grad_sum_squares' [parameters], in the order of
       `ParamLayout.names`; 'update_norm' and 'param_norm' are 0 on TPUs where they are not reported.
     """
@@ -129,10 +75,10 @@ def make_train_step(
     ) -> tuple[TrainState, Metrics]:
         augment_key, network_key = step_keys(run_key, state.step, parallel.device_index())
         with jax.named_scope('augment'):
-            augmented = augment(augment_key, batch['images'], batch['labels'])
+            augmented = augment(augment_key, **batch)
         differentiate = value_and_grad(functools.partial(loss_fn, state.network_state))
         values_and_grads = differentiate(state.params, augmented, network_key)
-        (loss, (top_1, network_state)), grads = parallel.mean(values_and_grads)
+        (loss, (of_task, network_state)), grads = parallel.mean(values_and_grads)
         grads = jax.tree.map(lambda g, p: row_major(g.astype(p.dtype)), grads, state.params)
 
         with jax.named_scope('metrics'):
@@ -153,7 +99,7 @@ def make_train_step(
         with jax.named_scope('metrics'):
             metrics = {
                 'loss': loss,
-                'top_1': top_1,
+                **of_task,
                 'grad_sum_squares': sum_squares(grads, layout),
                 **parameter_norms,
                 'agc_clipped_fraction': clipped_fraction(opt_state),

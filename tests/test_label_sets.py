@@ -15,9 +15,9 @@ from sklearn.metrics import average_precision_score
 import nfnets
 from nfnets import build
 from nfnets.config import complete
+from nfnets.evaluation.summary import summary
 from nfnets.inference.predictions import PredictionsFile
 from nfnets.inference.score import config_of, score
-from nfnets.run.progress import summary
 from nfnets.weights.load import load_checkpoint
 
 COUNTS = {'train': 320, 'val': 160}

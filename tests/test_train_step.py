@@ -19,9 +19,9 @@ from nfnets.models.param_names import found_by
 from nfnets.optim.accumulate import accumulated_value_and_grad
 from nfnets.optim.optimizer import OptimizerSettings, make_optimizer
 from nfnets.optim.sam import sam_value_and_grad
+from nfnets.tasks.classification_loss import make_loss_fn
 from nfnets.train_state import REPLICATED, init_train_state, sharded_placement
 from nfnets.train_step import (
-    make_loss_fn,
     make_train_step,
     parallelize_step,
     run_keys,
@@ -166,7 +166,7 @@ def test_the_loss_of_sets_is_that_of_their_targets_and_a_hit_is_any_of_their_lab
     batch = AugmentedBatch(images, jnp.asarray(sets), jnp.asarray(sets), jnp.ones(16))
     settings = {'num_classes': CLASSES, 'label_smoothing': 0.0, 'precision': 'float32'}
     loss_fn = make_loss_fn(network, **settings, loss=LOSSES[loss])
-    value, (top_1, _) = loss_fn(state, params, batch, jax.random.key(0))
+    value, (metrics, _) = loss_fn(state, params, batch, jax.random.key(0))
     head = jax.tree.map(np.float64, params['head'])
     logits = np.float64(images).reshape(16, -1) @ head['w'] + head['b']
     hot = np.eye(CLASSES)[sets[:, 0]] + np.eye(CLASSES)[sets[:, 1]]
@@ -176,6 +176,7 @@ def test_the_loss_of_sets_is_that_of_their_targets_and_a_hit_is_any_of_their_lab
         'sigmoid': np.sum(np.logaddexp(0, logits) - hot * logits, axis=1),
     }
     np.testing.assert_allclose(value, expected[loss].mean(), rtol=1e-5)
+    top_1 = metrics['top_1']
     assert top_1 == np.mean([best in own for best, own in zip(logits.argmax(1), sets, strict=True)])
     assert 0 < top_1 < 1
 
@@ -250,7 +251,7 @@ def test_on_every_device_a_step_draws_by_keys_of_its_own_for_augmentation_and_ne
 
     def loss_fn(network_state, params, batch, key):
         loss = jnp.mean(batch.ratio) + 10 * jax.random.uniform(key) + 0 * jnp.sum(params['head']['w'])
-        return loss, (loss, network_state)
+        return loss, ({}, network_state)
 
     optimizer = make_optimizer(0.1, SEEN, is_clipped=lambda name: True)
     value_and_grad = lambda loss_fn: jax.value_and_grad(loss_fn, has_aux=True)  # noqa: E731
@@ -305,7 +306,7 @@ def test_gradients_are_summed_over_devices_in_the_dtype_that_they_come_in(dtype)
     targets = np.random.default_rng(0).normal(size=(8, 1, 300)).astype(np.float32)
 
     def loss_fn(network_state, params, batch, key):
-        return jnp.sum(params['head']['w'][None] * batch.images), (jnp.zeros(()), network_state)
+        return jnp.sum(params['head']['w'][None] * batch.images), ({}, network_state)
 
     def augment(key, images, labels):
         return AugmentedBatch(images, labels, labels, jnp.ones(labels.shape))

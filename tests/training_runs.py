@@ -18,6 +18,7 @@ from forge import ROOT
 
 from nfnets import build
 from nfnets.configs import digits
+from nfnets.tasks import classification
 from nfnets.train import train_and_evaluate
 
 # Runs compile the same programs if these differ in how often they log, evaluate and save, and in no more.
@@ -56,13 +57,14 @@ def train(workdir, settings, config=digits.get_config):
     changed = config()
     changed.update_from_flattened_dict(settings)
     with pytest.MonkeyPatch.context() as patch:
-        for name, cached in _TRACED_ONCE.items():
-            patch.setattr(build, name, cached)
+        for (module, name), cached in _TRACED_ONCE.items():
+            patch.setattr(module, name, cached)
         return train_and_evaluate(changed, workdir)
 
 
 _TRACED_ONCE = {
-    name: functools.cache(getattr(build, name)) for name in ('network', 'train_step', 'make_eval_step')
+    (module, name): functools.cache(getattr(module, name))
+    for module, name in ((build, 'network'), (build, 'train_step'), (classification, 'make_eval_step'))
 }
 
 

@@ -14,6 +14,7 @@ from nfnets import build
 from nfnets.data.augment import augment, denormalize
 from nfnets.data.source import Source
 from nfnets.losses import soft_targets
+from nfnets.tasks import classification
 from nfnets.train_step import run_keys, step_keys
 
 _MOST_IN_BATCH = 64  # On one device; more would only take time.
@@ -62,7 +63,7 @@ def training_images(
     finally:
         batches.close()
     augment_key, _ = step_keys(run_keys(config.seed)[1], step=0, device=0)
-    augment_fn = functools.partial(augment, build.augmentation(config))
+    augment_fn = functools.partial(augment, classification.augmentation(config))
     seen = jax.jit(augment_fn)(augment_key, batch['images'], batch['labels'])
     pixels = to_bytes(denormalize(seen.images))
     targets = soft_targets(
@@ -71,7 +72,7 @@ def training_images(
         seen.ratio,
         num_classes=config.model.num_classes,
         label_smoothing=0.0,
-        loss=build.loss(config),
+        loss=classification.loss(config),
     )
     chosen = spaced(share, most)
     return [TrainingImage(pixels[i], _weights(np.asarray(targets[i]))) for i in chosen], share

@@ -10,7 +10,6 @@ from nfnets.config import network_name
 from nfnets.html_report.html import Element, element, table
 from nfnets.html_report.runs import Run, are_on_same_data, data_name
 from nfnets.html_report.sections import note, section, swatch
-from nfnets.models.networks import variable_shapes
 
 # The name and what counts most come first, as a wide table may end outside of the window.
 _HEAD = (
@@ -64,7 +63,7 @@ def _row(run: Run, number: int) -> list[Element | str]:
 
 def num_parameters(run: Run) -> int:
     """Number of parameters of a run's network, by their shapes."""
-    params, _ = variable_shapes(build.network(run.config))
+    params, _ = build.variable_shapes(run.config)
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 

@@ -27,6 +27,7 @@ from nfnets.models.networks import NETWORKS
 from nfnets.models.param_layout import UNSTACKED
 from nfnets.models.variants import SHOWN, have_same_blocks
 from nfnets.run.workdir import read_config
+from nfnets.tasks import classification
 from nfnets.weights.fit import Architecture, architecture, check_variables, require_architecture
 from nfnets.weights.load import Weights
 from nfnets.weights.released import Params
@@ -128,16 +129,17 @@ def score(
     def watched(batches: EvalBatches) -> Iterator[Batch]:
         return watch(tqdm(batches, desc=weights.path.name, unit='batch', disable=jax.process_index() != 0))
 
-    preprocessing, key = build.preprocessing(complete), test_set.key if test_set else _key_of(complete.data)
+    preprocessing = classification.preprocessing(complete)
+    key = test_set.key if test_set else _key_of(complete.data)
     evaluated = Evaluated(str(weights.path), key, preprocessing.size)
     graph = fold(network, variables, preprocessing.size, from_pixels=False)
-    evaluate = build.evaluation(
+    evaluate = classification.split_evaluation(
         complete,
         source,
+        as_network(graph),
         watched,
         classes=test_set and test_set.classes,
         look=record and functools.partial(record, evaluated, source),
-        instead=as_network(graph),
     )
     results = evaluate({'given': parallel.replicate((graph.arrays(), {}))})
     found = architecture(variables[0])

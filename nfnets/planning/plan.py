@@ -9,7 +9,7 @@ import ml_collections
 
 from nfnets import build
 from nfnets import config as config_lib
-from nfnets.data.augment import PARTNERS
+from nfnets.data.augment import PARTNERS, Augmentation
 from nfnets.data.imagenet import NUM_CLASSES, NUM_TRAIN_IMAGES
 from nfnets.models.variants import RECIPES
 from nfnets.planning import compiler
@@ -72,7 +72,7 @@ def plan(question: Question) -> dict[str, Any]:
         times |= estimated_time(devices.device, cycles)
     else:
         times = {'given': question.step_ms}
-    decoded = PARTNERS if build.augmentation(config).mixes else {'none': 1}
+    decoded = PARTNERS if config_lib.from_settings(Augmentation, config.augment).mixes else {'none': 1}
     run = {'steps': config.train.steps, 'batch_size': question.batch, 'hosts': devices.hosts}
     run['decoded'] = decoded
     return {

@@ -1,9 +1,7 @@
 """Checks before a run: what may be a mistake, what may not fit, and what all hosts must have in common."""
 
-import functools
 import hashlib
 import json
-import math
 import re
 from typing import Any
 
@@ -13,12 +11,11 @@ from ml_collections import FrozenConfigDict as Config
 
 from nfnets import build, host
 from nfnets.config import flatten
-from nfnets.data.source import Source
 from nfnets.models.cost import kept_for_backward
-from nfnets.models.networks import variable_shapes
 from nfnets.models.param_layout import UNSTACKED
 from nfnets.planning import memory
 from nfnets.run.config_file import to_json
+from nfnets.tasks.task import Examples
 
 _FEW = 1000  # Values kept for each of an image's: no network here keeps as many.
 _WHAT_HELPS = (
@@ -27,7 +24,7 @@ _WHAT_HELPS = (
 )
 
 
-def warnings(config: Config, train: Source, evaluation: Source) -> list[str]:
+def warnings(config: Config, train: Examples, evaluation: Examples) -> list[str]:
     """Warnings, one line each, about settings and data that may be a mistake.
 
     Args:
@@ -53,7 +50,7 @@ def warnings(config: Config, train: Source, evaluation: Source) -> list[str]:
 
 def _memory_warning(config: Config) -> list[str]:
     there, dtype = memory.of_device(), jnp.dtype(config.train.precision)
-    pixels = math.prod(_images_at_once(config))
+    pixels = _images_at_once(config) * config.data.train_size**2 * 3
     if config.model.remat or pixels * dtype.itemsize * _FEW < there:
         return []  # Only the compiler knows, or it fits, and tracing would take seconds.
     needed = memory_needed(config)
@@ -67,17 +64,16 @@ def _memory_warning(config: Config) -> list[str]:
 
 def memory_needed(config: Config) -> int:
     """Bytes of a device that a training step without remat takes at least: what convolutions give."""
-    network = build.network(config, UNSTACKED)
-    images = jax.ShapeDtypeStruct(_images_at_once(config), jnp.float32)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    apply = functools.partial(network.apply, is_training=True)
-    program = jax.make_jaxpr(apply)(*variable_shapes(network), key, images)
+    task, key = build.task(config), jax.eval_shape(lambda: jax.random.key(0))
+    loss_fn = task.loss_fn(config, build.network(config, UNSTACKED))
+    params, network_state = build.variable_shapes(config)
+    batch = jax.eval_shape(task.augment(config), key, **task.batch_shapes(config, _images_at_once(config)))
+    program = jax.make_jaxpr(loss_fn)(network_state, params, batch, key)
     return kept_for_backward(program.jaxpr) * jnp.dtype(config.train.precision).itemsize
 
 
-def _images_at_once(config: Config) -> tuple[int, int, int, int]:
-    images = config.train.batch_size // jax.device_count() // config.train.accumulate_steps
-    return images, config.data.train_size, config.data.train_size, 3
+def _images_at_once(config: Config) -> int:
+    return config.train.batch_size // jax.device_count() // config.train.accumulate_steps
 
 
 def _describe_batch(config: Config) -> str:
@@ -104,7 +100,7 @@ def out_of_memory(config: Config, step: int, error: Exception) -> str:
 
 
 def facts(
-    config: Config, train: Source, evaluation: Source, steps_there: list[int], start_sha256: str | None
+    config: Config, train: Examples, evaluation: Examples, steps_there: list[int], start_sha256: str | None
 ) -> dict[str, Any]:
     """Facts that must be equal on all processes of a run, by name."""
     names = hashlib.sha256('\0'.join(train.class_names).encode()).hexdigest()[:12]

@@ -15,6 +15,8 @@ from nfnets.errors import Diverged
 from nfnets.run.metrics import MetricsWriter, Scalars
 from nfnets.run.time_use import TimeUse
 
+_OF_PARTS = ('agc_clipped_by_group', 'grad_sum_squares')  # Metrics of parts of a network.
+
 
 class Throughput:
     """Images/s over the steps since the last interval began."""
@@ -130,14 +132,10 @@ class Progress:
             for group in np.unique(self._parameter_groups)
         }
         return {
-            'train/loss': float(metrics['loss']),
-            'train/top_1': float(metrics['top_1']),
+            **{f'train/{name}': float(value) for name, value in metrics.items() if name not in _OF_PARTS},
             'train/examples_seen': step * self._batch_size,
             'train/grad_norm': float(np.sqrt(np.sum(squares))),
             **{f'train/grad_norm/{group}': norm for group, norm in norms.items()},
-            'train/update_norm': float(metrics['update_norm']),
-            'train/param_norm': float(metrics['param_norm']),
-            'train/agc_clipped_fraction': float(metrics['agc_clipped_fraction']),
             **{f'train/agc_clipped_fraction/{group}': float(fraction) for group, fraction in clipped.items()},
             'learning_rate': float(self._schedule(step - 1)),
         }
@@ -185,24 +183,3 @@ def check_finite(step: int, metrics: Mapping[str, Any], parameter_names: list[st
 def flat_results(results: Mapping[str, Scalars]) -> Scalars:
     """{'eval': {'top_1': 0.9}} -> {'eval/top_1': 0.9}."""
     return {f'{name}/{key}': value for name, r in results.items() for key, value in r.items()}
-
-
-def summary(results: Mapping[str, Scalars]) -> str:
-    """One line for each set of parameters evaluated, and for the probes, for people."""
-    return '\n'.join(
-        f'  {name + ":":9} {_accuracy(r)}, loss {r["loss"]:.4f} over {r["num_examples"]} images'
-        if 'top_1' in r
-        else f'  {name + ":":9} ' + ', '.join(f'{key} {100 * value:.2f}%' for key, value in r.items())
-        for name, r in results.items()
-    )
-
-
-def _accuracy(result: Scalars) -> str:
-    shown = {'top-1': 'top_1', 'top-5': 'top_5'}
-    if 'mean_average_precision' in result:  # Of sets of labels.
-        shown = {
-            'mean average precision': 'mean_average_precision',
-            'precision at 1': 'top_1',
-            'recall at 5': 'recall_at_5',
-        }
-    return ', '.join(f'{name} {100 * result[key]:.2f}%' for name, key in shown.items())

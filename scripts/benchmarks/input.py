@@ -28,6 +28,7 @@ from nfnets.data.source import Source
 from nfnets.errors import InputError
 from nfnets.models.variants import RECIPES
 from nfnets.planning.core_rate import NUM_IMAGES, input_config, make_images, time_batches
+from nfnets.tasks import classification
 
 MADE = 'made'  # A source: JPEGs that are made for the benchmark.
 
@@ -149,7 +150,7 @@ def time_pil(config: ml_collections.FrozenConfigDict, source: Source, images: in
         config.augment.partners,
     )
     count = -(-images // size)
-    shape = workers + count, size * build.augmentation(config).images_per_example
+    shape = workers + count, size * classification.augmentation(config).images_per_example
     chosen = np.random.default_rng(0).integers(0, len(source), shape)
     encoded = ((task, seed, [source.read(int(i)) for i in indices]) for seed, indices in enumerate(chosen))
     with multiprocessing.get_context('spawn').Pool(workers) as pool:

@@ -24,6 +24,7 @@ from nfnets.data import stream
 from nfnets.data.augment import augment, normalize
 from nfnets.errors import InputError
 from nfnets.run.workdir import read_config
+from nfnets.tasks import classification
 from nfnets.weights.load import load_checkpoint
 
 _BATCHES = 60  # Of statistics made anew, whose EMA forgets a tenth of its past with each.
@@ -72,7 +73,7 @@ def _evaluated(config: Any, split: str) -> list[tuple[jax.Array, Any, Any]]:
     """Images, labels and masks of a split, as they are evaluated, in batches of training's size."""
     batches = stream.eval_batches(
         build.source(config, split),
-        build.preprocessing(config),
+        classification.preprocessing(config),
         batch_size=config.train.batch_size,
         skip_broken=config.data.skip_broken,
     )
@@ -80,7 +81,7 @@ def _evaluated(config: Any, split: str) -> list[tuple[jax.Array, Any, Any]]:
 
 
 def _augmented(config: Any) -> Iterable[jax.Array]:
-    augmentation = build.augmentation(config)
+    augmentation = classification.augmentation(config)
     prepare = jax.jit(lambda key, images, labels: augment(augmentation, key, images, labels).images)
     batches = build.train_batches(config, build.source(config, config.data.train_split), 0)
     try:

@@ -22,6 +22,7 @@ from nfnets.data.order import Order
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source
 from nfnets.errors import InputError, TrainingStopped
+from nfnets.tasks import classification
 
 
 class Numbered(Source):
@@ -219,7 +220,7 @@ def test_no_image_is_mixed_with_a_crop_of_itself(partners):
 
     @jax.jit
     def mixed(images, labels):
-        batch = augment(build.augmentation(config), jax.random.key(0), images, labels)
+        batch = augment(classification.augmentation(config), jax.random.key(0), images, labels)
         return batch.labels, batch.mix_labels
 
     for batch in _take(build.train_batches(config, Counted(48), 0, num_devices=2), 2):

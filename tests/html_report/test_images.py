@@ -12,6 +12,7 @@ from PIL import Image
 from nfnets import build, parallel
 from nfnets.config import complete
 from nfnets.html_report.images import data_uri, spaced, training_images
+from nfnets.tasks import classification
 from nfnets.train_state import init_train_state
 
 STD, MEAN = np.array([0.229, 0.224, 0.225]), np.array([0.485, 0.456, 0.406])
@@ -20,7 +21,7 @@ STD, MEAN = np.array([0.229, 0.224, 0.225]), np.array([0.485, 0.456, 0.406])
 def _first_step(config, monkeypatch):
     """The augmented batch of each device in the first step of a run, as nfnets/train.py makes it."""
     seen = []
-    augment = build.augment
+    augment = classification.augment_batch
 
     def watched(*arguments, **settings):
         batch = augment(*arguments, **settings)
@@ -31,7 +32,7 @@ def _first_step(config, monkeypatch):
         return {'logits': hk.Linear(10)(images.reshape(len(images), -1))}
 
     with monkeypatch.context() as patch:
-        patch.setattr(build, 'augment', watched)
+        patch.setattr(classification, 'augment_batch', watched)
         patch.setattr(build, 'network', lambda config, layout=None: hk.transform_with_state(forward))
         step = build.train_step(config)
         source = build.source(config, config.data.train_split)

@@ -21,9 +21,10 @@ from nfnets.models.resnet import batch_norm, batch_normalize
 from nfnets.optim.accumulate import accumulated_value_and_grad
 from nfnets.optim.optimizer import OptimizerSettings, make_optimizer
 from nfnets.optim.sam import sam_value_and_grad
+from nfnets.tasks.classification_loss import make_loss_fn
 from nfnets.train import train_and_evaluate
 from nfnets.train_state import init_train_state
-from nfnets.train_step import make_loss_fn, make_train_step, parallelize_step
+from nfnets.train_step import make_train_step, parallelize_step
 
 CLASSES = 5
 RNG = np.random.default_rng(0)

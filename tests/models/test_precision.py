@@ -15,7 +15,7 @@ from nfnets import config as config_lib
 from nfnets.data.augment import AugmentedBatch
 from nfnets.evaluation.evaluate import make_eval_step
 from nfnets.models.networks import init_variables
-from nfnets.train_step import make_loss_fn
+from nfnets.tasks.classification_loss import make_loss_fn
 
 SHORT = {
     **training_runs.TINY,
