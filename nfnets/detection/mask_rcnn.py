@@ -1,8 +1,9 @@
 """Mask R-CNN (He et al. 2017, arXiv 1703.06870) with a feature pyramid, on any network that gives grids."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import haiku as hk
 import jax
@@ -18,10 +19,11 @@ from nfnets.detection.pyramid import FeaturePyramid
 from nfnets.detection.roi_align import roi_align
 from nfnets.detection.targets import Objects, RoiTargets, match_anchors, sample_rois
 
-Backbone = Callable[[jax.Array, bool], dict[str, Any]]  # Images and is_training to outputs with 'grids'.
+Grids = Callable[[jax.Array, bool], tuple[jax.Array, ...]]  # Of images, in training or not.
 
 
-class Sizes(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Sizes:
     """How much of an image is looked at, and by how many channels.
 
     Attributes:
@@ -34,26 +36,23 @@ class Sizes(NamedTuple):
       detections: of an image.
     """
 
-    channels: int = 256
-    hidden: int = 1024
-    anchor_scale: float = 8.0
-    most_of_level: int = 2000
-    proposals: int = 1000
-    regions: int = 512
-    detections: int = 100
-
-
-SIZES = Sizes()  # Those of TensorFlow's Model Garden for images of 1024 px.
+    channels: int
+    hidden: int
+    anchor_scale: float
+    most_of_level: int
+    proposals: int
+    regions: int
+    detections: int
 
 
 class MaskRCNN(hk.Module):
     """Proposals from a pyramid, and a class, a box and a mask for each."""
 
-    def __init__(self, backbone: Backbone, num_classes: int, sizes: Sizes = SIZES, name: str = 'MaskRCNN'):
+    def __init__(self, backbone: Grids, num_classes: int, sizes: Sizes, name: str = 'MaskRCNN'):
         """Creates the network.
 
         Args:
-          backbone: a module of `nfnets/models`, with four stages.
+          backbone: the method `grids` of a network of `nfnets/models` with four stages.
           num_classes: K.
           sizes: how much of an image is looked at, and by how many channels.
           name: first part of the names of all parameters but the backbone's.
@@ -118,7 +117,7 @@ class MaskRCNN(hk.Module):
 
     def _look(self, images: jax.Array, *, is_training: bool) -> tuple[dict[int, jax.Array], ...]:
         """The pyramid, and objectness and shifts of the anchors, all by level."""
-        grids = self.pyramid(self.backbone(images, is_training)['grids'])
+        grids = self.pyramid(self.backbone(images, is_training))
         said = {level: self.proposal_head(grid) for level, grid in grids.items()}
         made = make_anchors(images.shape[1], images.shape[2], self.sizes.anchor_scale)
         anchors = {level: jnp.asarray(each) for level, each in zip(LEVELS, made, strict=True)}

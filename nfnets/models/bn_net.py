@@ -90,9 +90,13 @@ class BNNet(hk.Module):
 
     def __call__(self, images: jax.Array, is_training: bool) -> Outputs:
         """Classifies images [N, H, W, 3] as `NFNet` does; inside `hk.transform_with_state`."""
+        grids = self.grids(images, is_training)
+        out = self.activation(batch_normalize(self.final_bn, self.final_conv(grids[-1]), is_training))
+        return pooled_outputs(self.linear, out, grids, self.dropout_rate, is_training)
+
+    def grids(self, images: jax.Array, is_training: bool) -> tuple[jax.Array, ...]:
+        """What leaves each stage, as of `NFNet`."""
         out = self.stem[0](images)
         for norm, conv in zip(self.stem_norms, self.stem[1:], strict=True):
             out = conv(self.activation(batch_normalize(norm, out, is_training)))
-        grids = run_stages(self.stages, out, is_training)
-        out = self.activation(batch_normalize(self.final_bn, self.final_conv(grids[-1]), is_training))
-        return pooled_outputs(self.linear, out, grids, self.dropout_rate, is_training)
+        return run_stages(self.stages, out, is_training)

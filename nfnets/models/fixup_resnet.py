@@ -85,6 +85,10 @@ class FixupResNet(hk.Module):
 
     def __call__(self, images: jax.Array, is_training: bool) -> Outputs:
         """Classifies images [N, H, W, 3] as `NFNet` does."""
-        out = stem_pool(self.activation(self.initial_conv(images) + scalar('bias1', images)))
-        grids = run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat)
+        grids = self.grids(images, is_training)
         return pooled_outputs(self.linear, grids[-1], grids, self.dropout_rate, is_training, bias='bias2')
+
+    def grids(self, images: jax.Array, is_training: bool) -> tuple[jax.Array, ...]:
+        """What leaves each stage, as of `NFNet`."""
+        out = stem_pool(self.activation(self.initial_conv(images) + scalar('bias1', images)))
+        return run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat)

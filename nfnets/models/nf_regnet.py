@@ -115,8 +115,11 @@ class NFRegNet(hk.Module):
 
     def __call__(self, images: jax.Array, is_training: bool) -> Outputs:
         """Classifies images [N, H, W, 3] as `NFNet` does."""
-        grids = run_stages(
-            self.stages, self.initial_conv(images), is_training, layout=self.layout, remat=self.remat
-        )
+        grids = self.grids(images, is_training)
         out = self.activation(self.final_conv(grids[-1]))
         return pooled_outputs(self.linear, out, grids, self.dropout_rate, is_training)
+
+    def grids(self, images: jax.Array, is_training: bool) -> tuple[jax.Array, ...]:
+        """What leaves each stage, as of `NFNet`."""
+        out = self.initial_conv(images)
+        return run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat)

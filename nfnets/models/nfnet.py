@@ -140,8 +140,22 @@ class NFNet(hk.Module):
           is_training: with dropout and stochastic depth, which need a random key.
 
         Returns:
-          'logits' [N, num_classes], 'pool' [N, C], see `pooled_outputs`, and 'grids', what leaves each stage
-          [N, H / s, W / s, C], rounded up, with s = 4, 8, 16, 32 px, before the activation that follows.
+          'logits' [N, num_classes], 'pool' [N, C], see `pooled_outputs`, and the `grids`.
+        """
+        grids = self.grids(images, is_training)
+        out = self.activation(self.final_conv(grids[-1]))
+        return pooled_outputs(self.linear, out, grids, self.dropout_rate, is_training)
+
+    def grids(self, images: jax.Array, is_training: bool) -> tuple[jax.Array, ...]:
+        """What leaves each stage; applied alone, the network has no parameters behind the stages.
+
+        Args:
+          images: [N, H, W, 3], normalized.
+          is_training: with stochastic depth, which needs a random key.
+
+        Returns:
+          Of each stage [N, H / s, W / s, C], rounded up, with s = 4, 8, 16, 32 px, before the activation that
+          follows.
         """
         inputs = [images.shape[-1], *(conv.output_channels for conv in self.stem)]
         kernels = [
@@ -151,6 +165,4 @@ class NFNet(hk.Module):
         with jax.named_scope('stem'):
             strides = [conv.stride for conv in self.stem]
             out = run_stem(images, kernels, strides, self.activation, self.padding)
-        grids = run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat)
-        out = self.activation(self.final_conv(grids[-1]))
-        return pooled_outputs(self.linear, out, grids, self.dropout_rate, is_training)
+        return run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat)

@@ -88,7 +88,11 @@ class ResNet(hk.Module):
 
     def __call__(self, images: jax.Array, is_training: bool) -> Outputs:
         """Classifies images [N, H, W, 3] as `NFNet` does; inside `hk.transform_with_state`."""
-        out = stem_pool(self.initial_conv(images))
-        grids = run_stages(self.stages, out, is_training)
+        grids = self.grids(images, is_training)
         out = self.activation(batch_normalize(self.final_bn, grids[-1], is_training))
         return pooled_outputs(self.linear, out, grids, self.dropout_rate, is_training)
+
+    def grids(self, images: jax.Array, is_training: bool) -> tuple[jax.Array, ...]:
+        """What leaves each stage, as of `NFNet`."""
+        out = stem_pool(self.initial_conv(images))
+        return run_stages(self.stages, out, is_training)

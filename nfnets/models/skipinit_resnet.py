@@ -48,7 +48,11 @@ class SkipInitResNet(hk.Module):
 
     def __call__(self, images: jax.Array, is_training: bool) -> Outputs:
         """Classifies images [N, H, W, 3] as `NFNet` does."""
-        out = stem_pool(self.initial_conv(images))
-        grids = run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat)
+        grids = self.grids(images, is_training)
         out = self.activation(grids[-1])
         return pooled_outputs(self.linear, out, grids, self.dropout_rate, is_training)
+
+    def grids(self, images: jax.Array, is_training: bool) -> tuple[jax.Array, ...]:
+        """What leaves each stage, as of `NFNet`."""
+        out = stem_pool(self.initial_conv(images))
+        return run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat)
