@@ -43,7 +43,7 @@ def write_set(directory, split, images, class_names=CLASSES):
         for label, mask, is_crowd in objects:
             content['annotations'].append(
                 {
-                    'id': len(content['annotations']),
+                    'id': len(content['annotations']) + 1,  # pycocotools takes 0 for none.
                     'image_id': image['id'],
                     'category_id': 10 * (label + 1),
                     'bbox': tight_box(mask),

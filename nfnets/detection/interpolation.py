@@ -1,11 +1,16 @@
 """Linear interpolation as products: what each place along an axis gives to each point between places."""
 
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+Array = TypeVar('Array', jax.Array, np.ndarray)
 
 
-def interpolation_weights(px: jax.Array, length: int, stride: float | jax.Array = 1.0) -> jax.Array:
-    """Weights by which points along an axis are sums of the places there.
+def interpolation_weights(px: Array, length: int, stride: float | jax.Array = 1.0) -> Array:
+    """Weights by which points along an axis are sums of the places there, in NumPy for NumPy's arrays.
 
     Place i stands for the middle of its stretch; beyond the outermost middles their values hold.
 
@@ -17,9 +22,9 @@ def interpolation_weights(px: jax.Array, length: int, stride: float | jax.Array 
     Returns:
       float32 [..., P, length]; those of a point add up to 1.
     """
-    places = jnp.clip(px / stride - 0.5, 0.0, length - 1.0)
-    middles = jnp.arange(length, dtype=jnp.float32).reshape((1,) * px.ndim + (length,))
-    return jnp.maximum(0.0, 1.0 - jnp.abs(places[..., None] - middles))
+    places = (px / stride - 0.5).clip(0.0, length - 1.0)
+    middles = np.arange(length, dtype=np.float32).reshape((1,) * px.ndim + (length,))
+    return (1.0 - abs(places[..., None] - middles)).clip(0.0)
 
 
 def points_along(start: jax.Array, stop: jax.Array, count: int) -> jax.Array:
