@@ -21,6 +21,7 @@ ELSEWHERE = {
     'python scripts/summarize.py': 'tests/models/test_cost.py',
     'python scripts/experiments/ablate.py': 'tests/scripts/test_ablate.py',
     'python scripts/experiments/fashion_mnist.py': 'tests/scripts/test_fashion_mnist.py',
+    'python scripts/experiments/scenes.py': 'tests/scripts/test_scenes.py',
     'python scripts/experiments/batch_statistics.py': 'tests/scripts/test_batch_statistics.py',
     'python scripts/experiments/record.py': 'tests/scripts/test_record.py',
     'python scripts/experiments/page.py': 'tests/scripts/test_record.py',
