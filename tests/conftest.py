@@ -22,8 +22,10 @@ from nfnets import host
 
 # As the commands run.
 os.environ['XLA_FLAGS'] = host.xla_flags(os.environ['XLA_FLAGS'])
-if host.xla_flags(''):  # XLA's newer code for the CPU takes twice as long to make; it knows the flag.
-    os.environ['XLA_FLAGS'] += ' --xla_cpu_use_fusion_emitters=false'
+if host.xla_flags(''):  # An XLA that knows these flags, too.
+    # Its newer code for the CPU takes twice as long to make, and programs cut up for many cores a quarter
+    # longer.
+    os.environ['XLA_FLAGS'] += ' --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
 if 'PYTEST_XDIST_WORKER' not in os.environ:  # Its processes share what the first one makes.
     # Compiled programs are kept here until the tests end, those of the scripts that tests start, too.
     _cache = tempfile.TemporaryDirectory()
