@@ -174,8 +174,9 @@ def test_resuming_from_a_position_gives_the_same_batches_bit_for_bit(examples):
 
 def test_an_image_lies_elsewhere_at_each_place_in_the_order_and_for_each_seed(set_of):
     one = set_of(_image(0))
-    taken = [batch for seed in (3, 4) for batch in _take(_train(one, seed=seed), 2)]
-    assert len({image['boxes'].tobytes() for image in _images(taken)}) == 32
+    taken = [batch for seed in (3, 4) for batch in _take(_train(one, seed=seed, scales=(0.5, 1.0)), 2)]
+    places = {image['boxes'].tobytes() for image in _images(taken)}
+    assert 25 <= len(places) <= 32  # Of some hundred, at whole px.
 
 
 def test_two_processes_share_the_batches_of_one(examples, as_process):
