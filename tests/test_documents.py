@@ -20,6 +20,7 @@ ELSEWHERE = {
     'nfnets-plan': 'tests/planning/test_plan.py',
     'python scripts/summarize.py': 'tests/models/test_cost.py',
     'python scripts/experiments/ablate.py': 'tests/scripts/test_ablate.py',
+    'python scripts/experiments/transfer.py': 'tests/scripts/test_transfer.py',
     'python scripts/experiments/fashion_mnist.py': 'tests/scripts/test_fashion_mnist.py',
     'python scripts/experiments/scenes.py': 'tests/scripts/test_scenes.py',
     'python scripts/experiments/batch_statistics.py': 'tests/scripts/test_batch_statistics.py',

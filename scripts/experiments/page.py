@@ -3,8 +3,9 @@
     python scripts/experiments/page.py            # writes
     python scripts/experiments/page.py --check    # exit status 1 if a document is behind
 
-A mark is a line `<!-- study: fashion_mnist agc -->`, for the table of a study of `ablate.py`, or
-`<!-- runs -->`, for those that `record.py` recorded; what is from there to `<!-- end -->` is replaced.
+A mark is a line `<!-- study: fashion_mnist agc -->`, for the table of a study of `ablate.py`,
+`<!-- transfer -->`, for that of `transfer.py`, or `<!-- runs -->`, for those that `record.py` recorded; what
+is from there to `<!-- end -->` is replaced.
 """
 
 import re
@@ -13,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import transfer
 from ablate import summarize_all, table
 from record import RUNS
 from studies import DATA, SEEDS, STUDIES, all_runs
@@ -22,7 +24,7 @@ from nfnets.commands.command_line import Parser, run
 from nfnets.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-_MARKED = re.compile(r'(<!-- (study|runs)(?:: (\S+) (\S+))? -->\n).*?(<!-- end -->)', re.DOTALL)
+_MARKED = re.compile(r'(<!-- (study|transfer|runs)(?:: (\S+) (\S+))? -->\n).*?(<!-- end -->)', re.DOTALL)
 # What a recorded run of a config was of, and how to repeat it.
 _CALLED = {
     'digits': 'digits, 360 held-out images, `make train`',
@@ -37,8 +39,12 @@ def filled(document: str, results: Path) -> str:
 
     def fill(found: re.Match[str]) -> str:
         begin, kind, data, study, end = found.groups()
-        lines = runs_table(runs) if kind == 'runs' else study_table(data, study, there)
-        return f'{begin}{lines}\n{end}'
+        tables = {
+            'study': lambda: study_table(data, study, there),
+            'transfer': lambda: transfer.table(there),
+            'runs': lambda: runs_table(runs),
+        }
+        return f'{begin}{tables[kind]()}\n{end}'
 
     return _MARKED.sub(fill, document)
 

@@ -21,7 +21,7 @@ from nfnets.commands.command_line import Parser, run
 from nfnets.data.digits import DigitsSource
 
 NETWORKS = {'NF': 'NFResNet', 'batch norm': 'ResNet'}
-RATES = (0.05, 0.2)  # For batches of 50.
+RATES = (0.1, 0.3)  # For batches of 50.
 SEEDS = 5
 EXAMPLES = {'digits': (50, 200, 800), 'fashion_mnist': (100, 1000, 10_000)}  # To fine-tune on.
 CALLED = {'digits': 'digits', 'fashion_mnist': 'garments'}
@@ -35,7 +35,7 @@ _COMMON = {
 }
 _PRE_TRAINING: dict[str, dict[str, Any]] = {
     'digits': {},
-    'fashion_mnist': {'train.steps': 4000},
+    'fashion_mnist': {'train.steps': 2000},
 }
 
 
@@ -83,14 +83,12 @@ def of_seeds(data: str, label: str, examples: int, rate: float, is_pre_trained: 
 
 
 def all_runs() -> list[Run]:
-    """All runs but those of pre-training, a whole table with one seed before the next."""
-    cells = [
-        of_seeds(data, label, examples, rate, is_pre_trained)
-        for data, label, examples in _rows()
-        for rate in RATES
-        for is_pre_trained in (False, True)
-    ]
-    return [each for seed in zip(*cells, strict=True) for each in seed]
+    """All runs but those of pre-training: a rate after the other, and of each a whole table seed by seed."""
+    runs: list[Run] = []
+    for rate in RATES:
+        cells = [of_seeds(*row, rate, is_pre_trained) for row in _rows() for is_pre_trained in (False, True)]
+        runs += [each for seed in zip(*cells, strict=True) for each in seed]
+    return runs
 
 
 def _rows() -> Iterable[tuple[str, str, int]]:
