@@ -13,6 +13,7 @@ from detection_oracles import iou, random_boxes
 
 from nfnets.detection.boxes import encode
 from nfnets.detection.detections import find
+from nfnets.detection.heads import spread
 from nfnets.detection.mask_rcnn import MaskRCNN, Sizes
 from nfnets.detection.proposals import Proposals, propose
 from nfnets.detection.pyramid import FeaturePyramid
@@ -180,3 +181,13 @@ def test_the_pyramid_adds_each_level_to_the_finer_one():
         np.testing.assert_allclose(found[level], expected, rtol=1e-4, atol=1e-5)
         above = expected
     np.testing.assert_array_equal(found[6], found[5][:, ::2, ::2])
+
+
+def test_a_linear_layer_that_is_spread_is_a_transposed_convolution():
+    rng = np.random.default_rng(4)
+    x, w = rng.standard_normal((2, 3, 5, 7)), rng.standard_normal((7, 2, 2, 4))
+    expected = np.zeros((2, 6, 10, 4))
+    for row in range(2):
+        for column in range(2):
+            expected[:, row::2, column::2] = x @ w[:, row, column]
+    np.testing.assert_allclose(spread(jnp.asarray(x @ w.reshape(7, 16))), expected, rtol=1e-5, atol=1e-6)
