@@ -13,6 +13,7 @@ def get_config() -> ml_collections.ConfigDict:
     """The complete config, locked: a delta that names another key is an error."""
     config = ml_collections.ConfigDict()
     config.seed = 0  # Of initial parameters, order of examples, augmentation and dropout.
+    config.task = 'classification'  # Or detection: boxes and masks by Mask R-CNN, of a set in COCO's form.
     config.init_from = placeholder(
         str
     )  # Path or name of a checkpoint whose parameters a new run starts from.
@@ -35,7 +36,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.num_classes = placeholder(int)  # None: as many as the data has.
 
     config.data = data = ml_collections.ConfigDict()
-    data.source = 'tfds'  # tfds (a prepared TensorFlow data set), folder, webdataset (tars) or digits.
+    data.source = 'tfds'  # tfds (a prepared TensorFlow data set), folder, webdataset (tars), digits; or coco.
     data.name = 'imagenet2012'  # Of the TensorFlow data set.
     data.dir = placeholder(str)  # TFDS's data_dir; what holds train/ and val/, or the tars. May be gs://.
     data.train_split = 'train'  # In TFDS's syntax; a folder's name under `dir`; or tars, 'a-{0..9}.tar'.
@@ -75,6 +76,7 @@ def get_config() -> ml_collections.ConfigDict:
     optimizer.learning_rate = placeholder(float)  # Peak rate, instead.
     optimizer.warmup_epochs = 5.0  # Linear from 0; then a cosine to 0 at the end.
     optimizer.warmup_steps = placeholder(float)  # The same in steps, instead.
+    optimizer.drops = ()  # Instead of the cosine: fractions of the run after which the rate falls to a tenth.
     optimizer.momentum = 0.9  # Nesterov's.
     optimizer.weight_decay = 2e-5  # Not on gains, biases and skip gains.
     optimizer.agc_clipping = 0.01  # Largest gradient norm to parameter norm of a unit; inf: no clipping.
@@ -84,6 +86,18 @@ def get_config() -> ml_collections.ConfigDict:
     optimizer.lars_trust = 0.0  # Above 0: LARS, updates in so much of the parameters' norm.
     optimizer.ema_decay = 0.99999  # What the decay of the EMA of the parameters grows to.
     optimizer.freeze = ''  # Regular expression of parameters 'module/name' that stay as they are.
+
+    # Of task='detection' alone; sizes are those of TensorFlow's Model Garden for images of 1024 px.
+    config.detection = detection = ml_collections.ConfigDict()
+    detection.scales = (0.8, 1.25)  # Least and most of a training image's longer side, in data.train_size.
+    detection.most_objects = 100  # Of a training image; those there is no room for are left out, and counted.
+    detection.channels = 256  # Of the feature pyramid, and of the heads' convolutions.
+    detection.hidden = 1024  # Units of each of two layers of the box head.
+    detection.anchor_scale = 8.0  # Side of a level's anchors, in its stride: 8 gives 32 to 512 px.
+    detection.most_of_level = 2000  # Anchors of a level that proposals are made of.
+    detection.proposals = 1000  # Of an image.
+    detection.regions = 512  # Of an image that its heads are trained on; its mask head on a quarter of them.
+    detection.detections = 100  # Of an image, at most.
 
     config.sam = sam = ml_collections.ConfigDict()
     sam.rho = 0.0  # Length of the step up to a sharper point, in the parameters' unit; 0: no SAM.

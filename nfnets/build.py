@@ -13,11 +13,12 @@ from ml_collections import FrozenConfigDict as Config
 
 from nfnets import parallel
 from nfnets.config import from_settings
+from nfnets.errors import InputError
 from nfnets.evaluation.evaluate import Results, Variables
 from nfnets.models.param_layout import UNSTACKED, ParamLayout, stack_alike
 from nfnets.models.param_names import all_but, found_by, layer_group
 from nfnets.optim.accumulate import accumulated_value_and_grad
-from nfnets.optim.optimizer import OptimizerSettings, make_optimizer, warmup_cosine
+from nfnets.optim.optimizer import OptimizerSettings, make_optimizer, warmup_cosine, warmup_drops
 from nfnets.optim.sam import sam_value_and_grad
 from nfnets.tasks import classification
 from nfnets.tasks.task import Batches, Task
@@ -26,8 +27,20 @@ from nfnets.train_step import TrainStep, ValueAndGrad, make_train_step, parallel
 
 
 def task(config: ml_collections.ConfigDict) -> Task:
-    """What is trained; the config need not be complete."""
-    return classification
+    """What is trained; the config need not be complete.
+
+    Raises:
+      InputError: what it needs is not installed.
+    """
+    if config.task == 'classification':
+        return classification
+    try:
+        from nfnets.tasks import detection  # Late: pycocotools need not be there.
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"task=detection needs {error.name}, which is not installed: pip install 'nfnets[detection]'"
+        ) from error
+    return detection
 
 
 def source(config: ml_collections.ConfigDict, split: str) -> Any:
@@ -57,8 +70,11 @@ def param_layout(config: Config) -> ParamLayout:
 
 def schedule(config: Config) -> optax.Schedule:
     """The learning rate by the number of updates done."""
-    settings = config.optimizer
-    return warmup_cosine(settings.learning_rate, settings.warmup_steps, config.train.steps)
+    settings, steps = config.optimizer, config.train.steps
+    if settings.drops:
+        drop_steps = [fraction * steps for fraction in settings.drops]
+        return warmup_drops(settings.learning_rate, settings.warmup_steps, drop_steps)
+    return warmup_cosine(settings.learning_rate, settings.warmup_steps, steps)
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:

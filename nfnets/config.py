@@ -35,11 +35,36 @@ _WHOLE_NUMBERS: _Rule = (
 )
 
 
+_DETECTION_SIZES = (
+    *('most_objects', 'channels', 'hidden', 'anchor_scale'),
+    *('most_of_level', 'proposals', 'regions', 'detections'),
+)
+
+
 def _one_of(*choices: str) -> _Rule:
     return lambda v: v in choices, f'one of {", ".join(choices)}'
 
 
+# For each task the settings that only others use, with the value that says so.
+NOT_USED: dict[str, dict[str, Any]] = {
+    'classification': {},
+    'detection': {
+        'model.dropout_rate': 0.0,
+        'data.eval_margin': 0,
+        'data.crop_area': (1.0, 1.0),
+        'data.repeats': 1,
+        'augment.mixup_alpha': 0.0,
+        'augment.cutmix': False,
+        'augment.randaugment_layers': 0,
+        'train.loss': 'softmax',
+        'train.label_smoothing': 0.0,
+        'probe.source': None,
+    },
+}
+_STAGES, _STRIDE = 4, 64  # Of a network under a feature pyramid; of the coarsest level, px.
+
 _RULES: dict[str, _Rule] = {
+    'task': _one_of(*NOT_USED),
     'seed': _NOT_NEGATIVE,
     'model.name': _one_of(*NETWORKS),
     'model.widths': _WHOLE_NUMBERS,
@@ -79,6 +104,10 @@ _RULES: dict[str, _Rule] = {
     'optimizer.learning_rate': _POSITIVE,
     'optimizer.warmup_epochs': _NOT_NEGATIVE,
     'optimizer.warmup_steps': _NOT_NEGATIVE,
+    'optimizer.drops': (
+        lambda v: all(0 < x < 1 for x in v) and list(v) == sorted(v),
+        'fractions of the run above 0 and below 1, the smaller first, as in (0.6,0.9)',
+    ),
     'optimizer.momentum': _RATE,
     'optimizer.weight_decay': _NOT_NEGATIVE,
     'optimizer.agc_clipping': _LIMIT,
@@ -86,6 +115,11 @@ _RULES: dict[str, _Rule] = {
     'optimizer.max_grad_norm': _LIMIT,
     'optimizer.lars_trust': _NOT_NEGATIVE,
     'optimizer.ema_decay': _FRACTION,
+    'detection.scales': (
+        lambda v: len(v) == 2 and 0 < v[0] <= v[1] < math.inf,
+        'two numbers above 0, the smaller first, as in (0.8,1.25)',
+    ),
+    **{f'detection.{name}': _POSITIVE for name in _DETECTION_SIZES},
     'sam.rho': _NOT_NEGATIVE,
     'sam.ascent_fraction': (lambda v: 0 < v <= 1, 'above 0 and up to 1'),
     'eval.batch_size': _POSITIVE,
@@ -111,6 +145,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         value = get(config, key)
         if value is not None and not is_allowed(value):
             raise InputError(f'{key}={value} is not allowed: it must be {allowed}')
+    _check_task(config)
     if config.probe.source == 'tfds' and config.probe.name is None:
         raise InputError("probe.source='tfds' needs probe.name, a TensorFlow data set")
     variant, kind = make_variant(config), NETWORKS[config.model.name]
@@ -133,6 +168,31 @@ def check(config: ml_collections.ConfigDict) -> None:
             f'model.scan=True is not allowed with optimizer.lars_trust={config.optimizer.lars_trust}: LARS '
             'takes the norm of each block'
         )
+
+
+def _check_task(config: ml_collections.ConfigDict) -> None:
+    for key, value in NOT_USED[config.task].items():
+        given = get(config, key)
+        if given != value:
+            raise InputError(f'{key}={given} has no effect with task={config.task}: it must be {value}')
+    detects = config.task == 'detection'
+    if (config.data.source == 'coco') != detects:
+        raise InputError(
+            f'task={config.task} is not allowed with data.source={config.data.source}: task=detection goes '
+            'with data.source=coco, and with no other'
+        )
+    depths = make_variant(config).depths
+    if detects and len(depths) != _STAGES:
+        raise InputError(f'task=detection needs a network of {_STAGES} stages, and model.depths={depths}')
+
+
+def _check_squares(config: ml_collections.ConfigDict) -> None:
+    """That a feature pyramid fits the images, whose sizes are known."""
+    for key in ('data.train_size', 'data.eval_size') if config.task == 'detection' else ():
+        size = get(config, key)
+        if size % _STRIDE:
+            above = -(-size // _STRIDE) * _STRIDE
+            raise InputError(f'{key}={size} must be a multiple of {_STRIDE} px, such as {above}')
 
 
 def make_variant(config: ml_collections.ConfigDict) -> Variant:
@@ -198,6 +258,7 @@ def complete(
     """
     config = ml_collections.ConfigDict(config)
     _derive_model(config, num_classes)
+    _check_squares(config)
     if config.eval.batch_size is None:
         config.eval.batch_size = _EVAL_BATCH_PER_DEVICE * num_devices
     _check_divides(config, 'eval.batch_size', num_devices)

@@ -150,6 +150,17 @@ def _on_local_devices(*axes: str) -> NamedSharding:
     return NamedSharding(Mesh(np.asarray(jax.local_devices()), (_AXIS,)), PartitionSpec(*axes))
 
 
+def gather_bytes(own: bytes) -> list[bytes]:
+    """What each process has of its own, in their order; every process must call it."""
+    if jax.process_count() == 1:
+        return [own]
+    lengths = np.ravel(multihost_utils.process_allgather(np.asarray(len(own))))
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: len(own)] = np.frombuffer(own, np.uint8)
+    rows = multihost_utils.process_allgather(padded).reshape(len(lengths), -1)
+    return [row[:length].tobytes() for row, length in zip(rows, lengths.tolist(), strict=True)]
+
+
 def sum_over_processes(number: int) -> int:
     """Sum of a number that each process has of its own; every process must call it."""
     if jax.process_count() == 1:

@@ -56,8 +56,11 @@ def _variants(name: str, tree: ast.Module) -> str:
             refused = str(error)
         else:
             accepted.append(variant)
-    # Where they are no names of networks or their variants, the config itself lists them.
-    return ', '.join(accepted) or refused.partition('there are ')[2] or refused.rpartition(': ')[2]
+    # Where some are no names of networks or their variants, the config itself lists them.
+    listed = refused.partition('there are ')[2]
+    if listed and set(accepted) < set(listed.split(', ')):
+        return listed
+    return ', '.join(accepted) or refused.rpartition(': ')[2]
 
 
 def _networks(width: int) -> Iterator[str]:

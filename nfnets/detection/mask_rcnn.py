@@ -19,6 +19,7 @@ from nfnets.detection.pyramid import FeaturePyramid
 from nfnets.detection.roi_align import roi_align
 from nfnets.detection.targets import Objects, RoiTargets, match_anchors, sample_rois
 
+NAME = 'MaskRCNN'  # First part of the names of all parameters but the backbone's.
 Grids = Callable[[jax.Array, bool], tuple[jax.Array, ...]]  # Of images, in training or not.
 
 
@@ -48,7 +49,7 @@ class Sizes:
 class MaskRCNN(hk.Module):
     """Proposals from a pyramid, and a class, a box and a mask for each."""
 
-    def __init__(self, backbone: Grids, num_classes: int, sizes: Sizes, name: str = 'MaskRCNN'):
+    def __init__(self, backbone: Grids, num_classes: int, sizes: Sizes, name: str = NAME):
         """Creates the network.
 
         Args:

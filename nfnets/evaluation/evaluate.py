@@ -1,7 +1,7 @@
 """Accuracy and loss over a whole split: every example once, whatever the batch and the devices."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import haiku as hk
 import jax
@@ -22,6 +22,7 @@ Outcome = dict[str, Any]  # Of a batch: 'sums' by metric, float32 [] each, and '
 Variables = tuple[Any, hk.State]
 
 _TOP = 5
+_T = TypeVar('_T')
 
 
 class Predicted(NamedTuple):
@@ -185,7 +186,7 @@ def evaluate(
             outcomes, tallies = eval_step(dict(variables_by_name), parallel.shard_batch(batch), tallies)
             yield outcomes
 
-    for outcomes in _one_behind(dispatched()):
+    for outcomes in one_behind(dispatched()):
         for name, outcome in jax.device_get(outcomes).items():
             for key, value in outcome['sums'].items():
                 totals[name][key] = totals[name].get(key, 0.0) + float(value)
@@ -198,9 +199,9 @@ def evaluate(
     return results
 
 
-def _one_behind(dispatched: Iterable[dict[str, Outcome]]) -> Iterator[dict[str, Outcome]]:
+def one_behind(dispatched: Iterable[_T]) -> Iterator[_T]:
     """Yields what was dispatched once the next is, so that a device never waits for the host between two."""
-    pending: dict[str, Outcome] | None = None
+    pending: _T | None = None
     for outcomes in dispatched:
         if pending is not None:
             yield pending

@@ -1,6 +1,7 @@
 """Every kind of network that can be trained, by name."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import haiku as hk
@@ -65,8 +66,14 @@ def make_network(
       state holds the statistics of batch normalization, and is {} in networks without it.
     """
 
+    return transformed(functools.partial(NETWORKS[name].module, num_classes, variant, **settings))
+
+
+def transformed(make_module: Callable[[], Any]) -> hk.TransformedWithState:
+    """The network of a module that is made anew each time, as of `make_network`."""
+
     def forward(images: jax.Array, is_training: bool) -> Outputs:
-        return NETWORKS[name].module(num_classes, variant, **settings)(images, is_training)
+        return make_module()(images, is_training)
 
     return hk.transform_with_state(forward)
 

@@ -3,9 +3,11 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from nfnets.models.param_names import Predicate, map_names
@@ -51,6 +53,23 @@ def warmup_cosine(learning_rate: float, warmup_steps: float, total_steps: int) -
     return optax.warmup_cosine_decay_schedule(
         init_value=0.0, peak_value=learning_rate, warmup_steps=warmup_steps, decay_steps=total_steps
     )
+
+
+def warmup_drops(learning_rate: float, warmup_steps: float, drop_steps: Sequence[float]) -> optax.Schedule:
+    """Linear from 0 to the peak, where it stays but for falling to a tenth at some steps.
+
+    Args:
+      learning_rate: at the peak.
+      warmup_steps: until the peak; need not be whole.
+      drop_steps: numbers of updates done after which it falls, each time to a tenth.
+    """
+
+    def schedule(count: Any) -> Any:
+        warm = jnp.minimum(1.0, count / warmup_steps) if warmup_steps else 1.0
+        falls = sum(count >= step for step in drop_steps)
+        return learning_rate * warm * 0.1**falls
+
+    return schedule
 
 
 def is_decayed(name: str) -> bool:

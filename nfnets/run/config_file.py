@@ -41,6 +41,19 @@ _ADDED: tuple[dict[str, Any], ...] = (
         'probe.linear': False,
         'rewind_from': None,
     },
+    {  # Version 5. Lists, as JSON has them.
+        'task': 'classification',
+        'optimizer.drops': [],
+        'detection.scales': [0.8, 1.25],
+        'detection.most_objects': 100,
+        'detection.channels': 256,
+        'detection.hidden': 1024,
+        'detection.anchor_scale': 8.0,
+        'detection.most_of_level': 2000,
+        'detection.proposals': 1000,
+        'detection.regions': 512,
+        'detection.detections': 100,
+    },
 )
 _VERSION = 'version'
 _INFINITE = 'inf'  # JSON has no infinity.

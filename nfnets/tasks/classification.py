@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import haiku as hk
 import jax
@@ -23,10 +22,11 @@ from nfnets.evaluation.evaluate import Look, Results, Variables, evaluate, make_
 from nfnets.evaluation.probe import Probe, make_feature_step
 from nfnets.evaluation.summary import summary as summary
 from nfnets.losses import LOSSES, Loss
-from nfnets.models.networks import NETWORKS, init_variables, make_network
+from nfnets.models.networks import init_variables, transformed
 from nfnets.models.param_layout import ParamLayout
 from nfnets.models.param_names import found_by, is_classifier
 from nfnets.tasks.classification_loss import make_loss_fn
+from nfnets.tasks.module import module
 from nfnets.train_step import Augment, LossFn
 from nfnets.weights.load import Weights
 
@@ -80,19 +80,7 @@ def augment(config: Config) -> Augment:
 
 def network(config: Config, layout: ParamLayout) -> hk.TransformedWithState:
     """The network: apply takes (params, network_state, key, images [N, H, W, 3], is_training)."""
-    model = config.model
-    execution: dict[str, Any] = {}
-    if NETWORKS[model.name].can_scan:
-        execution = {'layout': layout, 'remat': model.remat}
-    return make_network(
-        model.name,
-        model.num_classes,
-        config_lib.make_variant(config),
-        dropout_rate=model.dropout_rate,
-        stochastic_depth_rate=model.stochastic_depth_rate,
-        activation=model.activation,
-        **execution,
-    )
+    return transformed(module(config, layout))
 
 
 def initial_variables(

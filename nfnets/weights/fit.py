@@ -204,8 +204,10 @@ def _quoted(value: Any) -> str:
 
 def _suggestion(params: Params, expected: Mapping[str, Mapping[str, Any]], but: str | None) -> str:
     held, wanted = architecture(params), architecture(expected)
-    if held is None or wanted is None:
+    if held is None:
         return 'it holds no whole NFNet'
+    if wanted is None:
+        return f'it holds {held}'
     settings: dict[str, Any] = {}
     if held.network != wanted.network:
         settings['model.name'] = held.network

@@ -13,7 +13,7 @@ from nfnets.configs import default
 from nfnets.models.networks import NETWORKS, make_network, variable_shapes
 from nfnets.models.param_names import all_but, found_by, map_names
 from nfnets.optim.ema import ema_decay, update_ema
-from nfnets.optim.optimizer import OptimizerSettings, is_decayed, make_optimizer, warmup_cosine
+from nfnets.optim.optimizer import OptimizerSettings, is_decayed, make_optimizer, warmup_cosine, warmup_drops
 
 is_clipped = all_but(default.get_config().optimizer.agc_skip)
 
@@ -64,6 +64,14 @@ def test_schedule_is_the_papers_and_stays_at_zero_after_its_end():
             assert float(schedule(step)) == pytest.approx(expected, abs=2e-7), step
         else:
             assert float(schedule(step)) == 0
+
+
+def test_a_schedule_with_drops_is_flat_between_them():
+    schedule = jax.jit(warmup_drops(0.12, 500.0, (15_000, 20_000)))  # As Model Garden's.
+    steps = (0, 125, 500, 14_999, 15_000, 19_999, 20_000, 22_500)
+    expected = (0.0, 0.03, 0.12, 0.12, 0.012, 0.012, 0.0012, 0.0012)
+    np.testing.assert_allclose([schedule(step) for step in steps], expected, rtol=1e-5)
+    assert warmup_drops(0.12, 0.0, ())(0) == pytest.approx(0.12)
 
 
 def test_decay_of_the_ema_warms_up_as_in_the_released_code():

@@ -273,6 +273,12 @@ def test_the_page_and_the_object_have_what_was_worked_out_by_hand(monkeypatch, c
     assert rows['crops of each image'] == ['4', 'in', 'a', 'batch,', 'so', '12.5', 'passes']
     assert rows['images/s to read'] == ['32']  # 2048 / 0.5 s on 32 hosts, in fours.
 
+    coco = ('--devices', '16', '--examples', '118287', '--classes', '80', '--step-ms', '500')
+    rows = _rows_of_config(monkeypatch, capsys, '--config=coco:F0', *coco)
+    assert lowered_for[-1] == (True, True, 4, 1024, 1)
+    assert rows['days in all'] == ['0.13']  # 22,500 x 0.5 s / 86,400 s
+    assert rows['images/s to decode'] == ['32']  # 64 / 0.5 s on 4 hosts.
+
 
 @pytest.mark.parametrize('variant', ['eca_nfnet_l0', 'B1', 'nf_resnet50'])
 def test_every_normalizer_free_network_has_a_config_to_plan(variant):
