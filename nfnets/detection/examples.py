@@ -11,7 +11,7 @@ from nfnets.data.ranges import start_range
 from nfnets.data.source import NO_LABEL, Example, Source
 from nfnets.detection.coco import Annotated, CocoFile
 from nfnets.errors import InputError
-from nfnets.files import as_path
+from nfnets.files import as_path, failure, file_errors, why
 
 
 class CocoExamples(Source):
@@ -83,6 +83,19 @@ class CocoExamples(Source):
         if found != (wanted.width, wanted.height):
             in_file = f'{wanted.width} x {wanted.height} in {self.file.path}'
             raise OSError(f'it has {found[0]} x {found[1]} px, and {in_file}')
+
+    def pixels(self, index: int) -> np.ndarray:
+        """An image as its boxes are meant, uint8 [height, width, 3]: turned by no EXIF, as in training.
+
+        Raises:
+          InputError: it cannot be read.
+        """
+        try:
+            encoded, _ = self.read(index)
+            with Image.open(io.BytesIO(encoded)) as image:
+                return np.asarray(image.convert('RGB'))
+        except file_errors(Image.DecompressionBombError, SyntaxError, ValueError) as error:
+            raise failure(f'{self.describe(index)} cannot be read: {why(error)}', error) from error
 
     def _path(self, index: int) -> epath.Path:
         return self._folder / self.annotated(index).file_name

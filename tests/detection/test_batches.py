@@ -10,7 +10,7 @@ from PIL import Image
 
 from nfnets.detection import batches as batches_lib
 from nfnets.detection.examples import CocoExamples
-from nfnets.detection.geometry import fit
+from nfnets.detection.geometry import Placing, fit
 from nfnets.detection.placed_objects import place_objects
 from nfnets.errors import InputError
 
@@ -233,6 +233,17 @@ def test_objects_that_are_cut_to_nothing_are_no_objects(set_of):
     assert batch['masks'].any(axis=(2, 3))[batch['present']].all()
 
 
+def test_an_object_of_which_the_square_shows_a_corner_of_its_box_alone_is_none(set_of):
+    mask = np.zeros((100, 100), bool)
+    mask[:10], mask[:, :10] = True, True
+    examples = set_of((np.zeros((100, 100, 3), np.uint8), [(1, mask, False), (2, mask, True)]))
+    places = {(0, 0): [1, 2], (100, 100): [2]}  # Rows and columns cut off, and labels of what is seen.
+    for (top, left), labels in places.items():
+        found = place_objects(examples.annotated(0), Placing(200, 200, top, left, False, SIZE), 4, 24)
+        assert found.labels[found.present | found.crowd].tolist() == labels
+        assert found.dropped == 0
+
+
 @pytest.mark.parametrize('processes', [1, 2])
 def test_an_evaluation_shows_every_image_whole_and_once(examples, processes, as_process):
     seen = []
@@ -267,6 +278,10 @@ def broken(set_of):
 def test_broken_images_are_named(broken):
     with pytest.raises(InputError, match=r'005\.png cannot be read: it has 200 x 100 px, and \d+ x \d+ in'):
         list(_eval(broken))
+    for index in (2, 5):
+        with pytest.raises(InputError, match=rf'00{index}\.png cannot be read: '):
+            broken.pixels(index)
+    np.testing.assert_array_equal(broken.pixels(4), _image(4)[0])
     Image.fromarray(_image(5)[0]).save(broken.describe(5))
     batches = _train(broken)
     with pytest.raises(InputError, match=r'^/.*002\.png cannot be decoded'):
