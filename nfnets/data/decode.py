@@ -14,6 +14,7 @@ from nfnets.data.preprocessing import Preprocessing
 _ASPECT = (3 / 4, 4 / 3)
 _MIN_OBJECT = 0.1  # Fraction of the whole image that a crop must cover at least.
 _ATTEMPTS = 10
+ACCURATE = 'INTEGER_ACCURATE'  # Of a JPEG the pixels that Pillow gives.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +107,7 @@ def decode_eval(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     if preprocessing.style == 'paper':
         offset = (margin + 1) // 2
         return _resize(decode_image(encoded), size + margin)[offset : offset + size, offset : offset + size]
-    image = decode_image(encoded, 'INTEGER_ACCURATE')
+    image = decode_image(encoded, ACCURATE)
     resized = tf.constant((size + margin, size + margin))
     if preprocessing.style == 'timm_center':
         sides = tf.shape(image)[:2]

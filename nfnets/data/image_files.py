@@ -4,7 +4,7 @@ import glob
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -13,7 +13,7 @@ import tensorflow as tf
 from etils import epath
 from PIL import ImageOps, UnidentifiedImageError
 
-from nfnets.data.decode import decode_eval
+from nfnets.data.decode import ACCURATE, decode_eval, decode_image
 from nfnets.data.folder import EXTENSIONS, describe_skipped
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
@@ -116,12 +116,21 @@ def read_image(image: 'Image', preprocessing: Preprocessing) -> np.ndarray:
     Raises:
       InputError: the file is missing, or it is no image.
     """
+    return _decoded(image, lambda encoded: decode_eval(encoded, preprocessing))
+
+
+def read_whole(image: 'Image') -> np.ndarray:
+    """The pixels of an image at its own size, uint8 [H, W, 3]; arguments and errors as of `read_image`."""
+    return _decoded(image, lambda encoded: decode_image(encoded, ACCURATE))
+
+
+def _decoded(image: 'Image', decode: Callable[[tf.Tensor], tf.Tensor]) -> np.ndarray:
     if isinstance(image, str | os.PathLike):
-        return _read_file(as_path(image), preprocessing)
+        return _decoded_file(as_path(image), decode)
     if not isinstance(image, PIL.Image.Image):
         image = _from_array(image)
     try:
-        return decode_eval(tf.constant(_as_png(image)), preprocessing).numpy()
+        return decode(tf.constant(_as_png(image))).numpy()
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f'{image} cannot be read as an image: {why(error)[:200]}') from error
 
@@ -139,7 +148,7 @@ def _from_array(array: object) -> PIL.Image.Image:
     return PIL.Image.fromarray(levels)
 
 
-def _read_file(path: epath.Path, preprocessing: Preprocessing) -> np.ndarray:
+def _decoded_file(path: epath.Path, decode: Callable[[tf.Tensor], tf.Tensor]) -> np.ndarray:
     try:
         encoded = path.read_bytes()
         with PIL.Image.open(io.BytesIO(encoded)) as image:
@@ -150,7 +159,7 @@ def _read_file(path: epath.Path, preprocessing: Preprocessing) -> np.ndarray:
             if not as_it_is:
                 encoded = _as_png(image)
         # The bytes themselves where evaluation could read them, so that it sees the same pixels.
-        return decode_eval(tf.constant(encoded), preprocessing).numpy()
+        return decode(tf.constant(encoded)).numpy()
     except UnidentifiedImageError as error:
         raise InputError(f'{path} is no image that Pillow reads') from error
     except (

@@ -4,16 +4,21 @@ import numpy as np
 import tensorflow as tf
 
 from nfnets.data.augment import MEAN
-from nfnets.data.decode import decode_image
+from nfnets.data.decode import ACCURATE, decode_image
 
 PADDING = np.rint(255 * np.array(MEAN)).astype(np.uint8)  # About 0 for the network.
 
 
 def decode_placed(encoded: tf.Tensor, placing: tf.Tensor, size: int) -> tf.Tensor:
+    """As `place_pixels`, of an encoded image: string [], JPEG, PNG, WebP, BMP or GIF (the first frame)."""
+    return place_pixels(decode_image(encoded, ACCURATE), placing, size)
+
+
+def place_pixels(image: tf.Tensor, placing: tf.Tensor, size: int) -> tf.Tensor:
     """An image scaled, cut, mirrored and padded; bilinear, and antialiased where it shrinks, as by Pillow.
 
     Args:
-      encoded: string [], JPEG, PNG, WebP, BMP or GIF (the first frame), of any color space.
+      image: uint8 [H, W, 3].
       placing: int64 [6], the numbers of a `Placing`.
       size: S, px.
 
@@ -21,7 +26,6 @@ def decode_placed(encoded: tf.Tensor, placing: tf.Tensor, size: int) -> tf.Tenso
       uint8 [S, S, 3].
     """
     height, width, top, left, is_mirrored, _ = tf.unstack(tf.ensure_shape(placing, (6,)))
-    image = decode_image(encoded, 'INTEGER_ACCURATE')
     scaled = tf.cast(tf.stack([height, width]), tf.float32)
     shown = tf.minimum(tf.stack([height - top, width - left]), size)
     seen = tf.raw_ops.ScaleAndTranslate(

@@ -193,21 +193,38 @@ class Predictor:
         """Images as they were given, and their pixels, which other images may follow."""
         from nfnets.data.image_files import read_image  # Late: TensorFlow takes seconds to import.
 
-        given: list[Image] = []
-        pixels: list[np.ndarray] = []
-        try:
-            for image in images:
-                pixels.append(read_image(image, self.preprocessing))
-                given.append(image)
-                if len(given) == _BATCH_SIZE:
-                    yield given, np.stack(pixels)
-                    given, pixels = [], []
-        except InputError:
-            if given:
-                yield given, _padded(pixels)
-            raise
+        for given, pixels in in_batches(images, lambda image: read_image(image, self.preprocessing)):
+            yield given, np.stack(padded(pixels))
+
+
+def in_batches(
+    images: Iterable['Image'], read: Callable[['Image'], np.ndarray]
+) -> Iterator[tuple[list['Image'], list[np.ndarray]]]:
+    """Images as they were given, a few at a time, and what was read of each.
+
+    Raises:
+      InputError: of one that cannot be read, after those before it.
+    """
+    given: list[Image] = []
+    pixels: list[np.ndarray] = []
+    try:
+        for image in images:
+            pixels.append(read(image))
+            given.append(image)
+            if len(given) == _BATCH_SIZE:
+                yield given, pixels
+                given, pixels = [], []
+    except InputError:
         if given:
-            yield given, _padded(pixels)
+            yield given, pixels
+        raise
+    if given:
+        yield given, pixels
+
+
+def padded(some: list[np.ndarray]) -> list[np.ndarray]:
+    """As many as 1, 2, 4 or 8, the last one again: each other number would have a network compiled for it."""
+    return some + some[-1:] * ((1 << (len(some) - 1).bit_length()) - len(some))
 
 
 def _several(images: Any) -> tuple[Iterable['Image'], bool]:
@@ -215,12 +232,6 @@ def _several(images: Any) -> tuple[Iterable['Image'], bool]:
     from nfnets.data.image_files import is_one_image
 
     return ([images], True) if is_one_image(images) else (images, False)
-
-
-def _padded(pixels: list[np.ndarray]) -> np.ndarray:
-    # To 1, 2, 4 or 8: each other number would have the network compiled for itself.
-    count = 1 << (len(pixels) - 1).bit_length()
-    return np.stack(pixels + pixels[-1:] * (count - len(pixels)))
 
 
 def _features(outputs: Outputs) -> Features:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from nfnets.data.decode import decode_eval
-from nfnets.data.image_files import find_images, read_image
+from nfnets.data.image_files import find_images, read_image, read_whole
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.errors import InputError
 
@@ -61,6 +61,19 @@ def test_an_image_that_the_camera_held_turned_is_turned_upright(tmp_path):
     exif[0x0112] = 6  # To be turned by 90 degrees clockwise.
     turned.save(tmp_path / 'a.png', exif=exif)
     np.testing.assert_allclose(read_image(tmp_path / 'a.png', PREPROCESSING), _expected(_image()), atol=0.01)
+
+
+@pytest.mark.parametrize('form', ['JPEG', 'PNG', 'TIFF'])
+def test_a_whole_image_is_pillows_at_its_own_size_and_upright(form, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    _image().save(tmp_path / 'a', form, **({'exif': exif} if form == 'PNG' else {}))
+    with Image.open(tmp_path / 'a') as image:
+        expected = np.asarray(image.transpose(Image.Transpose.ROTATE_270) if form == 'PNG' else image)
+    np.testing.assert_array_equal(read_whole(tmp_path / 'a'), expected)
+    np.testing.assert_array_equal(read_whole(expected), expected)
+    with pytest.raises(InputError, match=r'/none .*No such file'):
+        read_whole(tmp_path / 'none')
 
 
 def test_sixteen_bits_become_eight(tmp_path):
