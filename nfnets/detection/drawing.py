@@ -27,11 +27,14 @@ def draw_found(
 
 def draw_true(pixels: np.ndarray, image: Annotated, class_names: Sequence[str]) -> np.ndarray:
     """Draws the true objects, with names; see `draw`."""
-    names = (class_names[label] for label in image.labels)
-    captions = [
-        f'{name} (crowd)' if is_crowd else name for name, is_crowd in zip(names, image.crowd, strict=True)
-    ]
+    captions = name_objects(image.labels, image.crowd, class_names)
     return draw(pixels, image.boxes, image.labels, captions, map(image.mask, range(len(captions))))
+
+
+def name_objects(labels: np.ndarray, crowd: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """Captions of true objects, int [G] and bool [G]."""
+    names = [class_names[label] for label in labels]
+    return [f'{name} (crowd)' if is_crowd else name for name, is_crowd in zip(names, crowd, strict=True)]
 
 
 def draw(
