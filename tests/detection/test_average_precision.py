@@ -127,18 +127,18 @@ def test_the_true_objects_as_the_network_would_see_them_are_all_right(set_of, ca
 
 
 def test_average_precision_is_that_computed_by_hand(set_of):
-    # Of class 0, two objects of 100 px by 10. Of class 1, one that is not found. Class 2 has none.
-    first, second = _rectangle(40, 120, 0, 0, 100, 10), _rectangle(40, 120, 0, 20, 100, 10)
+    # Of class 0, two objects of 100 px by 20. Of class 1, one that is not found. Class 2 has none.
+    first, second = _rectangle(80, 120, 0, 0, 100, 20), _rectangle(80, 120, 0, 40, 100, 20)
     examples = set_of([(0, first, False), (0, second, False), (1, first, False)])
     found = _found(
-        (0, 0.9, _rectangle(40, 120, 0, 0, 82, 10)),  # Overlaps the first by 0.82.
-        (0, 0.8, _rectangle(40, 120, 60, 30, 60, 10)),  # Nothing.
-        (0, 0.7, _rectangle(40, 120, 0, 20, 62, 10)),  # The second by 0.62.
+        (0, 0.9, _rectangle(80, 120, 0, 0, 82, 20)),  # Overlaps the first by 0.82.
+        (0, 0.8, _rectangle(80, 120, 60, 60, 60, 20)),  # Nothing.
+        (0, 0.7, _rectangle(80, 120, 0, 40, 52, 20)),  # The second by 0.52.
     )
     scores = average_precision(examples, {0: found})
     # Of 101 recalls 0, 0.01 .. 1, 51 are up to a half.
     both, one = (51 + 50 * 2 / 3) / 101, 51 / 101
-    of_first = (3 * both + 4 * one) / 10  # Overlaps of 0.5 to 0.6, 0.65 to 0.8, and above.
+    of_first = (both + 6 * one) / 10  # Overlaps of 0.5, of 0.55 to 0.8, and above.
     left, middle = scores.classes
     for kind in ('box', 'mask'):
         np.testing.assert_allclose(getattr(left, f'{kind}_ap'), of_first, rtol=1e-6)
@@ -187,7 +187,9 @@ def test_random_detections_score_as_in_pycocotools_from_files(set_of, capsys):
             *near, *((int(rng.integers(3)), rng.uniform(), random_mask()) for _ in range(4))
         )
     examples = set_of(*images)
-    metrics = average_precision(examples, found).metrics
+    metrics, classes = average_precision(examples, found)
+    for name in ('box_ap', 'box_ap50', 'mask_ap', 'mask_ap50'):
+        assert np.mean([getattr(each, name) for each in classes]) == pytest.approx(metrics[name])
     truth = COCO(str(examples.file.path))
     for kind, name in (('bbox', 'box'), ('segm', 'mask')):
         results = [
