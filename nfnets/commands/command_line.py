@@ -77,7 +77,8 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
 def _explain(error: Exception) -> tuple[int, str]:
     """The exit code of an error, and its message in one line; raises again what is a bug of this project."""
     if isinstance(error, ModuleNotFoundError) and not (error.name or '').startswith('nfnets'):
-        return 2, f"{error.name} is not installed: pip install 'nfnets[train]' has all that commands need"
+        extra = 'detection' if error.name == 'pycocotools' else 'train'
+        return 2, f"{error.name} is not installed: pip install 'nfnets[{extra}]' has all that it takes"
     if isinstance(error, bucket_errors()):
         error = failure(why(error), error)
     message = ' '.join(str(error).split())

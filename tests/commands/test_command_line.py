@@ -5,7 +5,7 @@ import sys
 import forge
 import pytest
 
-from nfnets.commands import config_flags
+from nfnets.commands import command_line, config_flags
 from nfnets.commands.command_line import Parser
 from nfnets.config import flatten
 from nfnets.configs import default
@@ -88,3 +88,10 @@ def test_an_old_config_gets_an_error_that_names_the_configs_module(tmp_path, mon
     (tmp_path / 'old.py').write_text(OWN.replace('nfnets.configs', 'configs'))
     with pytest.raises(InputError, match=r'line 2: .*; write from nfnets\.configs import default'):
         _parse(f'--config={tmp_path / "old.py"}')
+
+
+@pytest.mark.parametrize(('package', 'extra'), [('tqdm', 'train'), ('pycocotools', 'detection')])
+def test_a_package_that_is_missing_is_named_with_what_brings_it(package, extra):
+    status, message = command_line._explain(ModuleNotFoundError(name=package))
+    assert status == 2
+    assert message.startswith(f"{package} is not installed: pip install 'nfnets[{extra}]'")
