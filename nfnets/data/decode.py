@@ -15,6 +15,8 @@ _ASPECT = (3 / 4, 4 / 3)
 _MIN_OBJECT = 0.1  # Fraction of the whole image that a crop must cover at least.
 _ATTEMPTS = 10
 ACCURATE = 'INTEGER_ACCURATE'  # Of a JPEG the pixels that Pillow gives.
+# Not by AutoGraph, which would take seconds to look for loops of Python's, of which there are none.
+_as_written = tf.autograph.experimental.do_not_convert
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,7 @@ class TrainCrop:
     flip: bool
 
 
+@_as_written
 def decode_train(encoded: tf.Tensor, seed: tf.Tensor, crop: TrainCrop) -> tf.Tensor:
     """A random crop of an image, perhaps mirrored, resized.
 
@@ -93,6 +96,7 @@ def _center_window(shape: tf.Tensor, fraction: float) -> tf.Tensor:
     return tf.stack([(shape[0] - side + 1) // 2, (shape[1] - side + 1) // 2, side, side])
 
 
+@_as_written
 def decode_eval(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """The center of the resized image.
 
