@@ -13,7 +13,6 @@ from ml_collections import FrozenConfigDict as Config
 
 from nfnets import parallel
 from nfnets.config import from_settings
-from nfnets.errors import InputError
 from nfnets.evaluation.evaluate import Results, Variables
 from nfnets.models.param_layout import UNSTACKED, ParamLayout, stack_alike
 from nfnets.models.param_names import all_but, found_by, layer_group
@@ -27,19 +26,11 @@ from nfnets.train_step import TrainStep, ValueAndGrad, make_train_step, parallel
 
 
 def task(config: ml_collections.ConfigDict) -> Task:
-    """What is trained; the config need not be complete.
-
-    Raises:
-      InputError: what it needs is not installed.
-    """
+    """What is trained; the config need not be complete."""
     if config.task == 'classification':
         return classification
-    try:
-        from nfnets.tasks import detection  # Late: pycocotools need not be there.
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"task=detection needs {error.name}, which is not installed: pip install 'nfnets[detection]'"
-        ) from error
+    from nfnets.tasks import detection  # Late: pycocotools need not be there.
+
     return detection
 
 

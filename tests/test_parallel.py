@@ -56,3 +56,19 @@ def test_a_replicated_state_can_be_donated():
     for _ in range(2):
         state = run(state, np.ones((8, 1), np.float32))
     np.testing.assert_array_equal(state['x'], [16, 16, 16])
+
+
+def test_bytes_of_any_length_are_gathered_as_each_process_gave_them(monkeypatch):
+    of_processes = [b'one', b'', b'\0three\0']
+
+    def allgather(own):
+        """What the processes would get, of which this is the first."""
+        if own.ndim == 0:
+            assert own == 3
+            return np.array([len(each) for each in of_processes])
+        assert own.tobytes() == b'one\0\0\0\0'
+        return np.stack([np.frombuffer(each.ljust(len(own), b'\0'), np.uint8) for each in of_processes])
+
+    monkeypatch.setattr(jax, 'process_count', lambda: 3)
+    monkeypatch.setattr(parallel.multihost_utils, 'process_allgather', allgather)
+    assert parallel.gather_bytes(b'one') == of_processes

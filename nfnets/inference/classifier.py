@@ -69,7 +69,7 @@ def _network(weights: Weights) -> tuple[hk.TransformedWithState, int, Architectu
         from nfnets import build
         from nfnets.run.workdir import CONFIG, read_config
 
-        config = ml_collections.FrozenConfigDict(read_config(weights.path))
+        config = ml_collections.FrozenConfigDict(read_config(weights.path, 'classification'))
         try:
             return build.network(config, UNSTACKED), config.model.num_classes, None
         except (AttributeError, KeyError) as error:

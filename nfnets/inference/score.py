@@ -202,7 +202,7 @@ def config_of(
       keeps_network: whether the config's network is meant, which the checkpoint must fit.
 
     Raises:
-      InputError: the checkpoint is a file and holds no NFNet.
+      InputError: the checkpoint is a file and holds no NFNet, or a run of another task.
     """
     config = ml_collections.ConfigDict(config) if keeps_network else with_network_of(config, weights)
     if weights.kind == 'workdir' and not is_given:
@@ -218,11 +218,11 @@ def with_network_of(config: ml_collections.ConfigDict, weights: Weights) -> ml_c
     """A copy of a config whose network is that of a checkpoint.
 
     Raises:
-      InputError: the checkpoint is a file and holds no NFNet.
+      InputError: the checkpoint is a file and holds no NFNet, or a run of another task.
     """
     config = ml_collections.ConfigDict(config)
     if weights.kind == 'workdir':
-        config.model.update(read_config(weights.path)['model'])
+        config.model.update(read_config(weights.path, config.task)['model'])
         return config
     found = require_architecture(weights.params, f'{weights.path} holds no whole NFNet')
     set_network(config, found, weights.about.activation)

@@ -61,11 +61,15 @@ def read_run(workdir: epath.Path) -> SavedRun:
     return SavedRun(state, step, settings, read_class_names(workdir))
 
 
-def read_config(workdir: epath.Path) -> dict[str, Any]:
+def read_config(workdir: epath.Path, task: str | None = None) -> dict[str, Any]:
     """The settings of a run, as nested as in the config.
 
+    Args:
+      workdir: of the run.
+      task: that it must be of; None: of any.
+
     Raises:
-      InputError: the directory is none of a run.
+      InputError: the directory is none of a run, or of one of another task.
     """
     path = workdir / CONFIG
     if not path.is_file():
@@ -77,6 +81,8 @@ def read_config(workdir: epath.Path) -> dict[str, Any]:
             settings[group][name]
     except (TypeError, KeyError) as error:
         raise InputError(f'{path} is not a config that a run wrote: it lacks {error}') from error
+    if task not in (None, settings['task']):
+        raise InputError(f'{workdir} is a run with task={settings["task"]}; it must be {task}')
     return settings
 
 

@@ -13,12 +13,14 @@ import training_runs
 from coco_sets import write_set
 
 from nfnets import build, load_checkpoint
-from nfnets.configs import scenes
+from nfnets.configs import default, scenes
 from nfnets.detection.batches import eval_batches
 from nfnets.detection.detections import Detections
 from nfnets.detection.examples import CocoExamples
 from nfnets.errors import InputError
 from nfnets.evaluation import detect
+from nfnets.inference.classifier import make_classifier
+from nfnets.inference.score import config_of
 from nfnets.run.workdir import read_config
 from nfnets.train_step import run_keys
 
@@ -135,6 +137,14 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(trained, data, tmp_pat
 def _without_counts(line):
     """What was left out is counted since the start of the process."""
     return {name: value for name, value in line.items() if name != 'train/dropped_objects'}
+
+
+def test_an_evaluation_of_classifiers_refuses_a_detector(trained):
+    weights = load_checkpoint(trained[0])
+    with pytest.raises(InputError, match='is a run with task=detection; it must be classification'):
+        config_of(weights, default.get_config(), {}, is_given=False, keeps_network=False)
+    with pytest.raises(InputError, match='is a run with task=detection; it must be classification'):
+        make_classifier(weights)
 
 
 def test_settings_that_only_classification_uses_are_refused(data, tmp_path):
