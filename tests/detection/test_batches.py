@@ -244,6 +244,15 @@ def test_an_object_of_which_the_square_shows_a_corner_of_its_box_alone_is_none(s
         assert found.dropped == 0
 
 
+@pytest.mark.parametrize(('left', 'is_there'), [(75, True), (76, False)])
+def test_an_object_of_which_less_than_a_pixel_is_left_is_none(left, is_there, set_of):
+    mask = np.zeros((100, 100), bool)
+    mask[:, :51] = True  # Scaled to end at 76.5 px.
+    examples = set_of((np.zeros((100, 100, 3), np.uint8), [(1, mask, False)]))
+    found = place_objects(examples.annotated(0), Placing(150, 150, 0, left, False, SIZE), 4, 24)
+    assert found.present.any() == is_there
+
+
 @pytest.mark.parametrize('processes', [1, 2])
 def test_an_evaluation_shows_every_image_whole_and_once(examples, processes, as_process):
     seen = []
