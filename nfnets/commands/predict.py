@@ -2,6 +2,11 @@
 
     nfnets-predict cat.jpg photos 'scans/*.png' --checkpoint=released:F0
 
+Or finds the objects in images, and draws them, if the checkpoint is the working directory of a run that
+detects:
+
+    nfnets-predict street.jpg --checkpoint=RUN --draw=DRAWINGS
+
 An image is of any format that Pillow reads. A directory stands for all images below it, by their endings,
 and a quoted pattern for those that it matches; each may be in a bucket, gs://BUCKET/PATH.
 
@@ -11,7 +16,9 @@ downloaded once. It knows the network, the preprocessing, and the names of the c
 timm's have ImageNet's.
 """
 
+import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -19,12 +26,23 @@ from typing import TYPE_CHECKING
 from etils import epath
 
 from nfnets import host
-from nfnets.commands.command_line import Offline, Parser, checkpoint_argument, run, size_argument
+from nfnets.commands.command_line import (
+    Offline,
+    Parser,
+    checkpoint_argument,
+    path_argument,
+    run,
+    size_argument,
+)
+from nfnets.errors import InputError
+from nfnets.files import is_folder
 from nfnets.inference.tables import csv_rows
+from nfnets.weights.by_name import is_name
 
 if TYPE_CHECKING:
     from nfnets.inference.predict import Prediction
 
+LEAST_SCORE = 0.5
 COLUMNS = ('image', 'rank', 'label', 'name', 'probability')
 
 
@@ -44,21 +62,76 @@ def _predict(argv: Sequence[str]) -> None:
     parser.add_argument('--size', type=size_argument, metavar='PX', help="side of the network's input")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument('--json', action='store_true', help='one JSON object a line, for each image')
-    forms.add_argument('--csv', action='store_true', help=f'a table: {", ".join(COLUMNS)}')
+    forms.add_argument(
+        '--csv', action='store_true', help=f'a table: {", ".join(COLUMNS)}; of objects score and box'
+    )
+    parser.add_argument(
+        '--draw',
+        type=path_argument,
+        metavar='DIR',
+        help='write DIR/NAME.objects.png: boxes, masks, names, scores',
+    )
+    parser.add_argument(
+        '--least', type=_probability, metavar='SCORE', help=f'of an object to be shown [{LEAST_SCORE}]'
+    )
     arguments = parser.parse_args(argv)
     host.tune()
     from nfnets.data.image_files import find_images  # Late: TensorFlow takes seconds to import.
-    from nfnets.inference.predict import load
 
     images, skipped = find_images(arguments.image)
     if skipped is not None:
         print(skipped, file=sys.stderr)
+    (_detect if _is_detector(arguments.checkpoint) else _classify)(images, arguments)
+
+
+def _is_detector(checkpoint: epath.Path) -> bool:
+    """Whether a checkpoint is the working directory of a run that detects."""
+    from nfnets.run.workdir import read_config
+
+    return (
+        not is_name(checkpoint) and is_folder(checkpoint) and read_config(checkpoint)['task'] == 'detection'
+    )
+
+
+def _classify(images: Sequence[epath.Path], arguments: argparse.Namespace) -> None:
+    from nfnets.inference.predict import load
+
+    for name in ('draw', 'least'):
+        if getattr(arguments, name) is not None:
+            raise InputError(f'--{name} is for detectors, and {arguments.checkpoint} is of a classifier')
     predictor = load(arguments.checkpoint, ema=arguments.ema, size=arguments.size)
     form = as_csv if arguments.csv else as_json if arguments.json else as_text
     if arguments.csv:
         print(csv_rows([COLUMNS]))
     for path, predictions in predictor.classify(images):
         print(form(path, predictions), flush=True)
+
+
+def _detect(images: Sequence[epath.Path], arguments: argparse.Namespace) -> None:
+    from nfnets.commands import detections
+    from nfnets.inference.detector import Detector
+
+    least = LEAST_SCORE if arguments.least is None else arguments.least
+    drawings = None if arguments.draw is None else detections.Drawings(arguments.draw)
+    detector = Detector(arguments.checkpoint, ema=arguments.ema, size=arguments.size)
+    form = next(
+        (getattr(detections, f'as_{name}') for name in ('csv', 'json') if getattr(arguments, name)),
+        detections.as_text,
+    )
+    if arguments.csv:
+        print(csv_rows([detections.COLUMNS]))
+    for found in detector.detect(images):
+        objects = list(detections.rows(found, detector.class_names, least))
+        if objects or not arguments.csv:
+            print(form(found.image, objects), flush=True)
+        if drawings is not None:
+            drawings.write(found, detector.class_names, least)
+
+
+def _probability(text: str) -> float:
+    if not re.fullmatch(r'0|1|[01]?\.\d+', text) or float(text) > 1:
+        raise argparse.ArgumentTypeError(f'{text!r} must be a probability, from 0 to 1')
+    return float(text)
 
 
 def as_text(path: epath.Path, predictions: list['Prediction']) -> str:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from nfnets.detection.mask_rcnn import MaskRCNN, Sizes
 
-_SMALLEST = 64  # px: a place of the coarsest level.
+STRIDE = 64  # px: a place of the coarsest level; sides of images are multiples of it.
 
 
 class Scenes(NamedTuple):
@@ -55,5 +55,5 @@ def make_detector(
 
 def init_variables(network: hk.TransformedWithState, key: jax.Array) -> tuple[hk.Params, hk.State]:
     """Initial parameters and state; they do not depend on the size of the images."""
-    images = jnp.zeros((1, _SMALLEST, _SMALLEST, 3), jnp.float32)
-    return network.init(key, Scenes(images, jnp.full((1, 2), float(_SMALLEST))), False)
+    images = jnp.zeros((1, STRIDE, STRIDE, 3), jnp.float32)
+    return network.init(key, Scenes(images, jnp.full((1, 2), float(STRIDE))), False)

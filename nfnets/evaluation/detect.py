@@ -24,8 +24,24 @@ BY_CLASS = ('box_ap', 'mask_ap')  # Metrics that are also given for each class.
 DetectStep = Callable[[Variables, dict[str, Any]], tuple[Detections, jax.Array]]
 
 
+def detect(
+    network: hk.TransformedWithState, variables: Variables, images: jax.Array, image_sizes: jax.Array
+) -> tuple[Detections, jax.Array]:
+    """Detections and their masks, as of `MaskRCNN`, in float32 whatever the precision of training.
+
+    Args:
+      network: of `make_detector`.
+      variables: its own.
+      images: pixels, uint8 [N, S, S, 3].
+      image_sizes: float32 [N, 2], height and width without padding, px.
+    """
+    scenes = Scenes(normalize(images), image_sizes)
+    with float32_products():
+        return network.apply(*variables, None, scenes, False)[0]
+
+
 def make_detect_step(network: hk.TransformedWithState) -> DetectStep:
-    """Builds the parallel step that detects, in float32 whatever the precision of training.
+    """Builds the parallel step that detects.
 
     Args:
       network: of `make_detector`.
@@ -36,9 +52,7 @@ def make_detect_step(network: hk.TransformedWithState) -> DetectStep:
     """
 
     def detect_step(variables: Variables, batch: dict[str, jax.Array]) -> Any:
-        scenes = Scenes(normalize(batch['images']), batch['image_sizes'])
-        with float32_products():
-            return network.apply(*variables, None, scenes, False)[0]
+        return detect(network, variables, batch['images'], batch['image_sizes'])
 
     arguments = (parallel.SAME, parallel.SPLIT)
     return parallel.parallelize(detect_step, arguments=arguments, results=parallel.SPLIT)
