@@ -23,6 +23,7 @@ ELSEWHERE = {
     'python scripts/experiments/transfer.py': 'tests/scripts/test_transfer.py',
     'python scripts/experiments/fashion_mnist.py': 'tests/scripts/test_fashion_mnist.py',
     'python scripts/experiments/scenes.py': 'tests/scripts/test_scenes.py',
+    'nfnets-predict DIR/val': 'tests/inference/test_detector.py',
     'python scripts/experiments/batch_statistics.py': 'tests/scripts/test_batch_statistics.py',
     'python scripts/experiments/record.py': 'tests/scripts/test_record.py',
     'python scripts/experiments/page.py': 'tests/scripts/test_record.py',

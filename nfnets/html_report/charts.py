@@ -9,7 +9,11 @@ from nfnets.html_report.runs import Curve, Run, thin
 
 Chart = dict[str, Any]
 
-_MAP = 'Mean average precision, held out'
+_PRECISIONS = {
+    'mean_average_precision': 'Mean average precision',  # Of sets of labels.
+    'box_ap': 'Average precision of boxes',
+    'mask_ap': 'Average precision of masks',
+}
 _MOST_POINTS = 400  # Of a curve: more than a screen shows.
 
 
@@ -23,19 +27,40 @@ class Line(NamedTuple):
 
 def curves(runs: Sequence[Run]) -> list[Chart]:
     """Charts of all logged metrics by step; by epoch, if the runs' epochs differ in steps."""
-    precision = _held_out('mean_average_precision')  # Of sets of labels.
-    has_precision = any(line.metric in run.curves for run in runs for line in precision)
     train_loss = Line('train/loss', 'training', 'faint')
+    classify = any(run.config.task == 'classification' for run in runs)
     return [
         _chart(runs, 'Loss', 'nats', [train_loss, *_held_out('loss')], log=True),
-        _chart(runs, 'Top-1 accuracy, held out', '%', _held_out('top_1'), scale=100),
-        *([_chart(runs, _MAP, '%', precision, scale=100)] if has_precision else []),
-        _chart(runs, 'Top-1 accuracy, training images', '%', [Line('train/top_1')], scale=100),
+        *(_accuracies(runs) if classify else []),
+        *_precisions(runs),
         *_probes(runs),
         _chart(runs, 'Learning rate', '', [Line('learning_rate')]),
         _chart(runs, 'Gradient norm', 'L2', [Line('train/grad_norm')], log=True),
         _chart(runs, 'Units clipped by AGC', '%', [Line('train/agc_clipped_fraction')], scale=100),
     ]
+
+
+def _accuracies(runs: Sequence[Run]) -> list[Chart]:
+    return [
+        _chart(runs, 'Top-1 accuracy, held out', '%', _held_out('top_1'), scale=100),
+        _chart(runs, 'Top-1 accuracy, training images', '%', [Line('train/top_1')], scale=100),
+    ]
+
+
+def _precisions(runs: Sequence[Run]) -> list[Chart]:
+    """Average precision of whatever kind was measured."""
+    lines = {title: _held_out(metric) for metric, title in _PRECISIONS.items()}
+    logged = set().union(*(run.curves for run in runs))
+    return [
+        _chart(runs, f'{title}, held out', '%', pair, scale=100)
+        for title, pair in lines.items()
+        if any(line.metric in logged for line in pair)
+    ]
+
+
+def losses_by_part(runs: Sequence[Run]) -> list[Chart]:
+    """The terms that a detector's loss is the sum of."""
+    return _by_group(runs, 'train/loss', 'nats', log=True)
 
 
 def _probes(runs: Sequence[Run]) -> list[Chart]:
@@ -64,7 +89,13 @@ def gradients_by_group(runs: Sequence[Run]) -> list[Chart]:
 def _by_group(runs: Sequence[Run], metric: str, unit: str, **settings: Any) -> list[Chart]:
     found = {key.rsplit('/', 1)[-1] for run in runs for key in run.curves if key.startswith(f'{metric}/')}
     return [
-        _chart(runs, group.replace('stage', 'stage '), unit, [Line(f'{metric}/{group}')], **settings)
+        _chart(
+            runs,
+            group.replace('stage', 'stage ').replace('_', ' '),
+            unit,
+            [Line(f'{metric}/{group}')],
+            **settings,
+        )
         for group in sorted(found, key=_place)
     ]
 

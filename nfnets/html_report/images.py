@@ -93,11 +93,16 @@ def to_bytes(pixels: jax.Array | np.ndarray) -> np.ndarray:
     return np.clip(np.rint(np.asarray(pixels)), 0, 255).astype(np.uint8)
 
 
-def data_uri(pixels: np.ndarray) -> str:
-    """An image uint8 [H, W, 3] for an `img` element: as it is if it is small, else reduced, and as a JPEG."""
+def data_uri(pixels: np.ndarray, most: int = _MOST_PIXELS) -> str:
+    """An image uint8 [H, W, 3] for an `img` element: as it is if it is small, else reduced, and as a JPEG.
+
+    Args:
+      pixels: of the image.
+      most: the longer side of what is kept, px.
+    """
     image = Image.fromarray(pixels)
     is_small = max(image.size) <= _LOSSLESS
-    image.thumbnail((_MOST_PIXELS, _MOST_PIXELS))
+    image.thumbnail((most, most))
     file = io.BytesIO()
     image.save(file, 'PNG' if is_small else 'JPEG', optimize=True, quality=85)
     kind = 'png' if is_small else 'jpeg'

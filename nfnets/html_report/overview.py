@@ -11,22 +11,22 @@ from nfnets.html_report.html import Element, element, table
 from nfnets.html_report.runs import Run, are_on_same_data, data_name
 from nfnets.html_report.sections import note, section, swatch
 
-# The name and what counts most come first, as a wide table may end outside of the window.
-_HEAD = (
-    'run',
-    'top-1 held out',
-    'top-1 EMA',
-    'loss EMA',
-    'steps',
-    'images/s',
-    'waiting for input',
-    'network',
-    'parameters',
-    'data',
-)
+# What counts most, by task.
+_RESULTS = {
+    'classification': {
+        'top-1 held out': 'eval/top_1',
+        'top-1 EMA': 'eval_ema/top_1',
+    },
+    'detection': {
+        'box AP held out': 'eval/box_ap',
+        'box AP EMA': 'eval_ema/box_ap',
+        'mask AP EMA': 'eval_ema/mask_ap',
+    },
+}
 _NOTE = (
-    'Accuracy and loss are of the newest evaluation, with the parameters and with their EMA. '
-    'Images/s and the fraction of the time that training waited for input are medians over the logged steps.'
+    'Accuracy, average precision and loss are of the newest evaluation, with the parameters and with their '
+    'EMA. Images/s and the fraction of the time that training waited for input are medians over the logged '
+    'steps.'
 )
 
 
@@ -42,23 +42,27 @@ def overview(runs: Sequence[Run]) -> Element:
         notes.append(
             note('These runs are on different data: their losses and accuracies are not of the same images.')
         )
-    rows = [_row(run, number) for number, run in enumerate(runs)]
-    return section('Runs', table(_HEAD, rows, stacks=True, class_='overview'), element('p', _NOTE), *notes)
+    rows = [_row(run, number, runs) for number, run in enumerate(runs)]
+    cells = table(list(rows[0]), [list(row.values()) for row in rows], stacks=True, class_='overview')
+    return section('Runs', cells, element('p', _NOTE), *notes)
 
 
-def _row(run: Run, number: int) -> list[Element | str]:
-    return [
-        element('span', swatch(number), run.name),
-        _percent(run.last('eval/top_1')),
-        _percent(run.last('eval_ema/top_1')),
-        _number(run.last('eval_ema/loss'), '.4f'),
-        f'{run.step:,} of {run.config.train.steps:,}',
-        _rate(run.median('images_per_second')),
-        _percent(run.median('time/input'), digits=1),
-        network_name(run.config),
-        f'{num_parameters(run):,}',
-        data_name(run) or run.config.data.source,
-    ]
+def _row(run: Run, number: int, runs: Sequence[Run]) -> dict[str, Element | str]:
+    """Cells by column; what counts most comes first, as a wide table may end outside of the window."""
+    tasks = {each.config.task for each in runs}
+    results = {name: key for task, keys in _RESULTS.items() if task in tasks for name, key in keys.items()}
+    loss = {'loss EMA': _number(run.last('eval_ema/loss'), '.4f')} if 'classification' in tasks else {}
+    return {
+        'run': element('span', swatch(number), run.name),
+        **{name: _percent(run.last(key)) for name, key in results.items()},
+        **loss,
+        'steps': f'{run.step:,} of {run.config.train.steps:,}',
+        'images/s': _rate(run.median('images_per_second')),
+        'waiting for input': _percent(run.median('time/input'), digits=1),
+        'network': network_name(run.config),
+        'parameters': f'{num_parameters(run):,}',
+        'data': data_name(run) or run.config.data.source,
+    }
 
 
 def num_parameters(run: Run) -> int:

@@ -159,7 +159,7 @@ def is_on_imagenet(run: Run) -> bool:
 def data_name(run: Run) -> str | None:
     """What tells the data of a run from others of its source; None if there is only one of that."""
     data = run.config.data
-    return {'tfds': data.name, 'folder': data.dir, 'webdataset': data.dir}.get(data.source)
+    return {'tfds': data.name, 'folder': data.dir, 'webdataset': data.dir, 'coco': data.dir}.get(data.source)
 
 
 def _data(run: Run) -> tuple[Any, ...]:

@@ -2,8 +2,9 @@
 
 import importlib.resources
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import ml_collections
 import numpy as np
 from etils import epath
 
@@ -24,6 +25,7 @@ from nfnets.inference.score import check_class_names
 from nfnets.weights.load import load_checkpoint
 
 _CARDS = 24  # Images of a sheet.
+_PICTURES = 12  # Larger ones, with objects drawn on them.
 _CURVES = 'Held-out images are evaluated with the parameters and with their EMA.'
 _GROUPS = 'AGC leaves the weight of the classifier alone; it is not among the units of the head.'
 _SPEED = (
@@ -66,6 +68,7 @@ def write_page(
         sections.legend(runs),
         element('noscript', sections.note('The curves are drawn by JavaScript, which is switched off.')),
         section('Curves', element('p', _CURVES), place(charts.curves(runs))),
+        *_parts_of_losses(place, runs),
         section(
             'Units clipped by AGC, by layer group',
             element('p', _GROUPS),
@@ -85,6 +88,11 @@ def write_page(
         replace_file(output, text)
     except file_errors() as error:
         raise failure(f'{output} cannot be written: {why(error)}', error) from error
+
+
+def _parts_of_losses(place: Callable[..., Element], runs: Sequence[Run]) -> list[Element]:
+    drawn = charts.losses_by_part(runs)
+    return [section('Losses, whose sum is minimized', place(drawn, 'small'))] if drawn else []
 
 
 def _speed(figure: Element) -> Element:
@@ -112,18 +120,26 @@ def _training(runs: Sequence[Run]) -> list[Element]:
     parts: list[Element] = []
     alike: dict[tuple, list[Run]] = {}
     for run in runs:
-        settings = run.config.seed, run.config.train.batch_size, run.config.data, run.config.augment
+        config = run.config
+        settings = config.seed, config.train.batch_size, config.data, config.augment, config.detection
         alike.setdefault(settings, []).append(run)
     for first, *others in alike.values():
         parts.append(element('h3', ', '.join(run.name for run in (first, *others))))
         try:
-            source = build.source(first.config, first.config.data.train_split)
-            images, share = training_images(first.config, source, _CARDS)
-            names = readable_names(source.class_names, len(source.class_names))
-            parts += sheets.training_sheet(images, share, names)
+            parts += _training_sheet(first.config)
         except InputError as error:
             parts.append(sections.note(f'Skipped: {error}.'))
     return parts
+
+
+def _training_sheet(config: ml_collections.FrozenConfigDict) -> list[Element]:
+    source = build.source(config, config.data.train_split)
+    if config.task == 'detection':
+        from nfnets.html_report import detections  # Late: it needs pycocotools.
+
+        return detections.training_sheet(config, source, _PICTURES)
+    images, share = training_images(config, source, _CARDS)
+    return sheets.training_sheet(images, share, readable_names(source.class_names, len(source.class_names)))
 
 
 def _held_out(runs: Sequence[Run], most_images: int) -> list[Element]:
@@ -131,10 +147,16 @@ def _held_out(runs: Sequence[Run], most_images: int) -> list[Element]:
     for run in runs:
         parts.append(element('h3', run.name))
         try:
-            parts += _mistakes(run, most_images)
+            parts += _found(run) if run.config.task == 'detection' else _mistakes(run, most_images)
         except InputError as error:
             parts.append(sections.note(f'Skipped: {error}.'))
     return parts
+
+
+def _found(run: Run) -> list[Element]:
+    from nfnets.html_report import detections
+
+    return detections.held_out(run, _PICTURES)
 
 
 def _mistakes(run: Run, most_images: int) -> list[Element]:
