@@ -58,7 +58,7 @@ class Detector:
         Raises:
           InputError: the run has no checkpoint that can be read, or size does not fit the network.
         """
-        config = ml_collections.FrozenConfigDict(read_config(workdir))
+        config = ml_collections.FrozenConfigDict(read_config(workdir, 'detection'))
         self.size = size or config.data.eval_size
         if self.size % STRIDE:
             raise InputError(
