@@ -73,12 +73,16 @@ def f0_steps(f0_gradients_float64):
     is_clipped = all_but(default.get_config().optimizer.agc_skip)
     optimizer = make_optimizer(0.1, settings, is_clipped=is_clipped)
     params = jax.tree.map(jnp.asarray, golden_numbers.f0_params())
-    opt_state = optimizer.init(params)
-    step = jax.jit(optimizer.update)
+    opt_state = jax.jit(optimizer.init)(params)
+
+    @jax.jit
+    def step(grads, opt_state, params):
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return updates, opt_state, optax.apply_updates(params, updates)
+
     steps = []
     for _ in range(2):
-        updates, opt_state = step(grads, opt_state, params)
-        params = optax.apply_updates(params, updates)
+        updates, opt_state, params = step(grads, opt_state, params)
         steps.append((updates, opt_state))
     return steps
 
