@@ -45,10 +45,9 @@ def _weights(about, **settings):
 
 
 def _pictures(folder, count):
-    paths = []
-    for index in range(count):
-        paths.append(folder / f'{index}.png')
-        paths[-1].write_bytes(DigitsSource('eval').read(index)[0])
+    source, paths = DigitsSource('eval'), [folder / f'{index}.png' for index in range(count)]
+    for index, path in enumerate(paths):
+        path.write_bytes(source.read(index)[0])
     return paths
 
 
@@ -61,7 +60,8 @@ def test_the_likeliest_classes_come_first_with_their_probabilities(activation, t
     assert [path for path, _ in message] == paths
     images = np.stack([decode_eval(tf.constant(p.read_bytes()), preprocessing).numpy() for p in paths])
     network = make_network(10, tiny_network.VARIANT, activation=activation)
-    logits = network.apply(weights.params, None, normalize(images), False)['logits']
+    apply = jax.jit(network.apply, static_argnums=3)
+    logits = apply(weights.params, None, normalize(images), False)['logits']
     expected = softmax(np.asarray(logits, np.float64), axis=1)
     for (_, predictions), probabilities in zip(message, expected, strict=True):
         assert [p.label for p in predictions] == list(np.argsort(-probabilities)[:3])
@@ -91,8 +91,9 @@ def test_a_working_directory_names_its_network_whichever_it_is(tmp_path):
         tmp_path, 'workdir', raw[0], about, averaged[0], network_state=raw[1], ema_network_state=averaged[1]
     )
     images = rng.uniform(0, 255, (3, 32, 32, 3)).astype(np.float32)
+    apply = jax.jit(network.apply, static_argnums=4)
     for ema, (params, state) in {False: raw, True: averaged}.items():
-        outputs, _ = network.apply(params, state, None, normalize(images), False)
+        outputs, _ = apply(params, state, None, normalize(images), False)
         expected = softmax(np.asarray(outputs['logits'], np.float64), axis=1)
         np.testing.assert_allclose(Predictor(weights, ema=ema)(images), expected, rtol=1e-4, atol=1e-6)
     (tmp_path / 'config.json').write_text(config_file.to_json(config).replace('"num_classes"', '"other"'))
