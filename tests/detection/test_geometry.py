@@ -8,8 +8,10 @@ from detection_oracles import iou, random_boxes
 
 from nfnets.detection import anchors as anchors_lib
 from nfnets.detection import boxes as boxes_lib
-from nfnets.detection.roi_align import box_levels, roi_align
+from nfnets.detection import roi_align as roi_align_lib
 from nfnets.detection.suppression import suppress
+
+roi_align = jax.jit(roi_align_lib.roi_align, static_argnames='size')  # As the network takes it.
 
 
 def test_overlaps_are_those_of_the_formula():
@@ -87,7 +89,7 @@ def test_suppression_is_the_greedy_one(threshold):
 def test_a_chain_of_overlaps_keeps_every_second_box():
     # The guess that all are kept is wrong for all but the first, and is mended from the front.
     boxes = np.array([[10.0 * i, 0, 10.0 * i + 16, 10] for i in range(40)], np.float32)
-    kept = suppress(boxes, np.ones(40, bool), 0.2)
+    kept = jax.jit(suppress)(boxes, np.ones(40, bool), 0.2)
     np.testing.assert_array_equal(kept, np.arange(40) % 2 == 0)
 
 
@@ -128,7 +130,7 @@ def test_regions_are_pooled_by_bilinear_samples_of_their_level():
         ],
         np.float32,
     )
-    levels = np.asarray(box_levels(boxes, (2, 3, 4, 5)))
+    levels = np.asarray(roi_align_lib.box_levels(boxes, (2, 3, 4, 5)))
     sides = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
     expected_levels = [np.clip(np.floor(4 + np.log2(max(side, 1e-3) / 224)), 2, 5) for side in sides]
     np.testing.assert_array_equal(levels, expected_levels)

@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from detection_oracles import iou, random_boxes
 
-from nfnets.detection import losses
+from nfnets.detection import losses, targets
 from nfnets.detection.masks import mask_targets
-from nfnets.detection.targets import AnchorTargets, Objects, RoiTargets, match_anchors, sample, sample_rois
+from nfnets.detection.targets import AnchorTargets, Objects, RoiTargets, sample
 
 NUM_CLASSES = 5
+# As the network takes them: each is one program, not one for each operation.
+match_anchors = jax.jit(targets.match_anchors)
+sample_rois = jax.jit(targets.sample_rois, static_argnames=('count', 'num_classes'))
+anchor_losses, roi_losses = jax.jit(losses.anchor_losses), jax.jit(losses.roi_losses)
 
 
 def _objects(rng, count=6, absent=2, crowds=1):
@@ -119,8 +123,8 @@ def test_the_losses_of_anchors_are_those_of_the_formula():
     objects, anchors = _objects(rng), random_boxes(rng, 30)
     role, match = rng.integers(-1, 2, 30), rng.integers(0, 3, 30)
     logits, shifts = rng.standard_normal(30), rng.standard_normal((30, 4))
-    targets = AnchorTargets(role == 1, role == 0, match)
-    found = losses.anchor_losses(*map(jnp.float32, (logits, shifts, anchors)), targets, objects)
+    wanted = AnchorTargets(role == 1, role == 0, match)
+    found = anchor_losses(*map(np.float32, (logits, shifts, anchors)), wanted, objects)
     entropy = distance = 0.0
     for i in range(30):
         if role[i] >= 0:
@@ -140,8 +144,8 @@ def test_the_losses_of_regions_are_those_of_the_formula():
     labels[weight == 0] = NUM_CLASSES
     logits = rng.standard_normal((24, NUM_CLASSES + 1))
     shifts = rng.standard_normal((24, NUM_CLASSES, 4))
-    targets = RoiTargets(boxes, labels, match, weight)
-    found = losses.roi_losses(jnp.float32(logits), jnp.float32(shifts), targets, objects)
+    wanted = RoiTargets(boxes, labels, match, weight)
+    found = roi_losses(np.float32(logits), np.float32(shifts), wanted, objects)
     entropy = distance = 0.0
     for i in np.flatnonzero(weight):
         entropy += np.log(np.sum(np.exp(logits[i]))) - logits[i, labels[i]]
@@ -162,12 +166,12 @@ def test_places_without_a_region_give_no_nan_in_values_or_gradients():
         anchor = losses.anchor_losses(
             logits[:, 0], shifts[:, 0], random_boxes(rng, 8), AnchorTargets(nothing, nothing, zeros), objects
         )
-        targets = RoiTargets(empty, zeros + NUM_CLASSES, zeros, np.zeros(8, np.float32))
-        regions = losses.roi_losses(logits, shifts, targets, objects)
+        none = RoiTargets(empty, zeros + NUM_CLASSES, zeros, np.zeros(8, np.float32))
+        regions = losses.roi_losses(logits, shifts, none, objects)
         return sum(anchor.values()) + sum(regions.values())
 
     arguments = jnp.ones((8, NUM_CLASSES + 1)), jnp.ones((8, NUM_CLASSES, 4))
-    value, grads = jax.value_and_grad(total, (0, 1))(*arguments)
+    value, grads = jax.jit(jax.value_and_grad(total, (0, 1)))(*arguments)
     assert value == 0
     assert all(np.all(np.asarray(g) == 0) for g in grads)
 

@@ -41,7 +41,7 @@ def _first_step(config, monkeypatch):
         batches.close()
         init_key, run_key = jax.random.split(jax.random.key(config.seed))
         images = np.zeros((1, 16, 16, 3), np.float32)
-        params, network_state = build.network(config).init(init_key, images, True)
+        params, network_state = jax.jit(build.network(config).init, static_argnums=2)(init_key, images, True)
         state = parallel.replicate(init_train_state(params, build.optimizer(config), network_state))
         jax.block_until_ready(step(state, batch, run_key))
         jax.effects_barrier()

@@ -80,7 +80,7 @@ def test_statistics_are_in_float32_whatever_the_network_is():
     network = hk.transform_with_state(forward)
     x = (100 + jax.random.normal(jax.random.key(0), (64, 8, 8, 2))).astype(jnp.bfloat16)
     params, state = network.init(jax.random.key(0), x, False)
-    out, state = network.apply(params, state, None, x, True)
+    out, state = jax.jit(network.apply, static_argnums=4)(params, state, None, x, True)
     assert out.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype('float32'), jnp.dtype('int32')}
     wide = np.float64(x)
