@@ -1,7 +1,9 @@
 """What `nfnets-predict` prints and draws of the objects in an image."""
 
+import itertools
 import json
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from etils import epath
 from PIL import Image
@@ -12,20 +14,38 @@ from nfnets.inference.detector import Found
 from nfnets.inference.tables import csv_rows
 
 COLUMNS = ('image', 'rank', 'label', 'name', 'score', 'left', 'top', 'right', 'bottom')
-Row = tuple[int, str, float, list[float]]  # Label, name, score, box in px.
+
+
+class Row(NamedTuple):
+    """An object.
+
+    Attributes:
+      label: class from 0.
+      name: of the class.
+      score: 0..1.
+      box: left, top, right, bottom, px of the image.
+      mask: packed run lengths, as in COCO's files.
+    """
+
+    label: int
+    name: str
+    score: float
+    box: list[float]
+    mask: dict[str, Any]
 
 
 def rows(found: Found, class_names: tuple[str, ...], least_score: float) -> Iterator[Row]:
     """The objects that are likely enough, the likeliest first."""
-    for box, label, score, _ in zip(*found.objects, strict=True):
+    for box, label, score, packed in zip(*found.objects, strict=True):
         if score >= least_score:
             corners = [round(edge, 2) for edge in box.tolist()]
-            yield int(label), class_names[label], round(float(score), 6), corners
+            mask = {'size': packed['size'], 'counts': packed['counts'].decode()}
+            yield Row(int(label), class_names[label], round(float(score), 6), corners, mask)
 
 
 def as_text(image: epath.Path, objects: list[Row]) -> str:
     """A few lines of text."""
-    lines = [f'  {100 * score:5.1f}%  {name}  {_edges(box)}' for _, name, score, box in objects]
+    lines = [f'  {100 * each.score:5.1f}%  {each.name}  {_edges(each.box)}' for each in objects]
     return '\n'.join([str(image), *lines])
 
 
@@ -36,13 +56,12 @@ def _edges(box: list[float]) -> str:
 
 def as_json(image: epath.Path, objects: list[Row]) -> str:
     """One line for programs."""
-    names = ('label', 'name', 'score', 'box')
-    return json.dumps({'image': str(image), 'objects': [dict(zip(names, x, strict=True)) for x in objects]})
+    return json.dumps({'image': str(image), 'objects': [each._asdict() for each in objects]})
 
 
 def as_csv(image: epath.Path, objects: list[Row]) -> str:
     """A row for each object; '' for none."""
-    return csv_rows([(image, rank, *first, *box) for rank, (*first, box) in enumerate(objects, 1)])
+    return csv_rows([(image, rank, *each[:3], *each.box) for rank, each in enumerate(objects, 1)])
 
 
 class Drawings:
@@ -69,7 +88,7 @@ class Drawings:
 
     def _name(self, stem: str) -> str:
         """One that no other image of this command has, as cat.jpg and other/cat.png would."""
-        candidates = (stem if number == 1 else f'{stem}-{number}' for number in range(1, 1 << 30))
-        name = next(name for name in candidates if name not in self._names)
+        others = (f'{stem}-{number}' for number in itertools.count(2))
+        name = next(name for name in itertools.chain([stem], others) if name not in self._names)
         self._names.add(name)
         return f'{name}.objects.png'

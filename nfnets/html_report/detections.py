@@ -79,11 +79,9 @@ def held_out(run: Run, most: int) -> list[Element]:
 
 def _by_class(run: Run) -> list[Element]:
     """The precision of each class in the newest evaluation, if there was one."""
-    rows = []
-    for name in run.class_names or ():
-        values = [run.last(f'eval_ema/{metric}/{name}') for metric in _METRICS]
-        rows += [[name, *(f'{100 * value:.1f}%' for value in values if value is not None)]]
-    rows = [row for row in rows if len(row) > 1]  # Others have no object in the split.
+    pairs = {n: [run.last(f'eval_ema/{metric}/{n}') for metric in _METRICS] for n in run.class_names or ()}
+    percents = {name: [f'{100 * x:.1f}%' for x in pair if x is not None] for name, pair in pairs.items()}
+    rows = [[name, *pair] for name, pair in percents.items() if pair]  # Others have no object in the split.
     if not rows:
         return []
     head = ('class', 'box AP', 'mask AP')

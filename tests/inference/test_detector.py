@@ -11,6 +11,7 @@ import pytest
 import small_runs
 from coco_sets import write_set
 from PIL import Image
+from pycocotools import mask as mask_lib
 
 from nfnets.commands import predict
 from nfnets.detection.batches import eval_batches
@@ -102,6 +103,8 @@ def test_objects_are_printed_for_people_and_programs(run, detector, found, capsy
             assert one['name'] == ('left', 'middle', 'right')[one['label']]
             assert one['label'] == each.objects.labels[k]
             assert one['score'] == pytest.approx(each.objects.scores[k], abs=1e-5)
+            mask = mask_lib.decode({**one['mask'], 'counts': one['mask']['counts'].encode()})
+            np.testing.assert_array_equal(mask, each.objects.mask(k))
             assert one['box'] == pytest.approx(each.objects.boxes[k], abs=0.01)
     rows = list(csv.reader(io.StringIO(_print(run, capsys, '--csv', f'--least={least:.9f}'))))
     assert rows[0] == ['image', 'rank', 'label', 'name', 'score', 'left', 'top', 'right', 'bottom']
