@@ -16,6 +16,16 @@ from nfnets import load_checkpoint
 from nfnets.data.digits import DigitsSource
 from nfnets.errors import InputError, TrainingStopped
 
+METRICS_OF_STEPS = {
+    'train/loss',
+    'train/top_1',
+    'train/grad_norm',
+    'train/agc_clipped_fraction',
+    *(f'train/agc_clipped_fraction/{group}' for group in ('stem', 'stage1', 'head')),
+    *(f'train/grad_norm/{group}' for group in ('stem', 'stage1', 'head')),
+    'learning_rate',
+}
+
 
 def test_a_run_leaves_config_metrics_events_and_checkpoints(undisturbed):
     workdir, output = undisturbed
@@ -25,7 +35,7 @@ def test_a_run_leaves_config_metrics_events_and_checkpoints(undisturbed):
     lines = training_runs.metrics(workdir)
     training = [line for line in lines if 'train/loss' in line]
     assert [line['step'] for line in training] == list(range(1, 13))
-    assert set(training[0]) >= _metrics_of_steps('stage1')
+    assert set(training[0]) >= METRICS_OF_STEPS
     evaluations = [line for line in lines if 'eval/top_1' in line]
     assert [line['step'] for line in evaluations] == [6, 12]
     for prefix in ('eval', 'eval_ema'):
@@ -34,19 +44,6 @@ def test_a_run_leaves_config_metrics_events_and_checkpoints(undisturbed):
     assert {p.name for p in (workdir / 'checkpoints').iterdir() if p.is_dir()} == {'4', '8', '12'}
     assert list(workdir.glob('events.out.tfevents.*'))
     assert str(workdir) in output
-
-
-def _metrics_of_steps(*stages):
-    groups = ('stem', *stages, 'head')
-    return {
-        'train/loss',
-        'train/top_1',
-        'train/grad_norm',
-        'train/agc_clipped_fraction',
-        *(f'train/agc_clipped_fraction/{group}' for group in groups),
-        *(f'train/grad_norm/{group}' for group in groups),
-        'learning_rate',
-    }
 
 
 def test_a_run_learns(undisturbed):
@@ -102,33 +99,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     state, _ = training_runs.state(tmp_path)
     for name, value in state.items():
         assert np.isfinite(np.linalg.norm(value.astype(np.float32))), name
-
-
-def test_the_imagenet_config_trains_on_tfds_own_imagenet(tiny_imagenet_tfrecords, tmp_path):
-    settings = {
-        'data.dir': tiny_imagenet_tfrecords,
-        'model.widths': '(16,16,32,32)',
-        'model.depths': '(1,1,1,1)',
-        'model.group_width': 8,
-        'data.train_size': 32,
-        'data.eval_size': 32,
-        'train.batch_size': 16,
-        'train.steps': 3,
-        'train.log_every_steps': 1,
-        'optimizer.warmup_steps': 1.0,
-    }
-    output = training_runs.finish(training_runs.start(tmp_path / 'run', settings, config='imagenet:F0'))
-    assert '60 images to train on, 37 to evaluate on' in output
-    lines = training_runs.metrics(tmp_path / 'run')
-    assert set(lines[0]) >= _metrics_of_steps('stage1', 'stage2', 'stage3', 'stage4')
-    (evaluation,) = [line for line in lines if 'eval/top_1' in line]
-    assert evaluation['eval/num_examples'] == evaluation['eval_ema/num_examples'] == 37
-    config = json.loads((tmp_path / 'run' / 'config.json').read_text())
-    assert config['model']['num_classes'] == 1000
-    assert config['train']['precision'] == 'bfloat16'
-    assert config['augment']['randaugment_magnitude'] == 5
-    _, input_ = training_runs.state(tmp_path / 'run')
-    assert input_ == {'position': 3 * 16 * 2}  # Each image with a fresh partner.
 
 
 def test_broken_images_of_a_folder_are_named_or_counted(tmp_path):

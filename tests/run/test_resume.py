@@ -1,4 +1,4 @@
-"""The paper's recipe with all that it draws at random, stopped and resumed: the same to the last bit."""
+"""The paper's recipe on TFDS's own ImageNet, with all that it draws, resumed: the same to the last bit."""
 
 import json
 import shutil
@@ -52,12 +52,15 @@ def _assert_same(workdir, expected):
     lines = training_runs.metrics(workdir)
     assert lines == training_runs.metrics(expected)
     assert [x['step'] for x in lines if 'train/loss' in x] == [1, 2, 3, 4, 5, 6]
-    assert [x['step'] for x in lines if 'eval_ema/loss' in x] == [3, 6]
+    evaluations = [x for x in lines if 'eval_ema/loss' in x]
+    assert [x['step'] for x in evaluations] == [3, 6]
+    assert all(x['eval/num_examples'] == x['eval_ema/num_examples'] == 37 for x in evaluations)
 
 
 def _assert_everything_is_on(workdir):
     """That each ingredient is in the run's own config."""
     config = ml_collections.ConfigDict(read_config(workdir))
+    assert config.model.num_classes == 1000
     assert config.train.precision == 'bfloat16'
     assert config.augment.partners == 'fresh'
     for name, off in OFF.items():
@@ -66,7 +69,7 @@ def _assert_everything_is_on(workdir):
     assert config.model.dropout_rate > 0
     assert config.model.stochastic_depth_rate > 0
     assert config.augment.randaugment_layers > 0
-    assert config.augment.randaugment_magnitude > 0
+    assert config.augment.randaugment_magnitude == 5
     assert config.augment.mixup_alpha > 0
     assert config.augment.cutmix
     assert 0 < config.optimizer.ema_decay < 1
@@ -81,10 +84,10 @@ def test_the_recipe_compiled_with_all_optimizations_and_resumed_ends_bit_equal(
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv('XLA_FLAGS', '')
             patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', 'false')
-            process = training_runs.start(workdir, settings, devices=1, config='imagenet:F0')
+            process = training_runs.start(workdir, settings, config='imagenet:F0')
         return training_runs.finish(process)
 
-    train(tmp_path / 'undisturbed')
+    assert '60 images to train on, 37 to evaluate on' in train(tmp_path / 'undisturbed')
     _as_stopped_at_step_2(tmp_path / 'undisturbed', tmp_path / 'run')
     assert 'resuming from step 2\n' in train(tmp_path / 'run')
     _assert_same(tmp_path / 'run', tmp_path / 'undisturbed')
