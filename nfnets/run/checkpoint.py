@@ -129,26 +129,14 @@ class Checkpoints:
         """
         problems: dict[int, str] = {}
         for step in reversed(whole_steps(self._directory)):
-            failed = None
             try:
-                state, position = self._read(step, self._unstack(jax.device_get(template)))
-            except Exception as error:
-                if is_damage(error):
-                    problems[step] = _short(error)
-                else:
-                    failed = error
-            # All processes stop together, and none before the others have reported what they found.
-            if parallel.sum_over_processes(int(failed is not None)) > 0:
-                why_failed = 'another process cannot read it' if failed is None else _short(failed)
-                raise TrainingStopped(
-                    f'checkpoint {step} in {self._directory} cannot be read, though it is not damaged: '
-                    f'{why_failed}; nothing was changed'
-                ) from failed
-            if parallel.sum_over_processes(int(step in problems)) == 0:
-                self._set_aside(problems)
-                damaged = [f'checkpoint {step} is damaged: {problem}' for step, problem in problems.items()]
-                return self._stack(state), position, damaged
-            problems.setdefault(step, 'another process finds it damaged')
+                state, position = self._read_together(step, template)
+            except Damaged as error:
+                problems[step] = str(error)
+                continue
+            self._set_aside(problems)
+            damaged = [f'checkpoint {step} is damaged: {problem}' for step, problem in problems.items()]
+            return state, position, damaged
         every = '; '.join(f'{step}: {problem}' for step, problem in problems.items())
         raise InputError(f'no checkpoint in {self._directory} is whole: {every}')
 
@@ -157,17 +145,37 @@ class Checkpoints:
 
         Raises:
           InputError: it is damaged.
-          TrainingStopped: it cannot be read for another reason, or another process cannot read it.
+          TrainingStopped: as of `restore`.
         """
-        failed = None
+        try:
+            return self._read_together(step, template)
+        except Damaged as error:
+            raise InputError(f'checkpoint {step} in {self._directory} is damaged: {error}') from error
+
+    def _read_together(self, step: int, template: TrainState) -> tuple[TrainState, int]:
+        """A checkpoint's state and position; all processes read it, or all raise.
+
+        None stops before the others have reported what they found.
+
+        Raises:
+          Damaged: it is.
+          TrainingStopped: a process cannot read it for another reason.
+        """
+        damage: Exception | None = None
+        failed: Exception | None = None
         try:
             state, position = self._read(step, self._unstack(jax.device_get(template)))
-        except Exception as error:  # Whatever the libraries below raise.
-            failed = error
+        except Exception as error:
+            damage, failed = (error, None) if is_damage(error) else (None, error)
         if parallel.sum_over_processes(int(failed is not None)) > 0:
             why_failed = 'another process cannot read it' if failed is None else _short(failed)
-            kind = InputError if failed is not None and is_damage(failed) else TrainingStopped
-            raise kind(f'checkpoint {step} in {self._directory} cannot be read: {why_failed}') from failed
+            raise TrainingStopped(
+                f'checkpoint {step} in {self._directory} cannot be read, though it is not damaged: '
+                f'{why_failed}; nothing was changed'
+            ) from failed
+        if parallel.sum_over_processes(int(damage is not None)) > 0:
+            found = 'another process finds it damaged' if damage is None else _short(damage)
+            raise Damaged(found) from damage
         return self._stack(state), position
 
     def _read(self, step: int, template: TrainState) -> tuple[TrainState, int]:

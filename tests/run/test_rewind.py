@@ -73,6 +73,6 @@ def test_a_damaged_checkpoint_is_named_and_stays(undisturbed, tmp_path):
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
-    with pytest.raises(InputError, match=r'checkpoint 8 in .*run/checkpoints cannot be read'):
+    with pytest.raises(InputError, match=r'checkpoint 8 in .*run/checkpoints is damaged'):
         training_runs.train(tmp_path / 'new', {**LONGER, 'rewind_from': f'{tmp_path}/run@8'})
     assert {path.name for path in (tmp_path / 'run' / 'checkpoints').iterdir()} == {'4', '8', '12'}
