@@ -27,7 +27,7 @@ _READ_AT_ONCE = min(32 * _CORES, 512)
 _OF_THE_HOST = frozenset((errno.ENOMEM, errno.EMFILE, errno.ENFILE))
 
 _Decode = Callable[..., Any]  # Of TensorFlow's graph functions.
-_Reads = list[Future[list[Example]]]
+_Reads = list[tuple[list[int], Future[list[Example]]]]  # Of some indices each.
 
 
 class Work(NamedTuple):
@@ -113,8 +113,9 @@ class Pipeline:
             for part, groups in self._read_ahead(work):
                 if self._is_closed:
                     return
-                read = itertools.chain.from_iterable(group.result() for group in groups)
-                of_index = dict(zip(_distinct(part), read, strict=True))
+                of_index: dict[int, Example] = {}
+                for indices, read in groups:
+                    of_index.update(zip(indices, read.result(), strict=True))
                 examples = [of_index[index] for index in part.indices.tolist()]
                 self._under_way.append(part)
                 yield [e[0] for e in examples], [e[1] for e in examples], part.geometry
@@ -126,9 +127,9 @@ class Pipeline:
         size = _READ_AT_ONCE // _READERS
         ahead: collections.deque[tuple[Work, _Reads]] = collections.deque()
         for part in work:
-            indices = _distinct(part)
+            indices = list(dict.fromkeys(part.indices.tolist()))  # Each is read once.
             groups = [indices[i : i + size] for i in range(0, len(indices), size)]
-            ahead.append((part, [self._readers.submit(self._read, group) for group in groups]))
+            ahead.append((part, [(group, self._readers.submit(self._read, group)) for group in groups]))
             if (len(ahead) - 1) * len(indices) >= _READ_AT_ONCE:
                 yield ahead.popleft()
         yield from ahead
@@ -217,11 +218,6 @@ class Pipeline:
             with contextlib.suppress(tf.errors.InvalidArgumentError):  # Of a broken image.
                 exhausted = next(self._batches, None) is None
         self._readers.shutdown(cancel_futures=True)
-
-
-def _distinct(part: Work) -> list[int]:
-    """What a part takes from the source, once each, in its order."""
-    return list(dict.fromkeys(part.indices.tolist()))
 
 
 def _or_fail(decode_fn: _Decode) -> _Decode:
