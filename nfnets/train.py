@@ -97,7 +97,8 @@ def train_and_evaluate(
 def _prepare(config: ml_collections.ConfigDict, workdir: epath.Path) -> _Run:
     train_source = build.source(config, config.data.train_split)
     eval_source = build.source(config, config.data.eval_split)
-    check_same_classes(train_source, eval_source)
+    names = train_source.class_names, eval_source.class_names
+    check_same_classes(names[0], 'the training split', names[1], 'the evaluation split')
     steps_there = workdir_lib.checkpoint_steps(workdir)
     config, weights = _with_start(config, workdir, is_new=not steps_there)
     complete = config_lib.complete(

@@ -82,22 +82,24 @@ def load_source(kind: str, *, name: str, directory: str | None, split: str) -> S
         raise failure(f'data.dir={directory} cannot be read: {error}', error) from error
 
 
-def check_same_classes(train: Source, evaluation: Source) -> None:
-    """Refuses an evaluation split whose labels mean something else than those of the training split.
+def check_same_classes(names: Sequence[str], owner: str, others: Sequence[str], other_owner: str) -> None:
+    """Refuses classes whose labels mean something else than those of others.
 
-    It may lack the last of numbered classes: those of a split are as many as its largest label says.
+    They may lack the last of numbered classes: those of a split are as many as its largest label says.
+
+    Args:
+      names: of the classes to be like, 0 first.
+      owner: what they are of, for messages, such as 'the training split'.
+      others: of the classes that are checked.
+      other_owner: what these are of.
 
     Raises:
-      InputError: a class differs.
+      InputError: names the first class that differs.
     """
-    pairs = itertools.zip_longest(train.class_names, evaluation.class_names)
-    for label, (name, other) in enumerate(pairs):
+    for label, (name, other) in enumerate(itertools.zip_longest(names, others)):
         if other not in (name, None):
-            there = 'does not have it' if name is None else f'has {name!r} there'
-            raise InputError(
-                f'label {label} of the evaluation split is the class {other!r}, and the training split '
-                f'{there}'
-            )
+            has = 'does not have it' if name is None else f'has {name!r} there'
+            raise InputError(f'label {label} of {other_owner} is the class {other!r}, and {owner} {has}')
 
 
 def _load(kind: str, name: str, directory: str | None, split: str) -> Source:

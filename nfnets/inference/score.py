@@ -16,9 +16,8 @@ from tqdm import tqdm
 from nfnets import build, parallel
 from nfnets import config as config_lib
 from nfnets.data.imagenet_sets import SETS, ImageNetSet
-from nfnets.data.source import Source
+from nfnets.data.source import Source, check_same_classes
 from nfnets.data.stream import Batch, EvalBatches
-from nfnets.errors import InputError
 from nfnets.evaluation.evaluate import Predicted
 from nfnets.finetune import PREPROCESSING, preprocessing_settings, with_preprocessing
 from nfnets.folding.fold import fold
@@ -167,21 +166,12 @@ def _key_of(data: ml_collections.FrozenConfigDict) -> str | None:
 def check_class_names(weights: Weights, source: Source) -> None:
     """Refuses to use a checkpoint on other classes than it was trained on, where it knows them.
 
-    The data may lack the last of them: a split of tars has numbers up to its largest label.
-
     Raises:
       InputError: names the first class that differs.
     """
-    held, there = weights.about.class_names, source.class_names
-    if held is None or held[: len(there)] == there:
-        return
-    if len(held) != len(there):
-        raise InputError(f'{weights.path} is of {len(held)} classes, and the data has {len(there)}')
-    label = next(i for i, (a, b) in enumerate(zip(held, there, strict=True)) if a != b)
-    raise InputError(
-        f'{weights.path} is of other classes than the data: class {label} is {held[label]!r} there, and '
-        f'{there[label]!r} in the data'
-    )
+    held = weights.about.class_names
+    if held is not None:
+        check_same_classes(held, str(weights.path), source.class_names, 'the data')
 
 
 def config_of(

@@ -175,7 +175,7 @@ def test_what_cannot_be_evaluated_is_said_before_anything_is(command, checkpoint
     for arguments, expected in (
         (
             (ours, f'--checkpoint={other}', '--set=v2', there),
-            f"{other} is of other classes than the data: class 0 is 'x0'",
+            f"label 0 of the data is the class 'n01440764', and {other} has 'x0' there",
         ),
         ((ours, f'--checkpoint={few}', '--set=v2', nowhere), f'{few} is of 10 classes, and --set needs Imag'),
         (
