@@ -1,11 +1,14 @@
-"""Tars of WebDataset's form, from scikit-learn's digits."""
+"""Tars of WebDataset's form, and real images for them: digits and garments."""
 
 import io
 import tarfile
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
+
+GARMENTS = ('T-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'boot')
 
 
 def write_tar(path, files, form=tarfile.PAX_FORMAT, mtime=0):
@@ -29,6 +32,12 @@ def digits():
     """The 1,797 digits, uint8 [N, 8, 8], and their labels."""
     found = load_digits()
     return np.rint(found.images * (255 / 16)).astype(np.uint8), found.target
+
+
+def garments():
+    """Eight garments of each class of Fashion-MNIST, uint8 [80, 28, 28], and their labels."""
+    sheet = np.asarray(Image.open(Path(__file__).parent / 'golden' / 'garments.png'))
+    return sheet.reshape(10, 28, 8, 28).swapaxes(1, 2).reshape(80, 28, 28), np.repeat(np.arange(10), 8)
 
 
 def write_digits(directory, split, shards, examples_per_shard, first=0):

@@ -1,4 +1,4 @@
-"""Pre-training on tars of images with several labels, by one and two processes, and fine-tuning after it."""
+"""Pre-training on tars of several digits and garments an image, by one and two processes, and fine-tuning."""
 
 import json
 import shutil
@@ -20,23 +20,27 @@ SETTINGS = {
 
 
 def _write(directory):
-    """Tars to train on and one to evaluate on: WebP images of up to four digits, JSON with their labels."""
-    pixels, labels = tars.digits()
+    """Tars to train on and one to evaluate on: WebP images of up to four things, JSON with their labels."""
+    digits, of_digits = tars.digits()
+    garments, of_garments = tars.garments()
+    things = [np.kron(digit, np.ones((3, 3), np.uint8)) for digit in digits[:200]] + list(garments)
+    labels = [*of_digits[:200].tolist(), *(of_garments + 10).tolist()]
     rng = np.random.default_rng(0)
     for name, count in {'train-0': 50, 'train-1': 33, 'train-2': 45, 'val-0': 80}.items():
         files = []
         for number in range(count):
-            image, chosen = (
-                np.zeros((2, 2, 8, 8), np.uint8),
-                rng.integers(len(labels), size=rng.integers(1, 5)),
-            )
-            for place, index in zip(rng.permutation(4), chosen, strict=False):
-                image[place // 2, place % 2] = pixels[index]
-            encoded = tars.encode(image.swapaxes(1, 2).reshape(16, 16))
-            said = json.dumps({'labels': sorted({int(labels[index]) for index in chosen})}).encode()
-            files += [(f'{number:03}.webp', encoded), (f'{number:03}.json', said)]
+            image = np.zeros((56, 56), np.uint8)
+            of_each = rng.integers(200, size=2).tolist() + rng.integers(200, 280, size=2).tolist()
+            chosen = rng.permutation(of_each)[: rng.integers(1, 5)].tolist()
+            for place, index in zip(rng.permutation(4).tolist(), chosen, strict=False):
+                thing = things[index]
+                top, left = 28 * (place // 2), 28 * (place % 2)
+                image[top : top + len(thing), left : left + len(thing)] = thing
+            said = json.dumps({'labels': sorted({labels[index] for index in chosen})}).encode()
+            files += [(f'{number:03}.webp', tars.encode(image)), (f'{number:03}.json', said)]
         tars.write_tar(directory / f'{name}.tar', files)
-    (directory / 'classes.txt').write_text(''.join(f'{digit}\n' for digit in range(10)))
+    names = [*map(str, range(10)), *tars.GARMENTS]
+    (directory / 'classes.txt').write_text(''.join(f'{name}\n' for name in names))
 
 
 @pytest.fixture(scope='module')
@@ -81,3 +85,4 @@ def test_a_fine_tuned_network_starts_from_what_was_pre_trained(pretrained, tmp_p
     assert 'mean_average_precision' not in results['eval']
     said = capfd.readouterr().out
     assert str(pretrained) in said
+    assert 'with a new classifier for 10 classes' in said
