@@ -41,6 +41,9 @@ def get_config() -> ml_collections.ConfigDict:
     data.dir = placeholder(str)  # TFDS's data_dir; what holds train/ and val/, or the tars. May be gs://.
     data.train_split = 'train'  # In TFDS's syntax; a folder's name under `dir`; or tars, 'a-{0..9}.tar'.
     data.eval_split = 'validation'
+    # Sources to train on instead, by names of your own, with fields source, name, dir, split and weight; but
+    # for the last, those left out are as above. Weights are parts of the images; None: all count alike.
+    data.mixture = ml_collections.ConfigDict()  # {NAME: {FIELD: VALUE}}, or flags data.mixture.NAME.FIELD.
     # Sizes, margin and style that are None are those of the checkpoint that is evaluated or started from, if
     # it knows them; else they follow from the variant.
     data.train_size = placeholder(int)  # Side of training images, px.
@@ -121,4 +124,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.checkpoint = checkpoint = ml_collections.ConfigDict()
     checkpoint.every_steps = 1000  # Between checkpoints; there is always one at the end.
     checkpoint.keep = 3  # The last so many are kept.
-    return config.lock()
+    config.lock()
+    config.data.mixture.unlock()  # It takes any names.
+    return config

@@ -39,6 +39,13 @@ def source(config: ml_collections.ConfigDict, split: str) -> Any:
     return task(config).source(config, split)
 
 
+def train_source(config: ml_collections.ConfigDict) -> Any:
+    """The examples to train on, of one split or a mixture; the config need not be complete."""
+    if config.data.mixture:
+        return classification.mixture(config)
+    return source(config, config.data.train_split)
+
+
 def network(config: Config, layout: ParamLayout | None = None) -> hk.TransformedWithState:
     """The task's network, see there.
 

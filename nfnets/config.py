@@ -7,6 +7,7 @@ config.
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -20,7 +21,9 @@ from nfnets.models.activations import ACTIVATIONS
 from nfnets.models.networks import NETWORKS
 from nfnets.models.variants import RECIPES, Recipe, Variant, get_variant
 
+MIXTURE_FIELDS = {'source': str, 'name': str, 'dir': str, 'split': str, 'weight': float}
 _EVAL_BATCH_PER_DEVICE = 32
+_MIXTURE_FIELDS = ', '.join(MIXTURE_FIELDS)
 _T = TypeVar('_T')
 
 _Rule = tuple[Callable[[Any], bool], str]
@@ -148,6 +151,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_task(config)
     if config.probe.source == 'tfds' and config.probe.name is None:
         raise InputError("probe.source='tfds' needs probe.name, a TensorFlow data set")
+    _check_mixture(config.task, config.data.mixture)
     variant, kind = make_variant(config), NETWORKS[config.model.name]
     if len(variant.widths) != len(variant.depths):
         raise InputError(
@@ -193,6 +197,37 @@ def _check_squares(config: ml_collections.ConfigDict) -> None:
         if size % _STRIDE:
             above = -(-size // _STRIDE) * _STRIDE
             raise InputError(f'{key}={size} must be a multiple of {_STRIDE} px, such as {above}')
+
+
+def _check_mixture(task: str, sources: ml_collections.ConfigDict) -> None:
+    if sources and task != 'classification':
+        raise InputError(f'data.mixture has no effect with task={task}: train on one source')
+    for name, fields in sources.items():
+        key = f'data.mixture.{name}'
+        if not re.fullmatch(r'[\w-]+', name):
+            raise InputError(f'{key}: the name of a source must be of letters, digits, _ and -')
+        if not isinstance(fields, ml_collections.ConfigDict):
+            raise InputError(f'{key}={fields} is not allowed: it must be a dictionary of {_MIXTURE_FIELDS}')
+        if unknown := sorted(set(fields) - set(MIXTURE_FIELDS)):
+            raise InputError(f'{key}.{unknown[0]}: there is no such setting; a source has {_MIXTURE_FIELDS}')
+        weight = fields.get('weight')
+        if weight is not None and not (isinstance(weight, int | float) and 0 < weight < math.inf):
+            raise InputError(f'{key}.weight={weight} is not allowed: it must be {_POSITIVE[1]}')
+    weighed = {name: fields.get('weight') is not None for name, fields in sources.items()}
+    if len(set(weighed.values())) > 1:
+        without = next(name for name, has_weight in weighed.items() if not has_weight)
+        raise InputError(f'data.mixture.{without}.weight is missing: all sources have a weight, or none')
+
+
+def mixture(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
+    """The sources of `data.mixture` by name, in their order, with every field."""
+    data = config.data
+    of_data = {'source': data.source, 'name': data.name, 'dir': data.dir, 'split': data.train_split}
+    found = {}
+    for name in sorted(data.mixture):
+        own = {field: value for field, value in data.mixture[name].items() if value is not None}
+        found[name] = {**of_data, 'weight': None, **own}
+    return found
 
 
 def make_variant(config: ml_collections.ConfigDict) -> Variant:
@@ -257,6 +292,8 @@ def complete(
         classes than the network, or the warm-up is longer than the run.
     """
     config = ml_collections.ConfigDict(config)
+    with config.unlocked():
+        config.data.mixture = mixture(config)
     _derive_model(config, num_classes)
     _check_squares(config)
     if config.eval.batch_size is None:
@@ -351,10 +388,10 @@ def get(config: ml_collections.ConfigDict, key: str) -> Any:
 
 
 def flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-    """{'train': {'steps': 3}} -> {'train.steps': 3}."""
+    """{'train': {'steps': 3}} -> {'train.steps': 3}; an empty group, as of `data.mixture`, is a value."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             flat.update(flatten(value, f'{prefix}{name}.'))
         else:
             flat[prefix + name] = value

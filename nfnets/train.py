@@ -95,7 +95,7 @@ def train_and_evaluate(
 
 
 def _prepare(config: ml_collections.ConfigDict, workdir: epath.Path) -> _Run:
-    train_source = build.source(config, config.data.train_split)
+    train_source = build.train_source(config)
     eval_source = build.source(config, config.data.eval_split)
     names = train_source.class_names, eval_source.class_names
     check_same_classes(names[0], 'the training split', names[1], 'the evaluation split')
@@ -311,7 +311,7 @@ def _describe(run: _Run, state: TrainState) -> str:
     return (
         f'{build.task(run.config).describe(run.config)}, {num_params:,} parameters, '
         f'{run.config.train.precision}, on {jax.device_count()} {jax.devices()[0].platform} devices; '
-        f'{len(run.train_source):,} images to train on, {len(run.eval_source):,} to evaluate on; '
+        f'{run.train_source.summary()} to train on, {len(run.eval_source):,} to evaluate on; '
     )
 
 

@@ -8,6 +8,8 @@ import pytest
 import tars
 import training_runs
 
+from nfnets.errors import InputError
+
 SETTINGS = {
     **training_runs.TINY,
     **training_runs.NOT_RANDOM,
@@ -86,3 +88,21 @@ def test_a_fine_tuned_network_starts_from_what_was_pre_trained(pretrained, tmp_p
     said = capfd.readouterr().out
     assert str(pretrained) in said
     assert 'with a new classifier for 10 classes' in said
+
+
+def test_a_mixture_with_images_of_one_label_resumes_bit_equal(data, tmp_path, capfd):
+    mixture = {'several': {'weight': 1}, 'single': {'source': 'digits', 'split': 'train', 'weight': 3}}
+    settings = {**SETTINGS, **data, 'data.train_split': 'train', 'data.mixture': mixture}
+    undisturbed, run = tmp_path / 'undisturbed', tmp_path / 'run'
+    training_runs.train(undisturbed, settings)
+    shutil.copytree(undisturbed, run)
+    for step in ('8', '12'):
+        shutil.rmtree(run / 'checkpoints' / step)
+    training_runs.train(run, settings)
+    training_runs.assert_equal(run, undisturbed)
+    # The tars have 128 images, and 1,437 digits are to train on.
+    said = '1,565 images an epoch (25% of several, 3.06 passes; 75% of single, 0.817 passes) to train on'
+    assert said in capfd.readouterr().out
+    mixture['single']['weight'] = 4
+    with pytest.raises(InputError, match=r'data\.mixture\.single\.weight=4 \(there: 3\)'):
+        training_runs.train(run, settings)

@@ -14,12 +14,13 @@ import ml_collections
 
 from nfnets import configs
 from nfnets.commands.command_line import Parser
-from nfnets.config import allowed, flatten, get
+from nfnets.config import MIXTURE_FIELDS, allowed, flatten, get
 from nfnets.configs import default
 from nfnets.errors import InputError
 
 CONFIGS = Path(configs.__file__).parent
 _FLAG = re.compile(r'--?(no)?config(?:\.([^=]+))?(?:=(.*))?', re.DOTALL)
+_OF_MIXTURE = re.compile(rf'data\.mixture\.([^.]+)\.({"|".join(MIXTURE_FIELDS)})')
 _BEGIN = 'it must change and return what get_config() of nfnets.configs.default gives'
 
 
@@ -63,6 +64,7 @@ def parse(parser: Parser, argv: Sequence[str], fallback: str | None = None) -> t
         negated, key, value = found.groups()
         if key is not None:
             _check_key(key, word, known)
+            _make_room(known, key)
         if value is None and words and not (key and _type(known, key) is bool):
             value = words.pop(0)
         if key is None:
@@ -76,6 +78,8 @@ def parse(parser: Parser, argv: Sequence[str], fallback: str | None = None) -> t
     if file is None and fallback is None:
         raise InputError('--config is required: a config by name, as in --config=digits, or a file')
     config = load(fallback or '' if file is None else file)
+    for key in overrides:
+        _make_room(config, key)
     config.update_from_flattened_dict(overrides)
     return Given(config, overrides, file is not None), arguments
 
@@ -108,7 +112,7 @@ def load(given: str) -> ml_collections.ConfigDict:
         raise InputError(f'--config={name}, line {lines[-1] if lines else 1}: {_text(error)}') from error
     if not isinstance(config, ml_collections.ConfigDict):
         raise InputError(f'--config={name}: get_config() gives no ConfigDict; {_BEGIN}')
-    lacking = flatten(default.get_config().to_dict()).keys() - flatten(config.to_dict()).keys()
+    lacking = [key for key in flatten(default.get_config().to_dict()) if not _has(config, key)]
     if lacking:
         raise InputError(f'--config={name} lacks {len(lacking)} settings, as {min(lacking)}; {_BEGIN}')
     return config
@@ -139,8 +143,30 @@ def _load_function(path: Path) -> Callable[..., Any]:
     return module.get_config
 
 
+def _has(config: ml_collections.ConfigDict, key: str) -> bool:
+    try:
+        get(config, key)
+    except (KeyError, TypeError):
+        return False
+    return True
+
+
+def _make_room(config: ml_collections.ConfigDict, key: str) -> None:
+    """Makes a field of a source of `data.mixture` None, if a key names one, so that it can be set."""
+    if found := _OF_MIXTURE.fullmatch(key):
+        name, field = found.groups()
+        with config.unlocked():
+            config.data.mixture[name] = {**config.data.mixture.get(name, {}), field: None}
+
+
 def _check_key(key: str, word: str, known: ml_collections.ConfigDict) -> None:
     keys = flatten(known.to_dict())
+    if key.startswith('data.mixture'):
+        if not _OF_MIXTURE.fullmatch(key):
+            raise InputError(
+                f'{word}: give data.mixture.NAME.FIELD, of the fields {", ".join(MIXTURE_FIELDS)}'
+            )
+        return
     if key in keys:
         return
     if any(name.startswith(f'{key}.') for name in keys):
@@ -155,6 +181,8 @@ def _check_key(key: str, word: str, known: ml_collections.ConfigDict) -> None:
 
 def _type(known: ml_collections.ConfigDict, key: str) -> type:
     *groups, name = key.split('.')
+    if groups[:2] == ['data', 'mixture']:
+        return MIXTURE_FIELDS[name]
     return (get(known, '.'.join(groups)) if groups else known).get_type(name)
 
 

@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
+from nfnets.data.order import Order
 from nfnets.errors import InputError
 from nfnets.files import as_path, failure, file_errors
 
@@ -34,6 +35,10 @@ class Source(Protocol):
     def __len__(self) -> int:
         """Number of examples."""
 
+    def order(self, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+        """The order in training: from positions in the stream, int64 [N], to indices, int64 [N]."""
+        return Order(len(self), seed)
+
     def read(self, index: int) -> Example:
         """The encoded image (JPEG, PNG, WebP, BMP or GIF) and the label of one example; thread-safe.
 
@@ -50,6 +55,10 @@ class Source(Protocol):
     def name(self, index: int) -> str:
         """The name of an example in its data set, such as that of its file; may read it."""
         return self.describe(index)
+
+    def summary(self) -> str:
+        """How many images there are, for messages."""
+        return f'{len(self):,} images'
 
 
 def label_set(labels: Sequence[int] | np.ndarray, most: int) -> np.ndarray:

@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 from nfnets.data import decode
-from nfnets.data.order import Order
 from nfnets.data.pipeline import Pipeline, Work
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source
@@ -135,7 +134,7 @@ def train_batches(
     """
 
     def work() -> Iterator[Work]:
-        order = Order(len(source), seed)
+        order = source.order(seed)
         for places in train_places(position, batch_size):
             crops = _crops(places, repeats, per_round)
             seeds = np.stack([np.full(len(crops), seed), crops], axis=1)

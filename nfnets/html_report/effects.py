@@ -7,7 +7,7 @@ from ml_collections import FrozenConfigDict as Config
 
 from nfnets.config import is_its_variant
 from nfnets.data.augment import Augmentation
-from nfnets.run.config_file import MAY_CHANGE
+from nfnets.run.config_file import may_change
 
 # When a setting has an effect; those not named here always have one.
 _CONDITIONS: dict[str, Callable[[Config], bool]] = {
@@ -15,6 +15,7 @@ _CONDITIONS: dict[str, Callable[[Config], bool]] = {
     'model.second_conv': lambda c: c.model.name in ('NFNet', 'BNNet'),
     'data.name': lambda c: c.data.source == 'tfds',
     'data.dir': lambda c: c.data.source != 'digits',
+    'data.train_split': lambda c: not c.data.mixture,
     **{
         f'probe.{name}': lambda c: c.probe.source is not None
         for name in ('train_split', 'eval_split', 'shots', 'linear')
@@ -43,4 +44,4 @@ def is_computed(key: str, config: Config) -> bool:
     """Whether a setting says what a run computes, not only how it is watched, compiled, or finds its data."""
     if key == 'data.dir':
         return config.data.source in ('folder', 'webdataset')  # Which may hold other images.
-    return not key.startswith(MAY_CHANGE)
+    return key.startswith('data.mixture.') or not may_change(key)

@@ -159,9 +159,11 @@ def is_on_imagenet(run: Run) -> bool:
 def data_name(run: Run) -> str | None:
     """What tells the data of a run from others of its source; None if there is only one of that."""
     data = run.config.data
+    if data.mixture:
+        return ', '.join(data.mixture)
     return {'tfds': data.name, 'folder': data.dir, 'webdataset': data.dir, 'coco': data.dir}.get(data.source)
 
 
 def _data(run: Run) -> tuple[Any, ...]:
     data = run.config.data
-    return data.source, data_name(run), data.train_split, data.eval_split, run.class_names
+    return data.source, data_name(run), data.train_split, data.mixture, data.eval_split, run.class_names

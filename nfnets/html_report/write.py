@@ -133,7 +133,7 @@ def _training(runs: Sequence[Run]) -> list[Element]:
 
 
 def _training_sheet(config: ml_collections.FrozenConfigDict) -> list[Element]:
-    source = build.source(config, config.data.train_split)
+    source = build.train_source(config)
     if config.task == 'detection':
         from nfnets.html_report import detections  # Late: it needs pycocotools.
 

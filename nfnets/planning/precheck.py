@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from ml_collections import FrozenConfigDict as Config
 
 from nfnets import build, host
-from nfnets.config import flatten
+from nfnets.config import flatten, mixture
 from nfnets.models.cost import kept_for_backward
 from nfnets.models.param_layout import UNSTACKED
 from nfnets.planning import memory
-from nfnets.run.config_file import to_json
+from nfnets.run.config_file import DATA_DIR, to_json
 from nfnets.tasks.task import Examples
 
 _FEW = 1000  # Values kept for each of an image's: no network here keeps as many.
@@ -34,10 +34,10 @@ def warnings(config: Config, train: Examples, evaluation: Examples) -> list[str]
     """
     data, batch = config.data, config.train.batch_size // config.data.repeats
     found = [*train.warnings, *evaluation.warnings]
-    if data.train_split == data.eval_split:
+    if (split := _split_of_both(config)) is not None:
         found.append(
-            f'data.train_split and data.eval_split are both {data.train_split!r}: accuracy will be that on '
-            'images that were learned'
+            f'{split} and data.eval_split are both {data.eval_split!r}: accuracy will be that on images that '
+            'were learned'
         )
     if batch > len(train):
         repeated = f' / data.repeats={data.repeats}' if data.repeats > 1 else ''
@@ -46,6 +46,20 @@ def warnings(config: Config, train: Examples, evaluation: Examples) -> list[str]
             'there are to train on'
         )
     return [*found, *_memory_warning(config)]
+
+
+def _split_of_both(config: Config) -> str | None:
+    """The setting that names the evaluation split to train on, if one does."""
+    data = config.data
+    if not data.mixture:
+        return 'data.train_split' if data.train_split == data.eval_split else None
+    evaluated = data.source, data.name, data.dir, data.eval_split
+    alike = (
+        f'data.mixture.{name}.split'
+        for name, its in mixture(config).items()
+        if (its['source'], its['name'], its['dir'], its['split']) == evaluated
+    )
+    return next(alike, None)
 
 
 def _memory_warning(config: Config) -> list[str]:
@@ -105,7 +119,8 @@ def facts(
     """Facts that must be equal on all processes of a run, by name."""
     names = hashlib.sha256('\0'.join(train.class_names).encode()).hexdigest()[:12]
     settings = flatten(json.loads(to_json(config)))
-    del settings['data.dir'], settings['probe.dir']  # Each host may have its own copy.
+    del settings['probe.dir']  # Each host may have its own copy.
+    settings = {key: value for key, value in settings.items() if not DATA_DIR.fullmatch(key)}
     return {
         'the code of nfnets, by its digest,': host.code_digest(),
         'the version of JAX': jax.__version__,

@@ -107,6 +107,8 @@ def _metadata(run: Run, published: Published) -> str:
 
 def _data(run: Run) -> str:
     data = run.config.data
+    if data.mixture:
+        return f'a mixture of {" and ".join(data.mixture)}'
     return data.name if data.source == 'tfds' else _DATA.get(data.source, data.source)
 
 

@@ -18,7 +18,7 @@ from nfnets.weights import by_name
 def without_paths(config: ml_collections.FrozenConfigDict) -> ml_collections.ConfigDict:
     """The config of a run without where things lie on its machine."""
     public = ml_collections.ConfigDict(config)
-    for group in (public.data, public.probe):
+    for group in (public.data, public.probe, *public.data.mixture.values()):
         if group.dir is not None:
             group.dir = 'DATA'
     if config.rewind_from is not None:
@@ -49,7 +49,7 @@ class _Base(NamedTuple):
 
     def changes(self, settings: dict[str, Any]) -> list[str]:
         """Keys of the settings that are others."""
-        return [key for key in self.settings if _text(settings[key]) != _text(self.settings[key])]
+        return [key for key in settings if _text(settings[key]) != _text(self.settings.get(key))]
 
 
 def _bases(config: ml_collections.FrozenConfigDict) -> Iterator[_Base]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any
 
 import ml_collections
@@ -54,6 +55,7 @@ _ADDED: tuple[dict[str, Any], ...] = (
         'detection.regions': 512,
         'detection.detections': 100,
     },
+    {'data.mixture': {}},  # Version 6.
 )
 _VERSION = 'version'
 _INFINITE = 'inf'  # JSON has no infinity.
@@ -61,8 +63,7 @@ _MAY_BE_INFINITE = ('optimizer.agc_clipping', 'optimizer.max_grad_norm')
 
 # Settings that say how a run is watched, where its data and its state lie and how its blocks are compiled,
 # not what it computes: they may change when a run is resumed.
-MAY_CHANGE = (
-    'data.dir',
+_MAY_CHANGE = (
     'data.skip_broken',
     'model.scan',
     'model.remat',
@@ -72,7 +73,13 @@ MAY_CHANGE = (
     'probe.',
     'checkpoint.',
 )
+DATA_DIR = re.compile(r'data\.(?:mixture\.[^.=]+\.)?dir')  # May, too; each host may have its own.
 LENGTH = ('train.steps', 'train.epochs')
+
+
+def may_change(key: str) -> bool:
+    """Whether a setting may be another when a run is resumed."""
+    return key.startswith(_MAY_CHANGE) or DATA_DIR.fullmatch(key) is not None
 
 
 def to_json(config: ml_collections.FrozenConfigDict) -> str:
@@ -146,7 +153,7 @@ def check_same_run(config: ml_collections.FrozenConfigDict, written: str, path: 
 def changes_of_results(config: ml_collections.FrozenConfigDict, written: str, path: str) -> dict[str, str]:
     """{setting: how it differs} from a run's JSON, of those that change what is computed; else as above."""
     changed = _changes(config, written, path)
-    return {key: change for key, change in changed.items() if not key.startswith(MAY_CHANGE)}
+    return {key: change for key, change in changed.items() if not may_change(key)}
 
 
 def _changes(config: ml_collections.FrozenConfigDict, written: str, path: str) -> dict[str, str]:

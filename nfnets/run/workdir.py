@@ -10,7 +10,7 @@ from etils import epath
 from nfnets.errors import InputError
 from nfnets.files import failure, file_errors, replace_file
 from nfnets.run.checkpoint import Checkpoints, whole_steps
-from nfnets.run.config_file import check_same_run, from_json, to_json
+from nfnets.run.config_file import DATA_DIR, check_same_run, from_json, to_json
 
 CONFIG = 'config.json'
 CHECKPOINTS = 'checkpoints'
@@ -142,7 +142,7 @@ def check_resumable(
         raise _unusable(workdir, error) from error
     if read_class_names(workdir) not in (None, class_names):
         raise InputError(f'workdir {workdir} is of a run on other classes than the data has now')
-    return [f'resuming with {change}' for change in changed if change.startswith('data.dir=')]
+    return [f'resuming with {change}' for change in changed if DATA_DIR.match(change)]
 
 
 def claim(

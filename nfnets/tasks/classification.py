@@ -15,9 +15,10 @@ from nfnets.data import stream
 from nfnets.data.augment import Augmentation
 from nfnets.data.augment import augment as augment_batch
 from nfnets.data.decode import TrainCrop
+from nfnets.data.mixture import Mixture
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source, load_source
-from nfnets.errors import InputError
+from nfnets.errors import InputError, TrainingStopped
 from nfnets.evaluation.evaluate import Look, Results, Variables, evaluate, make_eval_step
 from nfnets.evaluation.probe import Probe, make_feature_step
 from nfnets.evaluation.summary import summary as summary
@@ -34,6 +35,25 @@ from nfnets.weights.load import Weights
 def source(config: ml_collections.ConfigDict, split: str) -> Source:
     """The examples of one split; the config need not be complete."""
     return load_source(config.data.source, name=config.data.name, directory=config.data.dir, split=split)
+
+
+def mixture(config: ml_collections.ConfigDict) -> Mixture:
+    """The sources of `data.mixture` together; the config need not be complete.
+
+    Raises:
+      InputError: data cannot be used, or sources not together.
+      TrainingStopped: a bucket does not answer now.
+    """
+    sources, weights = {}, []
+    for name, fields in config_lib.mixture(config).items():
+        try:
+            sources[name] = load_source(
+                fields['source'], name=fields['name'], directory=fields['dir'], split=fields['split']
+            )
+        except (InputError, TrainingStopped) as error:
+            raise type(error)(f'data.mixture.{name}: {error}') from error
+        weights.append(fields['weight'])
+    return Mixture(sources, None if None in weights else weights)
 
 
 def train_batches(config: Config, examples: Source, position: int, num_devices: int) -> stream.TrainBatches:

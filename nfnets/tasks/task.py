@@ -29,6 +29,9 @@ class Examples(Protocol):
     def __len__(self) -> int:
         """Number of examples."""
 
+    def summary(self) -> str:
+        """How many there are, for messages."""
+
 
 class Batches(Iterator[dict[str, np.ndarray]], Protocol):
     """Endless training batches of one process, arrays [N, ...] by name; a broken example is an InputError.

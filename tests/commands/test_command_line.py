@@ -1,5 +1,6 @@
 """What commands print when all is well, and config files of users."""
 
+import re
 import sys
 
 import forge
@@ -7,7 +8,7 @@ import pytest
 
 from nfnets.commands import command_line, config_flags
 from nfnets.commands.command_line import Parser
-from nfnets.config import flatten
+from nfnets.config import check, flatten, mixture
 from nfnets.configs import default
 from nfnets.errors import InputError
 from nfnets.models.networks import NETWORKS
@@ -81,6 +82,52 @@ def test_settings_have_the_types_of_the_default_ones():
     assert {key: settings[key] for key in expected} == expected
     assert isinstance(settings['optimizer.weight_decay'], float)
     assert arguments.ema
+
+
+MIXED = """
+from nfnets.configs import digits
+
+def get_config():
+    config = digits.get_config()
+    config.data.mixture = {'web': {'dir': 'x', 'weight': 3}, 'own': {'split': 'eval', 'weight': 1}}
+    return config
+"""
+
+
+def test_a_mixture_is_given_by_a_file_and_its_fields_by_flags(tmp_path):
+    path = tmp_path / 'mixed.py'
+    path.write_text(MIXED)
+    words = [f'--config={path}', '--config.data.mixture.web.weight=2.5', '--config.data.mixture.new.dir=z']
+    given, _ = _parse(*words, '--config.data.mixture.new.weight', '7')
+    digits = {'source': 'digits', 'name': 'imagenet2012'}
+    assert mixture(given.config) == {
+        'new': {**digits, 'dir': 'z', 'split': 'train', 'weight': 7.0},
+        'own': {**digits, 'dir': None, 'split': 'eval', 'weight': 1},
+        'web': {**digits, 'dir': 'x', 'split': 'train', 'weight': 2.5},
+    }
+    assert given.overrides == {
+        'data.mixture.web.weight': 2.5,
+        'data.mixture.new.dir': 'z',
+        'data.mixture.new.weight': 7.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        (
+            "{'web': {'wieght': 1}}",
+            r'data\.mixture\.web\.wieght: there is no such setting; a source has source,',
+        ),
+        ("{'web': {'weight': '1'}}", r'data\.mixture\.web\.weight=1 is not allowed: it must be more than 0'),
+        ("{'web': 3}", r'data\.mixture\.web=3 is not allowed: it must be a dictionary of source, name, dir'),
+    ],
+)
+def test_a_mixture_in_a_file_is_checked(given, message, tmp_path):
+    path = tmp_path / 'mixed.py'
+    path.write_text(re.sub('mixture = .*', f'mixture = {given}', MIXED))
+    with pytest.raises(InputError, match=message):
+        check(_parse(f'--config={path}')[0].config)
 
 
 def test_an_old_config_gets_an_error_that_names_the_configs_module(tmp_path, monkeypatch):

@@ -29,6 +29,12 @@ def test_evaluating_on_the_training_data_warns():
     assert "data.train_split and data.eval_split are both 'train'" in message
 
 
+def test_a_mixture_with_the_evaluation_split_in_it_warns():
+    assert _warnings({'data.eval_split': 'train', 'data.mixture': {'other': {'split': 'eval'}}}) == []
+    (message,) = _warnings({'data.mixture': {'same': {'split': 'eval'}, 'other': {}}})
+    assert message.startswith("data.mixture.same.split and data.eval_split are both 'eval'")
+
+
 def test_a_batch_larger_than_the_data_warns():
     (message,) = _warnings({'train.batch_size': 2048, 'optimizer.warmup_steps': 1.0})
     assert message == 'train.batch_size=2048 is more than the 1437 images there are to train on'

@@ -54,6 +54,7 @@ def run(tmp_path_factory):
         'data.dir': '/home/me/data',
         'init_from': '/home/me/start.npz',
         'rewind_from': '/home/me/run@5',
+        'data.mixture': {'web': {'dir': '/home/me/web', 'weight': 2.0}},
         'probe.dir': '/home/me/probe',
         'optimizer.agc_clipping': math.inf,
     }
@@ -112,10 +113,12 @@ def test_the_command_of_the_card_gives_the_config_of_the_run_but_for_its_paths(r
     parser = Parser(None)
     parser.add_argument('--workdir')
     given, _ = config_flags.parse(parser, words)
-    assert len(words) < 15
+    assert len(words) < 19
     actual = complete(given.config, num_examples=1437, num_classes=10, num_devices=1).to_dict()
     expected = read_config(run)
     assert (actual['data'].pop('dir'), expected['data'].pop('dir')) == ('DATA', '/home/me/data')
+    webs = actual['data']['mixture']['web'], expected['data']['mixture']['web']
+    assert tuple(web.pop('dir') for web in webs) == ('DATA', '/home/me/web')
     assert (actual['probe'].pop('dir'), expected['probe'].pop('dir')) == ('DATA', '/home/me/probe')
     assert (actual.pop('rewind_from'), expected.pop('rewind_from')) == ('run@5', '/home/me/run@5')
     assert (actual.pop('init_from'), expected.pop('init_from')) == ('start.npz', '/home/me/start.npz')

@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import jax
-import ml_collections
 import numpy as np
 import pytest
 import training_runs
@@ -43,15 +42,16 @@ def _refuse_constant(name):
 
 
 def test_a_config_comes_back_from_strict_json_as_it_was():
-    config = _complete(optimizer__agc_clipping=math.inf)
+    mixture = {'web': {'dir': '/web', 'weight': 3}, 'own': {'weight': 0.5}}
+    config = _complete(optimizer__agc_clipping=math.inf, data__mixture=mixture)
     text = to_json(config)
     json.loads(text, parse_constant=_refuse_constant)
     back = from_json(text, 'config.json')
     assert back['optimizer']['max_grad_norm'] == back['optimizer']['agc_clipping'] == math.inf
-    same = ml_collections.ConfigDict(back)
+    same = config_lib.flatten(back)
     for key, value in config_lib.flatten(config.to_dict()).items():
-        read = config_lib.get(same, key)
-        assert (tuple(read) if isinstance(value, tuple) else read) == value, key
+        assert (tuple(same[key]) if isinstance(value, tuple) else same[key]) == value, key
+    assert same['data.mixture.own.split'] == 'train'  # Of `data`.
 
 
 def test_another_config_is_refused_but_watching_the_run_otherwise_is_not():
@@ -67,6 +67,19 @@ def test_another_config_is_refused_but_watching_the_run_otherwise_is_not():
         check_same_run(_complete(optimizer__momentum=0.5), written, 'config.json')
     with pytest.raises(InputError, match=r'train\.accumulate_steps=2 \(there: 1\)'):
         check_same_run(_complete(train__accumulate_steps=2), written, 'config.json')
+
+
+def test_a_source_of_a_mixture_may_lie_elsewhere_and_count_no_other():
+    def mixed(**own):
+        return _complete(data__mixture={'web': {'weight': 3}, 'own': {'weight': 1, **own}})
+
+    written = to_json(mixed(dir='/here'))
+    there = 'data.mixture.own.dir=/there (there: /here)'
+    assert check_same_run(mixed(dir='/there'), written, 'config.json') == [there]
+    with pytest.raises(InputError, match=r'data\.mixture\.own\.weight=2 \(there: 1\)'):
+        check_same_run(mixed(weight=2), written, 'config.json')
+    with pytest.raises(InputError, match=r'data\.mixture\.own\.source=None \(there: tfds\)'):
+        check_same_run(_complete(), written, 'config.json')
 
 
 def test_a_longer_run_is_refused_with_the_way_to_train_on():
