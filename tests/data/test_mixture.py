@@ -70,6 +70,11 @@ def test_each_source_gives_its_part_and_passes_its_own_examples_once_a_pass(weig
         np.testing.assert_array_equal(np.sort(epochs), np.broadcast_to(np.arange(epoch), epochs.shape))
 
 
+def test_a_part_that_is_a_whole_number_is_exact():
+    indices = MixedOrder((300, 300), mixture._whole([1.0, 2.0]), seed=0)(np.arange(5 * 600))
+    np.testing.assert_array_equal(np.sum(indices.reshape(5, 600) < 300, axis=1), [200] * 5)
+
+
 def test_any_place_is_found_without_those_before_it():
     indices = MixedOrder(SIZES, WEIGHTS[1], seed=3)(np.arange(20_000))
     for start in (1, 297, 4096, 12_345):
