@@ -16,8 +16,8 @@ checkpoint: --config.data.eval_style=timm preprocesses as for timm's published f
 ReaL labels (any label of an image is a hit; images without one are skipped), V2 (matched frequency), A and R
 (only the logits of their 200 classes are kept), and Sketch.
 
-Where images have sets of labels, top_1 is the precision at 1, and recall_at_5 and mean_average_precision are
-given, too. The loss is the one that the checkpoint was trained by.
+Where images have sets of labels, top_1 is the precision at 1, and recall_at_3, recall_at_5, recall_at_10 and
+mean_average_precision are given, too. The loss is the one that the checkpoint was trained by.
 
 On several hosts the same command on each evaluates together, every image once; process 0 prints.
 """

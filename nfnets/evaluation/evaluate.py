@@ -23,6 +23,7 @@ Variables = tuple[Any, hk.State]
 
 _TOP = 5
 _T = TypeVar('_T')
+RECALL_AT = (3, 5, 10)  # Of sets of labels; 3 and 5 as in arXiv 1312.4894.
 
 
 class Predicted(NamedTuple):
@@ -88,7 +89,7 @@ def make_eval_step(
                 logits, targets = logits[:, kept], targets[:, kept]
             metrics = example_metrics(logits, targets, loss)
             if batch['labels'].ndim > 1:
-                metrics['recall_at_5'] = recall(logits, targets)
+                metrics |= recalls(logits, targets)
             if name in tallies:
                 tally = tallies[name], loss.log_odds(logits), targets, batch['mask'] * metrics['num_losses']
                 counted[name] = average_precision.add_scores(*tally)
@@ -123,7 +124,7 @@ def example_metrics(logits: jax.Array, targets: jax.Array, loss: losses.Loss) ->
       one), 'top_1', 'top_5' (0 or 1; of all classes where there are fewer than five), 'num_examples' (1) and
       'num_unlabeled' (1 where 'num_examples' is 0), each float32 [N].
     """
-    hits = _hits(logits, targets)
+    hits = _hits(logits, targets, _TOP)
     is_labeled = jnp.max(targets, axis=1)
     return {
         'loss': loss.of_each(logits, loss.target(targets)),
@@ -135,14 +136,23 @@ def example_metrics(logits: jax.Array, targets: jax.Array, loss: losses.Loss) ->
     }
 
 
-def recall(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """The fraction of an example's labels among its five likeliest classes: [N, K], [N, K] -> [N]."""
-    return jnp.sum(_hits(logits, losses.uniform(targets)), axis=1)
+def recalls(logits: jax.Array, targets: jax.Array) -> dict[str, jax.Array]:
+    """Recall at each k of `RECALL_AT`: the fraction of an example's labels among its k likeliest classes.
+
+    Args:
+      logits: [N, K].
+      targets: [N, K], 1 for each label of an example.
+
+    Returns:
+      {'recall_at_3': float32 [N]} and so on; at all classes where there are fewer than k.
+    """
+    found = jnp.cumsum(_hits(logits, losses.uniform(targets), max(RECALL_AT)), axis=1)
+    return {f'recall_at_{k}': found[:, min(k, found.shape[1]) - 1] for k in RECALL_AT}
 
 
-def _hits(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """The targets of the five likeliest classes, the likeliest first: [N, K], [N, K] -> [N, 5]."""
-    _, best = jax.lax.top_k(logits, min(_TOP, logits.shape[-1]))
+def _hits(logits: jax.Array, targets: jax.Array, most: int) -> jax.Array:
+    """The targets of the likeliest classes, the likeliest first: [N, K], [N, K] -> [N, most]."""
+    _, best = jax.lax.top_k(logits, min(most, logits.shape[-1]))
     return jnp.take_along_axis(targets, best, axis=1)
 
 
@@ -167,7 +177,8 @@ def evaluate(
     Returns:
       {name: {'loss', 'top_1', 'top_5', 'num_examples'}}, means over the examples that have a label, and
       'num_unlabeled' where some have none; these count in a loss that needs no label. Of sets also
-      'recall_at_5' and, over classes, 'mean_average_precision'; their 'top_1' is the precision at 1.
+      'recall_at_3' and so on (`recalls`) and, over classes, 'mean_average_precision'; their 'top_1' is the
+      precision at 1.
 
     Raises:
       InputError: no example has a label.
@@ -217,5 +228,5 @@ def _means(totals: dict[str, float], expected: int) -> dict[str, float]:
     if count == 0:
         raise InputError(f'none of the {unlabeled} examples to evaluate on has a label')
     means = {'loss': totals['loss'] / totals['num_losses']}
-    means |= {key: totals[key] / count for key in ('top_1', 'top_5', 'recall_at_5') if key in totals}
+    means |= {key: total / count for key, total in totals.items() if key.startswith(('top_', 'recall_'))}
     return {**means, 'num_examples': count, **({'num_unlabeled': unlabeled} if unlabeled else {})}

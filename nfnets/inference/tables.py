@@ -7,11 +7,15 @@ from typing import Any
 
 from etils import epath
 
+from nfnets.evaluation.evaluate import RECALL_AT
 from nfnets.models.published import published_accuracy
 from nfnets.weights.by_name import is_name
 
 _TOPS = ('top_1', 'top_5')
-_OF_SETS = ('recall_at_5', 'mean_average_precision')  # Where images have sets of labels.
+_OF_SETS = (
+    *(f'recall_at_{k}' for k in RECALL_AT),
+    'mean_average_precision',
+)  # Where images have sets of labels.
 _HEAD = (
     *('checkpoint', 'variant', 'set', 'style, px', 'images', 'top-1', 'top-5'),
     *('paper top-1', 'top-5', 'timm top-1', 'top-5'),
