@@ -144,27 +144,28 @@ def worst(predictions: Predictions, most: int) -> np.ndarray:
     return wrong[np.argsort(predictions.own_probability[wrong], kind='stable')][:most]
 
 
-def confusion_matrix(predictions: Predictions) -> np.ndarray:
-    """Number of examples of each class (row) by predicted class (column), int [K, K]; of single labels."""
-    num_classes = predictions.probabilities.shape[1]
-    matrix = np.zeros((num_classes, num_classes), int)
-    np.add.at(matrix, (predictions.labels[:, 0], predictions.predicted), 1)
-    return matrix
+def confusion_matrix(predictions: Predictions, classes: np.ndarray) -> np.ndarray:
+    """Number of examples of some classes (row) by predicted class (column), int [C, C]; of single labels."""
+    own = predictions.labels[:, :1] == classes
+    taken_for = predictions.predicted[:, None] == classes
+    return own.T.astype(int) @ taken_for.astype(int)
 
 
-def most_mistaken(matrix: np.ndarray, most: int) -> np.ndarray:
+def most_mistaken(predictions: Predictions, most: int) -> np.ndarray:
     """Labels of the classes with the most mistakes, own and taken for them, in order of label."""
-    mistakes = matrix - np.diag(np.diag(matrix))
-    count = mistakes.sum(axis=0) + mistakes.sum(axis=1)
+    wrong = ~predictions.is_right
+    involved = np.concatenate([predictions.labels[wrong, 0], predictions.predicted[wrong]])
+    count = np.bincount(involved, minlength=predictions.probabilities.shape[1])
     return np.sort(np.argsort(-count, kind='stable')[:most])
 
 
-def confused_pairs(matrix: np.ndarray, most: int) -> list[tuple[int, int, int]]:
+def confused_pairs(predictions: Predictions, most: int) -> list[tuple[int, int, int]]:
     """(label, taken for, how often), the most frequent first."""
-    mistakes = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(-mistakes, axis=None, kind='stable')[:most]
-    pairs = [(int(i // len(matrix)), int(i % len(matrix)), int(mistakes.flat[i])) for i in order]
-    return [pair for pair in pairs if pair[2]]
+    wrong = ~predictions.is_right
+    both = np.stack([predictions.labels[wrong, 0], predictions.predicted[wrong]], axis=1)
+    pairs, counts = np.unique(both, axis=0, return_counts=True)
+    order = np.argsort(-counts, kind='stable')[:most]
+    return [(int(pairs[i, 0]), int(pairs[i, 1]), int(counts[i])) for i in order]
 
 
 def _batches(

@@ -32,9 +32,9 @@ def training_sheet(images: Sequence[TrainingImage], share: int, names: Sequence[
 
 def confusion(predictions: Predictions, names: Sequence[str]) -> list[Element]:
     """The confusion matrix, of the most mistaken classes if there are many, and frequent mistakes."""
-    matrix = confusion_matrix(predictions)
-    shown = most_mistaken(matrix, _MOST_CLASSES)
-    of_class = np.maximum(matrix.sum(axis=1), 1)
+    shown = most_mistaken(predictions, _MOST_CLASSES)
+    matrix = confusion_matrix(predictions, shown)
+    of_class = np.maximum(np.bincount(predictions.labels[:, 0], minlength=len(names))[shown], 1)
     head = element(
         'tr',
         element('td'),
@@ -43,16 +43,16 @@ def confusion(predictions: Predictions, names: Sequence[str]) -> list[Element]:
     rows = [
         element(
             'tr',
-            element('th', _short(names[i]), scope='row', title=names[i]),
-            [_cell(int(matrix[i, k]), matrix[i, k] / of_class[i], is_own=i == k) for k in shown],
+            element('th', _short(names[label]), scope='row', title=names[label]),
+            [_cell(int(count), count / of_class[i], is_own=i == k) for k, count in enumerate(matrix[i])],
         )
-        for i in shown
+        for i, label in enumerate(shown)
     ]
     text = 'Rows: own class. Columns: the class that an image is taken for. Images of each.'
-    if len(shown) < len(matrix):
-        text += f' The {len(shown)} of {len(matrix)} classes with the most mistakes.'
+    if len(shown) < len(names):
+        text += f' The {len(shown)} of {len(names)} classes with the most mistakes.'
     kind = 'confusion' if all(len(_short(names[k])) < 3 for k in shown) else 'confusion long'
-    pairs = confused_pairs(matrix, _MOST_PAIRS)
+    pairs = confused_pairs(predictions, _MOST_PAIRS)
     frequent = [f'{_short(names[i])} as {_short(names[k])} ({count})' for i, k, count in pairs]
     return [
         element('h4', 'Confusion matrix'),

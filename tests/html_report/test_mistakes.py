@@ -1,5 +1,7 @@
 """Confusion matrix and worst mistakes, against scikit-learn and a count by hand."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,6 +21,7 @@ from nfnets.html_report.mistakes import (
     worst,
     worst_mistakes,
 )
+from nfnets.html_report.sheets import confusion
 
 PREPROCESSING = Preprocessing(8, 0)
 
@@ -51,13 +54,16 @@ def _predictions(count=300, num_classes=6):
 def test_the_confusion_matrix_is_scikit_learns():
     predictions = _predictions()
     expected = metrics.confusion_matrix(predictions.labels, predictions.probabilities.argmax(1))
-    np.testing.assert_array_equal(confusion_matrix(predictions), expected)
+    for classes in (np.arange(6), np.array([1, 2, 5])):
+        found = confusion_matrix(predictions, classes)
+        np.testing.assert_array_equal(found, expected[classes][:, classes])
     assert np.mean(predictions.is_right) == pytest.approx(np.trace(expected) / 300)
 
 
 def test_classes_that_never_come_are_in_the_matrix():
     predictions = Predictions(np.arange(1), np.array([[1]]), np.array([[0.1, 0.2, 0.7]]))
-    np.testing.assert_array_equal(confusion_matrix(predictions), [[0, 0, 0], [0, 0, 1], [0, 0, 0]])
+    found = confusion_matrix(predictions, np.arange(3))
+    np.testing.assert_array_equal(found, [[0, 0, 0], [0, 0, 1], [0, 0, 0]])
 
 
 def test_the_worst_mistakes_come_first_and_what_is_right_never():
@@ -71,13 +77,36 @@ def test_the_worst_mistakes_come_first_and_what_is_right_never():
     assert len(worst(predictions, 1000)) == len(losses) < 300
 
 
+def _with_matrix(matrix):
+    """Predictions that have a confusion matrix."""
+    labels, predicted = (np.repeat(x.ravel(), matrix.ravel()) for x in np.indices(matrix.shape))
+    return Predictions(np.arange(len(labels)), labels[:, None], np.eye(len(matrix))[predicted])
+
+
 def test_the_most_mistaken_classes_and_pairs_are_counted():
-    matrix = np.array([[9, 0, 1, 0], [0, 50, 0, 0], [5, 0, 9, 0], [0, 0, 2, 9]])
-    assert confused_pairs(matrix, 2) == [(2, 0, 5), (3, 2, 2)]
-    assert confused_pairs(matrix, 10) == [(2, 0, 5), (3, 2, 2), (0, 2, 1)]
-    assert most_mistaken(matrix, 2).tolist() == [0, 2]
-    assert most_mistaken(matrix, 3).tolist() == [0, 2, 3]
-    assert most_mistaken(matrix, 9).tolist() == [0, 1, 2, 3]
+    predictions = _with_matrix(np.array([[9, 0, 1, 0], [0, 50, 0, 0], [5, 0, 9, 0], [0, 0, 2, 9]]))
+    assert confused_pairs(predictions, 2) == [(2, 0, 5), (3, 2, 2)]
+    assert confused_pairs(predictions, 10) == [(2, 0, 5), (3, 2, 2), (0, 2, 1)]
+    assert most_mistaken(predictions, 2).tolist() == [0, 2]
+    assert most_mistaken(predictions, 3).tolist() == [0, 2, 3]
+    assert most_mistaken(predictions, 9).tolist() == [0, 1, 2, 3]
+    assert confused_pairs(_with_matrix(np.diag([3, 4])), 2) == []
+
+
+def test_thirty_thousand_classes_need_no_table_of_all_pairs():
+    labels = np.array([[7], [29_999], [29_999]])
+    predictions = Predictions(np.arange(3), labels, np.eye(1, 30_000, 7).repeat(3, axis=0))
+    assert most_mistaken(predictions, 2).tolist() == [7, 29_999]
+    assert confused_pairs(predictions, 2) == [(29_999, 7, 2)]
+    tracemalloc.start()
+    page = ''.join(
+        ''.join(part.itertext()) for part in confusion(predictions, [f'c{k}' for k in range(30_000)])
+    )
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 'The 20 of 30000 classes with the most mistakes.' in page
+    assert 'c29999 as c7 (2)' in page
+    assert peak < 20e6
 
 
 @pytest.mark.parametrize('most', [360, 50, 33])
