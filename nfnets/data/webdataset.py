@@ -61,7 +61,7 @@ class WebDatasetSource(Source):
                 f'{directory / _CLASSES} has {len(self.class_names)} lines: the classes 0 to '
                 f'{len(self.class_names) - 1}'
             )
-        self.warnings = tuple(_warnings(directory, names is None, largest, changed))
+        self.warnings = tuple(_warnings(directory, split, None if names else largest, changed))
 
     def __len__(self) -> int:
         return len(self._shards)
@@ -168,11 +168,12 @@ def _image(content: bytes) -> bytes:
     return image
 
 
-def _warnings(directory: epath.Path, is_unnamed: bool, largest: int, changed: Sequence[str]) -> list[str]:
+def _warnings(directory: epath.Path, split: str, largest: int | None, changed: Sequence[str]) -> list[str]:
+    """Args: largest is that of the labels, where no classes are named."""
     warnings = []
-    if is_unnamed:
+    if largest is not None:
         warnings.append(
-            f'data.dir={directory} has no {_CLASSES}, one class a line: the classes are 0 to {largest}'
+            f'data.dir={directory} has no {_CLASSES}, one class a line: those of {split!r} are 0 to {largest}'
         )
     if changed:
         warnings.append(

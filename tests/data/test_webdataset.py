@@ -79,7 +79,7 @@ def test_examples_are_images_with_labels_of_either_kind(tmp_path):
     assert source.name(0) == 'dir/a.webp'
     assert source.describe(2) == f'a.png in {tmp_path}/train-1.tar'
     (warning,) = source.warnings
-    assert warning == f'data.dir={tmp_path} has no classes.txt, one class a line: the classes are 0 to 5'
+    assert warning == f"data.dir={tmp_path} has no classes.txt, one class a line: those of 'train' are 0 to 5"
 
 
 def test_sets_of_labels_are_padded_to_the_longest(tmp_path):
