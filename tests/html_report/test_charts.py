@@ -38,6 +38,18 @@ def test_runs_share_a_chart_with_what_each_has_logged(tmp_path):
     json.dumps(list(drawn.values()), allow_nan=False)
 
 
+def test_the_average_precision_of_sets_has_a_chart_where_it_was_measured(tmp_path):
+    measured = {'eval/mean_average_precision': 0.25, 'eval_ema/mean_average_precision': 0.5}
+    runs = [small_runs.write(tmp_path / 'a', LINES), small_runs.write(tmp_path / 'b', [LINES[0] | measured])]
+    drawn = {chart['title']: chart for chart in charts.curves(read_runs(runs))}
+    assert _lines(drawn['Mean average precision, held out']) == {
+        'b, held out': ([20], [25.0], 'dashed'),
+        'b, held out, EMA': ([20], [50.0], 'solid'),
+    }
+    alone = [chart['title'] for chart in charts.curves(read_runs(runs[:1]))]
+    assert alone == [title for title in drawn if title != 'Mean average precision, held out']
+
+
 def test_each_probe_has_a_chart(tmp_path):
     names = ('probe/25_shot', 'probe/5_shot', 'probe/linear')
     line = {'step': 20, **dict.fromkeys(names, 0.5)}

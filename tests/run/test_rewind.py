@@ -50,12 +50,12 @@ def test_rewound_to_anywhere_it_trains_on_at_the_rates_of_its_own_length(undistu
 @pytest.mark.parametrize(
     ('given', 'changed', 'message'),
     [
-        ('{run}@5', {}, 'there is no checkpoint of step 5, only those of steps 4, 8, 12'),
+        ('{run}@5', {}, '^rewind_from=.*/run@5: there is no checkpoint of step 5, only those of steps 4, 8, 12'),
         ('{run}', {'train.steps': 12}, r'train\.steps=12 must be more than the 12 that are done'),
         ('{run}@8', {'train.steps': 6}, r'train\.steps=6 must be more than the 8 that are done'),
         ('{run}@8', {'model.widths': (32,)}, r'another config: model\.widths=\[32\] \(there: \[16\]\); only'),
         ('{run}@8', {'optimizer.momentum': 0.8}, r'optimizer\.momentum=0\.8 \(there: 0\.9\)'),
-        ('{run}/checkpoints', {}, 'rewind_from=.* is no working directory of a run'),
+        ('{run}/checkpoints', {}, '^rewind_from=.* is no working directory of a run'),
     ],
 )
 def test_what_cannot_be_rewound_to_is_named_and_nothing_written(
@@ -64,6 +64,14 @@ def test_what_cannot_be_rewound_to_is_named_and_nothing_written(
     given = given.format(run=undisturbed[0])
     with pytest.raises(InputError, match=message):
         training_runs.train(tmp_path / 'new', {**LONGER, 'rewind_from': given, **changed})
+    assert not (tmp_path / 'new').exists()
+
+
+def test_a_run_on_other_classes_is_not_rewound_to(undisturbed, tmp_path):
+    shutil.copytree(undisturbed[0], tmp_path / 'run')
+    (tmp_path / 'run' / 'class_names.json').write_text(json.dumps(list('abcdefghij')))
+    with pytest.raises(InputError, match='that run is on other classes than the data has now'):
+        training_runs.train(tmp_path / 'new', {**LONGER, 'rewind_from': f'{tmp_path}/run@8'})
     assert not (tmp_path / 'new').exists()
 
 
