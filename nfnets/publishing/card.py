@@ -107,18 +107,18 @@ def _metadata(run: Run, published: Published) -> str:
 
 def _data(run: Run) -> str:
     data = run.config.data
-    if data.mixture:
-        return f'a mixture of {" and ".join(data.mixture)}'
     return data.name if data.source == 'tfds' else _DATA.get(data.source, data.source)
 
 
 def _summary(run: Run, published: Published) -> str:
     _, name = _SETS[published.parameters]
     classes = run.class_names or ()
+    mixed = ' and '.join(run.config.data.mixture)
+    trained_on = f'a mixture of {mixed}' if mixed else _data(run)
     return (
         f'{network_name(run.config)}, {num_parameters(run):,} parameters, for {len(classes)} classes: '
         f'{_listed(classes)}. These are the {name} after step {published.step:,} of a training run on '
-        f'{_data(run)} with nfnets {nfnets.__version__}.'
+        f'{trained_on} with nfnets {nfnets.__version__}.'
     )
 
 

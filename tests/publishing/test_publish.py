@@ -98,7 +98,13 @@ def test_the_card_has_the_figures_of_the_step_that_is_published(published):
     by_step = [row for row in rows if row[0].isdigit()]
     assert [row[0] for row in by_step] == [str(step) for step in range(4, STEP + 1, 4)]
     assert by_step[0] == ['4', '42.90', '75.00', '1.2500']
-    for part in ('On the 360 images', f'after step {STEP} of 400', '1,234 images/s', '0, 1, 2, 3'):
+    for part in (
+        'a training run on a mixture of web with',
+        'On the 360 images',
+        f'after step {STEP} of 400',
+        '1,234 images/s',
+        '0, 1, 2, 3',
+    ):
         assert part in body
     assert '--checkpoint=digits-net/model.safetensors' in body
     assert 'from the parameters of `start.npz`' in body

@@ -50,7 +50,11 @@ def test_rewound_to_anywhere_it_trains_on_at_the_rates_of_its_own_length(undistu
 @pytest.mark.parametrize(
     ('given', 'changed', 'message'),
     [
-        ('{run}@5', {}, '^rewind_from=.*/run@5: there is no checkpoint of step 5, only those of steps 4, 8, 12'),
+        (
+            '{run}@5',
+            {},
+            '^rewind_from=.*/run@5: there is no checkpoint of step 5, only those of steps 4, 8, 12',
+        ),
         ('{run}', {'train.steps': 12}, r'train\.steps=12 must be more than the 12 that are done'),
         ('{run}@8', {'train.steps': 6}, r'train\.steps=6 must be more than the 8 that are done'),
         ('{run}@8', {'model.widths': (32,)}, r'another config: model\.widths=\[32\] \(there: \[16\]\); only'),
