@@ -219,6 +219,7 @@ def test_a_tar_replaced_under_a_run_is_no_image_of_another(data):
         ('set-train-00{01..02}.tar', [1, 2]),
         ('*-train-000?.tar', [1, 2, 3]),
         ('set-train-0010.tar', [10]),
+        ('{*-0003,*-train-000?}.tar', [3, 1, 2]),  # Each once.
     ],
 )
 def test_a_split_is_a_pattern_of_names(split, numbers, tmp_path):
