@@ -150,6 +150,8 @@ def test_an_evaluation_of_classifiers_refuses_a_detector(trained):
 def test_settings_that_only_classification_uses_are_refused(data, tmp_path):
     with pytest.raises(InputError, match=r'augment\.mixup_alpha=0\.2 has no effect with task=detection: '):
         _train(tmp_path, data, **{'augment.mixup_alpha': 0.2})
+    with pytest.raises(InputError, match=r'data\.mixture has no effect with task=detection: '):
+        _train(tmp_path, data, **{'data.mixture': {'web': {'weight': 1}}})
     with pytest.raises(InputError, match=r'task=detection is not allowed with data\.source=folder'):
         _train(tmp_path, data, **{'data.source': 'folder'})
     with pytest.raises(InputError, match='task=detection needs a network of 4 stages, and '):
