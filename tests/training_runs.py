@@ -11,15 +11,18 @@ import time
 
 import forge
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from forge import ROOT
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from nfnets import build
 from nfnets.configs import digits
 from nfnets.tasks import classification
 from nfnets.train import train_and_evaluate
+from nfnets.train_step import run_keys
 
 # Runs compile the same programs if these differ in how often they log, evaluate and save, and in no more.
 TINY = {
@@ -64,7 +67,7 @@ def config(settings):
 
 
 def train(workdir, settings, config=digits.get_config):
-    """A run in this process, in which those of the same settings share what was traced."""
+    """A run in this process, in which those of the same settings share what was traced, wherever they lie."""
     changed = config()
     changed.update_from_flattened_dict(settings)
     with pytest.MonkeyPatch.context() as patch:
@@ -73,9 +76,30 @@ def train(workdir, settings, config=digits.get_config):
         return train_and_evaluate(changed, workdir)
 
 
+def _of_settings(function):
+    """A function of a complete config, called once for all that differ in no more than where things lie."""
+    cached = functools.cache(function)
+
+    def call(config, *arguments):
+        placeless = ConfigDict(config).unlock()
+        placeless.init_from = placeless.rewind_from = placeless.data.dir = placeless.probe.dir = None
+        return cached(FrozenConfigDict(placeless), *arguments)
+
+    return call
+
+
+def _initial_values(config, initial_variables=build.initial_variables):
+    """Of a run of a config, from its seed; NumPy arrays."""
+    with jax.ensure_compile_time_eval():
+        return jax.device_get(jax.jit(functools.partial(initial_variables, config))(run_keys(config.seed)[0]))
+
+
+_values = _of_settings(_initial_values)
 _TRACED_ONCE = {
-    (module, name): functools.cache(getattr(module, name))
-    for module, name in ((build, 'network'), (build, 'train_step'), (classification, 'make_eval_step'))
+    (build, 'network'): _of_settings(build.network),
+    (build, 'train_step'): _of_settings(build.train_step),
+    (build, 'initial_variables'): lambda config, key: jax.tree.map(jnp.asarray, _values(config)),
+    (classification, 'make_eval_step'): functools.cache(classification.make_eval_step),
 }
 
 
