@@ -83,7 +83,7 @@ def _loss_in(dtype, *, scan=False, remat=False):
         if e.primitive.name in programs.PRODUCTS
         for v in e.invars
     }
-    value, grads = traced.lower().compile()(params)
+    value, grads = jax.device_get(traced.lower().compile()(params))
     return value, layout.unstack(grads), factors
 
 
