@@ -8,7 +8,7 @@ twice, scale jitter, 2000 and 1000 proposals, 512 regions. Start from a classifi
 
 import ml_collections
 
-from nfnets.config import NOT_USED
+from nfnets.config_rules import NOT_USED
 from nfnets.configs import default
 from nfnets.errors import InputError
 

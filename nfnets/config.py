@@ -13,129 +13,16 @@ from typing import Any, TypeVar
 
 import ml_collections
 
-from nfnets.data.augment import PARTNERS, Augmentation
-from nfnets.data.preprocessing import STYLES, default_preprocessing
+from nfnets.config_rules import MIXTURE_FIELDS, NOT_USED, POSITIVE, RULES
+from nfnets.data.augment import Augmentation
+from nfnets.data.preprocessing import default_preprocessing
 from nfnets.errors import InputError
-from nfnets.losses import LOSSES
-from nfnets.models.activations import ACTIVATIONS
 from nfnets.models.networks import NETWORKS
 from nfnets.models.variants import RECIPES, Recipe, Variant, get_variant
 
-MIXTURE_FIELDS = {'source': str, 'name': str, 'dir': str, 'split': str, 'weight': float}
 _EVAL_BATCH_PER_DEVICE = 32
-_MIXTURE_FIELDS = ', '.join(MIXTURE_FIELDS)
-_T = TypeVar('_T')
-
-_Rule = tuple[Callable[[Any], bool], str]
-_POSITIVE: _Rule = (lambda v: 0 < v < math.inf, 'more than 0 and finite')
-_LIMIT: _Rule = (lambda v: v > 0, 'more than 0; inf is no limit')
-_NOT_NEGATIVE: _Rule = (lambda v: 0 <= v < math.inf, '0 or more and finite')
-_FRACTION: _Rule = (lambda v: 0 <= v <= 1, 'from 0 to 1')
-_RATE: _Rule = (lambda v: 0 <= v < 1, 'from 0 to below 1')
-_WHOLE_NUMBERS: _Rule = (
-    lambda v: len(v) > 0 and all(isinstance(x, int) and x > 0 for x in v),
-    'whole numbers above 0, one for each stage, as in (256,512)',
-)
-
-
-_DETECTION_SIZES = (
-    *('most_objects', 'channels', 'hidden', 'anchor_scale'),
-    *('most_of_level', 'proposals', 'regions', 'detections'),
-)
-
-
-def _one_of(*choices: str) -> _Rule:
-    return lambda v: v in choices, f'one of {", ".join(choices)}'
-
-
-# For each task the settings that only others use, with the value that says so.
-NOT_USED: dict[str, dict[str, Any]] = {
-    'classification': {},
-    'detection': {
-        'model.dropout_rate': 0.0,
-        'data.eval_margin': 0,
-        'data.crop_area': (1.0, 1.0),
-        'data.repeats': 1,
-        'augment.mixup_alpha': 0.0,
-        'augment.cutmix': False,
-        'augment.randaugment_layers': 0,
-        'train.loss': 'softmax',
-        'train.label_smoothing': 0.0,
-        'probe.source': None,
-    },
-}
 _STAGES, _STRIDE = 4, 64  # Of a network under a feature pyramid; of the coarsest level, px.
-
-_RULES: dict[str, _Rule] = {
-    'task': _one_of(*NOT_USED),
-    'seed': _NOT_NEGATIVE,
-    'model.name': _one_of(*NETWORKS),
-    'model.widths': _WHOLE_NUMBERS,
-    'model.depths': _WHOLE_NUMBERS,
-    'model.group_width': _POSITIVE,
-    'model.activation': _one_of(*ACTIVATIONS),
-    'model.dropout_rate': _RATE,
-    'model.stochastic_depth_rate': _FRACTION,
-    'model.num_classes': _POSITIVE,
-    'data.train_size': _POSITIVE,
-    'data.eval_size': _POSITIVE,
-    'data.eval_margin': _NOT_NEGATIVE,
-    'data.eval_style': _one_of(*STYLES),
-    'data.repeats': _POSITIVE,
-    'data.crop_area': (
-        lambda v: len(v) == 2 and 0 < v[0] <= v[1] <= 1,
-        'two fractions above 0 and up to 1, the smaller first',
-    ),
-    'augment.mixup_alpha': _NOT_NEGATIVE,
-    'augment.partners': _one_of(*PARTNERS),
-    'augment.randaugment_layers': _NOT_NEGATIVE,
-    'augment.randaugment_magnitude': (lambda v: 0 <= v <= 30, 'from 0 to 30'),
-    'probe.shots': (
-        lambda v: len(v) > 0 and all(isinstance(x, int) and x > 0 for x in v),
-        'whole numbers above 0, as in (1,5)',
-    ),
-    'train.batch_size': _POSITIVE,
-    'train.accumulate_steps': _POSITIVE,
-    'train.epochs': _POSITIVE,
-    'train.steps': _POSITIVE,
-    'train.precision': _one_of('float32', 'bfloat16'),
-    'train.all_reduce': _one_of('float32', 'bfloat16'),
-    'train.loss': _one_of(*LOSSES),
-    'train.label_smoothing': _RATE,
-    'train.log_every_steps': _POSITIVE,
-    'optimizer.learning_rate_per_256': _POSITIVE,
-    'optimizer.learning_rate': _POSITIVE,
-    'optimizer.warmup_epochs': _NOT_NEGATIVE,
-    'optimizer.warmup_steps': _NOT_NEGATIVE,
-    'optimizer.drops': (
-        lambda v: all(0 < x < 1 for x in v) and list(v) == sorted(v),
-        'fractions of the run above 0 and below 1, the smaller first, as in (0.6,0.9)',
-    ),
-    'optimizer.momentum': _RATE,
-    'optimizer.weight_decay': _NOT_NEGATIVE,
-    'optimizer.agc_clipping': _LIMIT,
-    'optimizer.agc_eps': _POSITIVE,
-    'optimizer.max_grad_norm': _LIMIT,
-    'optimizer.lars_trust': _NOT_NEGATIVE,
-    'optimizer.ema_decay': _FRACTION,
-    'detection.scales': (
-        lambda v: len(v) == 2 and 0 < v[0] <= v[1] < math.inf,
-        'two numbers above 0, the smaller first, as in (0.8,1.25)',
-    ),
-    **{f'detection.{name}': _POSITIVE for name in _DETECTION_SIZES},
-    'sam.rho': _NOT_NEGATIVE,
-    'sam.ascent_fraction': (lambda v: 0 < v <= 1, 'above 0 and up to 1'),
-    'eval.batch_size': _POSITIVE,
-    'eval.every_epochs': _POSITIVE,
-    'eval.every_steps': _POSITIVE,
-    'checkpoint.every_steps': _POSITIVE,
-    'checkpoint.keep': _POSITIVE,
-}
-
-
-def allowed(key: str) -> str:
-    """The allowed values of a setting that has a rule, for messages."""
-    return _RULES[key][1]
+_T = TypeVar('_T')
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -144,7 +31,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
       InputError: names the setting, its value and what is allowed.
     """
-    for key, (is_allowed, allowed) in _RULES.items():
+    for key, (is_allowed, allowed) in RULES.items():
         value = get(config, key)
         if value is not None and not is_allowed(value):
             raise InputError(f'{key}={value} is not allowed: it must be {allowed}')
@@ -202,17 +89,18 @@ def _check_squares(config: ml_collections.ConfigDict) -> None:
 def _check_mixture(task: str, sources: ml_collections.ConfigDict) -> None:
     if sources and task != 'classification':
         raise InputError(f'data.mixture has no effect with task={task}: train on one source')
+    known = ', '.join(MIXTURE_FIELDS)
     for name, fields in sources.items():
         key = f'data.mixture.{name}'
         if not re.fullmatch(r'[\w-]+', name):
             raise InputError(f'{key}: the name of a source must be of letters, digits, _ and -')
         if not isinstance(fields, ml_collections.ConfigDict):
-            raise InputError(f'{key}={fields} is not allowed: it must be a dictionary of {_MIXTURE_FIELDS}')
+            raise InputError(f'{key}={fields} is not allowed: it must be a dictionary of {known}')
         if unknown := sorted(set(fields) - set(MIXTURE_FIELDS)):
-            raise InputError(f'{key}.{unknown[0]}: there is no such setting; a source has {_MIXTURE_FIELDS}')
+            raise InputError(f'{key}.{unknown[0]}: there is no such setting; a source has {known}')
         weight = fields.get('weight')
         if weight is not None and not (isinstance(weight, int | float) and 0 < weight < math.inf):
-            raise InputError(f'{key}.weight={weight} is not allowed: it must be {_POSITIVE[1]}')
+            raise InputError(f'{key}.weight={weight} is not allowed: it must be {POSITIVE[1]}')
     weighed = {name: fields.get('weight') is not None for name, fields in sources.items()}
     if len(set(weighed.values())) > 1:
         without = next(name for name, has_weight in weighed.items() if not has_weight)

@@ -4,6 +4,7 @@ import ml_collections
 import pytest
 
 from nfnets import config as config_lib
+from nfnets import config_rules
 from nfnets.configs import (
     default,
     digits,
@@ -262,7 +263,7 @@ def test_without_training_nothing_is_asked_of_its_settings():
 
 def test_every_setting_with_a_rule_exists_and_every_number_has_a_rule():
     settings = config_lib.flatten(default.get_config().to_dict())
-    rules = config_lib._RULES
+    rules = config_rules.RULES
     assert set(rules) <= set(settings)
     numbers = {k for k, v in settings.items() if isinstance(v, (int, float)) and type(v) is not bool}
     assert numbers <= set(rules)

@@ -22,6 +22,7 @@ ORDER = [
     'data',
     'detection',
     'folding',
+    'config_rules',
     'config',
     'train_state',
     'train_step',

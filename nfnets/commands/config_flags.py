@@ -14,7 +14,8 @@ import ml_collections
 
 from nfnets import configs
 from nfnets.commands.command_line import Parser
-from nfnets.config import MIXTURE_FIELDS, allowed, flatten, get
+from nfnets.config import flatten, get
+from nfnets.config_rules import MIXTURE_FIELDS, allowed
 from nfnets.configs import default
 from nfnets.errors import InputError
 
