@@ -22,7 +22,7 @@ from nfnets.data.digits import DigitsSource
 
 NETWORKS = {'NF': 'NFResNet', 'batch norm': 'ResNet'}
 RATES = (0.1, 0.3)  # For batches of 50.
-SEEDS = 5
+SEEDS = 3
 EXAMPLES = {'digits': (50, 200, 800), 'fashion_mnist': (100, 1000, 10_000)}  # To fine-tune on.
 CALLED = {'digits': 'digits', 'fashion_mnist': 'garments'}
 _OTHER = {'digits': 'fashion_mnist', 'fashion_mnist': 'digits'}

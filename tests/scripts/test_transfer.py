@@ -53,7 +53,7 @@ def test_each_seed_draws_as_many_digits_of_each_class_and_none_to_evaluate_on(
 
 def test_the_table_has_the_better_rate_by_the_mean_of_all_seeds(transfer):
     there = {}
-    accuracies_by_rate = (0.5, 0.5, 0.5, 0.5, 0.9), (0.6, 0.6, 0.6, 0.6, 0.6)
+    accuracies_by_rate = (0.4, 0.4, 0.9), (0.6, 0.6, 0.6)
     for rate, accuracies in zip(transfer.RATES, accuracies_by_rate, strict=True):
         runs = transfer.of_seeds('digits', 'NF', 50, rate, True)
         for run, top_1 in zip(runs, accuracies, strict=True):
