@@ -16,12 +16,13 @@ import ml_collections
 from nfnets.config_rules import MIXTURE_FIELDS, NOT_USED, POSITIVE, RULES
 from nfnets.data.augment import Augmentation
 from nfnets.data.preprocessing import default_preprocessing
+from nfnets.detection.anchors import LEVELS, STRIDE
 from nfnets.errors import InputError
 from nfnets.models.networks import NETWORKS
 from nfnets.models.variants import RECIPES, Recipe, Variant, get_variant
 
 _EVAL_BATCH_PER_DEVICE = 32
-_STAGES, _STRIDE = 4, 64  # Of a network under a feature pyramid; of the coarsest level, px.
+_STAGES = len(LEVELS) - 1  # Of a network under a feature pyramid, which adds the coarsest level.
 _T = TypeVar('_T')
 
 
@@ -81,9 +82,9 @@ def _check_squares(config: ml_collections.ConfigDict) -> None:
     """That a feature pyramid fits the images, whose sizes are known."""
     for key in ('data.train_size', 'data.eval_size') if config.task == 'detection' else ():
         size = get(config, key)
-        if size % _STRIDE:
-            above = -(-size // _STRIDE) * _STRIDE
-            raise InputError(f'{key}={size} must be a multiple of {_STRIDE} px, such as {above}')
+        if size % STRIDE:
+            above = -(-size // STRIDE) * STRIDE
+            raise InputError(f'{key}={size} must be a multiple of {STRIDE} px, such as {above}')
 
 
 def _check_mixture(task: str, sources: ml_collections.ConfigDict) -> None:

@@ -7,6 +7,7 @@ References:
 import numpy as np
 
 LEVELS = (2, 3, 4, 5, 6)  # P2 .. P6; the side of a place is 2^level px.
+STRIDE = 2 ** LEVELS[-1]  # px: a place of the coarsest level; sides of images are multiples of it.
 RATIOS = (0.5, 1.0, 2.0)  # Height to width.
 PER_PLACE = len(RATIOS)
 

@@ -7,9 +7,8 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from nfnets.detection.anchors import STRIDE
 from nfnets.detection.mask_rcnn import MaskRCNN, Sizes
-
-STRIDE = 64  # px: a place of the coarsest level; sides of images are multiples of it.
 
 
 class Scenes(NamedTuple):

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from nfnets.detection.detector import STRIDE
+from nfnets.detection.anchors import STRIDE
 from nfnets.detection.geometry import fit
 from nfnets.detection.image_detections import ImageDetections, put_back
 from nfnets.errors import InputError
