@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from studies import NEVER
 from sweep import Record, Run, Summary, records, run_all, summarize
 
 from nfnets.commands.command_line import Parser, run
@@ -26,12 +27,11 @@ SEEDS = 3
 EXAMPLES = {'digits': (50, 200, 800), 'fashion_mnist': (100, 1000, 10_000)}  # To fine-tune on.
 CALLED = {'digits': 'digits', 'fashion_mnist': 'garments'}
 _OTHER = {'digits': 'fashion_mnist', 'fashion_mnist': 'digits'}
-_NEVER = 1_000_000  # Steps between evaluations and checkpoints: there is one at the end.
 _COMMON = {
     'data.train_size': 32,
     'data.eval_size': 32,
-    'eval.every_steps': _NEVER,
-    'checkpoint.every_steps': _NEVER,
+    'eval.every_steps': NEVER,
+    'checkpoint.every_steps': NEVER,
 }
 _PRE_TRAINING: dict[str, dict[str, Any]] = {
     'digits': {},
