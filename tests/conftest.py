@@ -136,3 +136,14 @@ def hub_server(hub_process, monkeypatch, tmp_path):
     monkeypatch.setattr(constants, 'HF_TOKEN_PATH', str(tmp_path / 'token'))
     monkeypatch.setattr(constants, 'HF_HUB_DISABLE_XET', True)  # Its protocol is not played.
     return hub_process
+
+
+@pytest.fixture
+def as_process(monkeypatch):
+    """Lets what is called next believe that it runs in one of several processes."""
+
+    def pretend(index, count):
+        monkeypatch.setattr(jax, 'process_index', lambda: index)
+        monkeypatch.setattr(jax, 'process_count', lambda: count)
+
+    return pretend

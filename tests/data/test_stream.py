@@ -73,17 +73,6 @@ def _eval(source, **changed):
     return stream.eval_batches(source, Preprocessing(4, 2), **{**settings, **changed})
 
 
-@pytest.fixture
-def as_process(monkeypatch):
-    """Lets what is called next believe that it runs in one of several processes."""
-
-    def pretend(index, count):
-        monkeypatch.setattr(jax, 'process_index', lambda: index)
-        monkeypatch.setattr(jax, 'process_count', lambda: count)
-
-    return pretend
-
-
 def test_batches_have_bytes_and_labels_that_belong_together():
     for batch in _take(_train(Numbered(40)), 3):
         assert batch['images'].shape == (12, 4, 4, 3)

@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 from coco_sets import write_set
@@ -80,17 +79,6 @@ def _assert_equal(some, others):
 @pytest.fixture
 def set_of(tmp_path):
     return lambda *images: CocoExamples(write_set(tmp_path, 'train', images), 'train')
-
-
-@pytest.fixture
-def as_process(monkeypatch):
-    """Lets what is called next believe that it runs in one of several processes."""
-
-    def pretend(index, count):
-        monkeypatch.setattr(jax, 'process_index', lambda: index)
-        monkeypatch.setattr(jax, 'process_count', lambda: count)
-
-    return pretend
 
 
 def test_batches_have_their_shapes_and_types(examples):

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 
+import detection_runs
 import jax
 import ml_collections
 import numpy as np
@@ -24,19 +25,10 @@ from nfnets.inference.score import config_of
 from nfnets.run.workdir import read_config
 from nfnets.train_step import run_keys
 
-SIDE = 64
+SIDE = detection_runs.SIDE
 SETTINGS = {
-    'model.widths': (8, 8, 8, 8),
-    'model.depths': (1, 1, 1, 1),
-    'data.train_size': SIDE,
-    'data.eval_size': SIDE,
+    **detection_runs.SETTINGS,
     'detection.most_objects': 2,
-    'detection.channels': 8,
-    'detection.hidden': 8,
-    'detection.most_of_level': 16,
-    'detection.proposals': 12,
-    'detection.regions': 8,
-    'detection.detections': 6,
     'train.batch_size': 8,
     'train.steps': 4,
     'train.log_every_steps': 1,
