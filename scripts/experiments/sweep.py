@@ -27,6 +27,11 @@ from nfnets import host
 from nfnets.html_report.runs import read_run
 
 Record = dict[str, Any]  # Of a run that is complete, see `_train`.
+# What is recorded of an evaluation, by config.task; the first is said as a run ends.
+_MEASURES = {
+    'classification': ('top_1',),
+    'detection': ('box_ap', 'box_ap50', 'mask_ap', 'mask_ap50'),
+}
 
 
 class Run(NamedTuple):
@@ -112,8 +117,8 @@ def read(path: Path) -> list[Record]:
 
 
 def _describe(record: Record) -> str:
-    accuracy = record['top_1']
-    outcome = record['diverged'] if accuracy is None else f'top-1 {100 * accuracy:.2f}%'
+    measure = next(names[0] for names in _MEASURES.values() if names[0] in record)
+    outcome = record['diverged'] or f'{measure} {100 * record[measure]:.2f}%'
     return f'{record["config"]} {record["settings"]}: {outcome}'
 
 
@@ -131,9 +136,9 @@ def _train(run: Run, workdir: Path, jobs: int, data_dirs: Mapping[str, str | Non
     """Trains, or resumes that, and says what came of it.
 
     Returns:
-      'top_1' and 'ema_top_1', 0..1, are of the last parameters, None if the run 'diverged', which then says
-      how; 'train_loss' is the last that was logged; 'seconds' are those of this process, which had one core
-      of the machine's, beside jobs - 1 others.
+      'top_1' and 'ema_top_1', or the like of `_MEASURES`, 0..1, are of the last parameters, None if the run
+      'diverged', which then says how; 'train_loss' is the last that was logged; 'seconds' are those of this
+      process, which had one core of the machine's, beside jobs - 1 others.
     """
     from nfnets.commands.config_flags import load
     from nfnets.errors import Diverged
@@ -158,8 +163,11 @@ def _train(run: Run, workdir: Path, jobs: int, data_dirs: Mapping[str, str | Non
             diverged = str(error).partition(';')[0]
     return {
         **json.loads(run.key),
-        'top_1': None if diverged else results['eval']['top_1'],
-        'ema_top_1': None if diverged else results['eval_ema']['top_1'],
+        **{
+            prefix + measure: None if diverged else results[evaluation][measure]
+            for prefix, evaluation in (('', 'eval'), ('ema_', 'eval_ema'))
+            for measure in _MEASURES[config.task]
+        },
         'diverged': diverged,
         'train_loss': _last_loss(workdir),
         'seconds': round(time.perf_counter() - start, 1),
@@ -212,15 +220,18 @@ class Summary(NamedTuple):
         return f'{value} ({", ".join(notes)})' if notes else value
 
 
-def summarize(runs: Sequence[Run], there: dict[str, Record], chance: float = 10.0) -> Summary:
+def summarize(
+    runs: Sequence[Run], there: dict[str, Record], chance: float = 10.0, measure: str = 'top_1'
+) -> Summary:
     """Mean and spread over the seeds of one setting that are complete; nan where none is.
 
     Args:
       runs: one for each seed.
       there: `records`.
       chance: accuracy that a run counts with that diverged, percent.
+      measure: of the records.
     """
-    found = [there[run.key]['top_1'] for run in runs if run.key in there]
+    found = [there[run.key][measure] for run in runs if run.key in there]
     percent = [chance if accuracy is None else 100 * accuracy for accuracy in found]
     diverged = sum(accuracy is None for accuracy in found)
     if not found:
