@@ -18,7 +18,7 @@ import numpy as np
 from pieces import Pieces, load_pieces
 from PIL import Image
 from studies import NEVER
-from sweep import Record, Run, records, run_all, summarize
+from sweep import CALLED, MEASURES, Record, Run, records, run_all, summarize
 
 from nfnets.commands.command_line import Parser, run
 from nfnets.commands.config_flags import load
@@ -28,7 +28,7 @@ SEEDS = 3
 _PIECES = {'train': 20_000, 'val': 2000}  # Drawn as for scenes: each class alike, each of a class alike.
 _OF_NETWORK = ('model.widths', 'model.depths', 'model.group_width', 'optimizer.agc_clipping')
 _AT_THE_END = {'eval.every_steps': NEVER, 'checkpoint.every_steps': NEVER}
-_MEASURES = {'box AP': 'box_ap', 'box AP50': 'box_ap50', 'mask AP': 'mask_ap', 'mask AP50': 'mask_ap50'}
+_MEASURES = MEASURES['detection']
 
 
 def pre_training(network: str, seed: int) -> Run:
@@ -75,12 +75,15 @@ def all_runs() -> list[Run]:
 
 def table(there: dict[str, Record]) -> str:
     """A Markdown table of the records that there are."""
-    lines = ['| backbone | top-1 of pieces | ' + ' | '.join(_MEASURES) + ' |', '|---' * 6 + '|']
+    lines = [
+        '| backbone | top-1 of pieces | ' + ' | '.join(CALLED[measure] for measure in _MEASURES) + ' |',
+        '|---' * 6 + '|',
+    ]
     for label in NETWORKS:
         runs = of_seeds(label)
         starts = [run.start for run in runs if run.start is not None]
         cells = [summarize(starts, there)]
-        cells += [summarize(runs, there, chance=0.0, measure=measure) for measure in _MEASURES.values()]
+        cells += [summarize(runs, there, chance=0.0, measure=measure) for measure in _MEASURES]
         lines.append(f'| {label} | ' + ' | '.join(map(str, cells)) + ' |')
     return '\n'.join(lines)
 

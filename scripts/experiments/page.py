@@ -4,8 +4,8 @@
     python scripts/experiments/page.py --check    # exit status 1 if a document is behind
 
 A mark is a line `<!-- study: fashion_mnist agc -->`, for the table of a study of `ablate.py`,
-`<!-- transfer -->`, for that of `transfer.py`, or `<!-- runs -->`, for those that `record.py` recorded; what
-is from there to `<!-- end -->` is replaced.
+`<!-- transfer -->`, for that of `transfer.py`, `<!-- backbones -->` alike, or `<!-- runs -->`, for those that
+`record.py` recorded; what is from there to `<!-- end -->` is replaced.
 """
 
 import re
@@ -14,22 +14,26 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import backbones
 import transfer
 from ablate import summarize_all, table
 from record import RUNS
 from studies import DATA, SEEDS, STUDIES, all_runs
-from sweep import Record, read, records
+from sweep import CALLED, Record, measures, read, records
 
 from nfnets.commands.command_line import Parser, run
 from nfnets.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-_MARKED = re.compile(r'(<!-- (study|transfer|runs)(?:: (\S+) (\S+))? -->\n).*?(<!-- end -->)', re.DOTALL)
+_MARKED = re.compile(
+    r'(<!-- (study|transfer|backbones|runs)(?:: (\S+) (\S+))? -->\n).*?(<!-- end -->)', re.DOTALL
+)
 # What a recorded run of a config was of, and how to repeat it.
-_CALLED = {
+_DATA = {
     'digits': 'digits, 360 held-out images, `make train`',
     'fashion_mnist': 'Fashion-MNIST, 10,000 test images, '
     '[`--config=fashion_mnist`](docs/data.md#fashion-mnist)',
+    'scenes': 'garments and digits on photographs, 500 held-out, [Mask R-CNN](docs/detection.md#scenes)',
 }
 
 
@@ -42,6 +46,7 @@ def filled(document: str, results: Path) -> str:
         tables = {
             'study': lambda: study_table(data, study, there),
             'transfer': lambda: transfer.table(there),
+            'backbones': lambda: backbones.table(there),
             'runs': lambda: runs_table(runs),
         }
         return f'{begin}{tables[kind]()}\n{end}'
@@ -67,11 +72,11 @@ def runs_table(runs: Sequence[Record]) -> str:
     rows: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in runs:
         rows[record['config'], record['machine']].append(record)
-    lines = ['| measured here | machine | top-1; of the EMA |', '|---|---|---|']
-    for config, machine in sorted(rows, key=lambda row: list(_CALLED).index(row[0])):
+    lines = ['| measured here | machine | result |', '|---|---|---|']
+    for config, machine in sorted(rows, key=lambda row: list(_DATA).index(row[0])):
         found = rows[config, machine]
         lines.append(
-            f'| {_CALLED[config]}{_seeds(found)} | {machine}, {_times(found)} | {_accuracies(found)} |'
+            f'| {_DATA[config]}{_seeds(found)} | {machine}, {_times(found)} | {_accuracies(found)} |'
         )
     return '\n'.join(lines)
 
@@ -89,8 +94,14 @@ def _times(found: Sequence[Record]) -> str:
 
 
 def _accuracies(found: Sequence[Record]) -> str:
-    raw, ema = (', '.join(f'{100 * record[key]:.2f}' for record in found) for key in ('top_1', 'ema_top_1'))
-    return f'{raw}%; {ema}%'
+    return '; '.join(
+        f'{CALLED[name]} {_percents(found, name)}, EMA {_percents(found, f"ema_{name}")}'
+        for name in measures(found[0])[:2]
+    )
+
+
+def _percents(found: Sequence[Record], name: str) -> str:
+    return ', '.join(f'{100 * record[name]:.2f}' for record in found) + '%'
 
 
 def main(argv: Sequence[str]) -> None:

@@ -4,8 +4,8 @@
     python scripts/experiments/record.py RUN --config=fashion_mnist --plot docs/fashion_mnist.png
     python scripts/experiments/page.py    # puts what is recorded into the documents
 
-Seconds are those from the first of the run's files to its last line of metrics, of a run that was never
-interrupted: compilation and evaluations included, imports not.
+Seconds are those that its processes wrote metrics in, from the start of each to its end: compilation and
+evaluations included, imports not.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 
 from etils import epath
 from matplotlib.figure import Figure
-from sweep import Record, circumstances
+from sweep import CALLED, MEASURES, Record, circumstances, measures
 
 from nfnets.commands.command_line import Parser, run
 from nfnets.commands.config_flags import load
@@ -40,28 +40,34 @@ def record_of(given: Run, config: str) -> Record:
       InputError: it is not complete.
     """
     steps, curves = given.config.train.steps, given.curves
-    if 'eval/top_1' not in curves or curves['eval/top_1'].steps[-1] != steps:
+    names = MEASURES[given.config.task]
+    first = f'eval/{names[0]}'
+    if first not in curves or curves[first].steps[-1] != steps:
         raise InputError(
             f'{given.workdir} is not complete: it has train.steps={steps}, and came to {given.step}'
         )
-    files = [Path(given.workdir) / name for name in ('config.json', 'metrics.jsonl')]
-    start, end = (path.stat().st_mtime for path in files)
     return {
         'config': config,
         'settings': differences(flatten(given.config.to_dict()), flatten(load(config).to_dict())),
         'steps': steps,
-        'top_1': given.last('eval/top_1'),
-        'ema_top_1': given.last('eval_ema/top_1'),
+        **{name: given.last(f'eval/{name}') for name in names},
+        **{f'ema_{name}': given.last(f'eval_ema/{name}') for name in names},
         'diverged': None,
         'train_loss': given.last('train/loss'),
         'curves': {
-            name: _pairs(thin(curves[name], _POINTS))
-            for name in ('train/loss', 'eval/top_1', 'eval_ema/top_1')
+            curve: _pairs(thin(curves[curve], _POINTS))
+            for curve in ('train/loss', first, f'eval_ema/{names[0]}')
         },
-        'seconds': round(end - start),
+        'seconds': round(_seconds(Path(given.workdir))),
         'jobs': 1,
         **circumstances(),
     }
+
+
+def _seconds(workdir: Path) -> float:
+    """Of all processes that trained in turn; the names of their files say when each began."""
+    paths = workdir.glob('events.out.tfevents.*')
+    return sum(path.stat().st_mtime - int(path.name.split('.')[3]) for path in paths)
 
 
 def differences(settings: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
@@ -84,10 +90,11 @@ def draw(record: Record, path: Path) -> None:
     curves = record['curves']
     left.plot(*zip(*curves['train/loss'], strict=True))
     left.set(xlabel='step', ylabel='training loss, nats')
-    for name, label in (('eval/top_1', 'parameters'), ('eval_ema/top_1', 'EMA')):
-        steps, values = zip(*curves[name], strict=True)
+    measure = measures(record)[0]
+    for prefix, label in (('eval', 'parameters'), ('eval_ema', 'EMA')):
+        steps, values = zip(*curves[f'{prefix}/{measure}'], strict=True)
         right.plot(steps, [100 * value for value in values], marker='o', label=label)
-    right.set(xlabel='step', ylabel='top-1, %')
+    right.set(xlabel='step', ylabel=f'{CALLED[measure]}, %')
     right.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)
@@ -109,7 +116,8 @@ def main(argv: Sequence[str]) -> None:
         lines.write(json.dumps(record) + '\n')
     if arguments.plot:
         draw(record, arguments.plot)
-    print(f'{arguments.config} {record["settings"]}: top-1 {100 * record["top_1"]:.2f}%')
+    measure = measures(record)[0]
+    print(f'{arguments.config} {record["settings"]}: {CALLED[measure]} {100 * record[measure]:.2f}%')
 
 
 if __name__ == '__main__':

@@ -28,9 +28,16 @@ from nfnets.html_report.runs import read_run
 
 Record = dict[str, Any]  # Of a run that is complete, see `_train`.
 # What is recorded of an evaluation, by config.task; the first is said as a run ends.
-_MEASURES = {
+MEASURES = {
     'classification': ('top_1',),
-    'detection': ('box_ap', 'box_ap50', 'mask_ap', 'mask_ap50'),
+    'detection': ('box_ap', 'mask_ap', 'box_ap50', 'mask_ap50'),
+}
+CALLED = {
+    'top_1': 'top-1',
+    'box_ap': 'box AP',
+    'mask_ap': 'mask AP',
+    'box_ap50': 'box AP50',
+    'mask_ap50': 'mask AP50',
 }
 
 
@@ -116,9 +123,14 @@ def read(path: Path) -> list[Record]:
     return [json.loads(line) for line in lines if line.endswith('\n')]
 
 
+def measures(record: Record) -> tuple[str, ...]:
+    """What of an evaluation a record has, what tells most first."""
+    return next(names for names in MEASURES.values() if names[0] in record)
+
+
 def _describe(record: Record) -> str:
-    measure = next(names[0] for names in _MEASURES.values() if names[0] in record)
-    outcome = record['diverged'] or f'{measure} {100 * record[measure]:.2f}%'
+    measure = measures(record)[0]
+    outcome = record['diverged'] or f'{CALLED[measure]} {100 * record[measure]:.2f}%'
     return f'{record["config"]} {record["settings"]}: {outcome}'
 
 
@@ -136,7 +148,7 @@ def _train(run: Run, workdir: Path, jobs: int, data_dirs: Mapping[str, str | Non
     """Trains, or resumes that, and says what came of it.
 
     Returns:
-      'top_1' and 'ema_top_1', or the like of `_MEASURES`, 0..1, are of the last parameters, None if the run
+      'top_1' and 'ema_top_1', or the like of `MEASURES`, 0..1, are of the last parameters, None if the run
       'diverged', which then says how; 'train_loss' is the last that was logged; 'seconds' are those of this
       process, which had one core of the machine's, beside jobs - 1 others.
     """
@@ -166,7 +178,7 @@ def _train(run: Run, workdir: Path, jobs: int, data_dirs: Mapping[str, str | Non
         **{
             prefix + measure: None if diverged else results[evaluation][measure]
             for prefix, evaluation in (('', 'eval'), ('ema_', 'eval_ema'))
-            for measure in _MEASURES[config.task]
+            for measure in MEASURES[config.task]
         },
         'diverged': diverged,
         'train_loss': _last_loss(workdir),

@@ -68,6 +68,7 @@ def test_the_table_has_means_over_seeds_in_percent_and_a_detector_that_diverged_
         there[run.key] = {**json.loads(run.key), **measures}
         there[run.start.key] = {**json.loads(run.start.key), 'top_1': 0.9}
     rows = backbones.table(there).splitlines()
-    of_network = '90.0 ± 0.0 | 30.0 ± 21.6 (1 diverged) | 80.0 ± 0.0 | 30.0 ± 0.0 | 70.0 ± 0.0 |'
+    of_network = '90.0 ± 0.0 | 30.0 ± 21.6 (1 diverged) | 30.0 ± 0.0 | 80.0 ± 0.0 | 70.0 ± 0.0 |'
+    assert rows[0] == '| backbone | top-1 of pieces | box AP | mask AP | box AP50 | mask AP50 |'
     assert rows[3] == f'| NF-ResNet | {of_network}'
     assert rows[2] == '| NFNet |  |  |  |  |  |'

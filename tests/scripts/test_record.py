@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 
 import pytest
 import training_runs
@@ -41,6 +42,14 @@ def test_a_run_is_recorded_with_what_differs_its_curves_and_its_end(script, undi
     assert picture.stat().st_size > 1000
 
 
+def test_the_time_of_a_run_is_that_of_its_processes_without_what_lies_between(script, tmp_path):
+    for begin, end in ((1_000_000, 1_000_060), (1_005_000, 1_005_010)):
+        path = tmp_path / f'events.out.tfevents.{begin}.my.host'
+        path.touch()
+        os.utime(path, (end, end))
+    assert script('record')._seconds(tmp_path) == 70
+
+
 def test_a_run_that_is_not_complete_is_not_recorded(script, undisturbed, tmp_path):
     workdir, _ = undisturbed
     (tmp_path / 'config.json').write_text((workdir / 'config.json').read_text())
@@ -75,7 +84,8 @@ def test_marks_are_filled_with_the_table_of_a_study_and_with_runs(script, tmp_pa
     filled = page.filled(document, tmp_path)
     assert '| no clipping |  | 60.0 ± 10.0 (2 of 3 seeds) |  |\n' in filled
     assert (
-        ', seeds 0, 1 | 2 cores, 80 to 113 s | 97.50, 97.50%; 98.00, 98.50% |\n<!-- end -->\nafter' in filled
+        ', seeds 0, 1 | 2 cores, 80 to 113 s | top-1 97.50, 97.50%, EMA 98.00, 98.50% |\n<!-- end -->\nafter'
+        in filled
     )
     assert 'old' not in filled
     assert page.filled(filled, tmp_path) == filled
