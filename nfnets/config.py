@@ -16,7 +16,7 @@ import ml_collections
 from nfnets.config_rules import MIXTURE_FIELDS, NOT_USED, POSITIVE, RULES
 from nfnets.data.augment import Augmentation
 from nfnets.data.preprocessing import default_preprocessing
-from nfnets.detection.anchors import LEVELS, STRIDE
+from nfnets.detection.anchors import LEVELS, check_side
 from nfnets.errors import InputError
 from nfnets.models.networks import NETWORKS
 from nfnets.models.variants import RECIPES, Recipe, Variant, get_variant
@@ -81,10 +81,7 @@ def _check_task(config: ml_collections.ConfigDict) -> None:
 def _check_squares(config: ml_collections.ConfigDict) -> None:
     """That a feature pyramid fits the images, whose sizes are known."""
     for key in ('data.train_size', 'data.eval_size') if config.task == 'detection' else ():
-        size = get(config, key)
-        if size % STRIDE:
-            above = -(-size // STRIDE) * STRIDE
-            raise InputError(f'{key}={size} must be a multiple of {STRIDE} px, such as {above}')
+        check_side(key, get(config, key))
 
 
 def _check_mixture(task: str, sources: ml_collections.ConfigDict) -> None:

@@ -6,10 +6,19 @@ References:
 
 import numpy as np
 
+from nfnets.errors import InputError
+
 LEVELS = (2, 3, 4, 5, 6)  # P2 .. P6; the side of a place is 2^level px.
 STRIDE = 2 ** LEVELS[-1]  # px: a place of the coarsest level; sides of images are multiples of it.
 RATIOS = (0.5, 1.0, 2.0)  # Height to width.
 PER_PLACE = len(RATIOS)
+
+
+def check_side(name: str, side: int) -> None:
+    """Raises an InputError that names the side of images, px, if the levels do not fit them."""
+    if side % STRIDE:
+        above = -(-side // STRIDE) * STRIDE
+        raise InputError(f'{name}={side} must be a multiple of {STRIDE} px, such as {above}, for a detector')
 
 
 def make_anchors(height: int, width: int, scale: float = 8.0) -> list[np.ndarray]:

@@ -9,10 +9,9 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from nfnets.detection.anchors import STRIDE
+from nfnets.detection.anchors import check_side
 from nfnets.detection.geometry import fit
 from nfnets.detection.image_detections import ImageDetections, put_back
-from nfnets.errors import InputError
 from nfnets.evaluation.detect import detect
 from nfnets.inference.predict import in_batches, padded
 from nfnets.models.param_layout import UNSTACKED
@@ -60,10 +59,7 @@ class Detector:
         """
         config = ml_collections.FrozenConfigDict(read_config(workdir, 'detection'))
         self.size = size or config.data.eval_size
-        if self.size % STRIDE:
-            raise InputError(
-                f'--size={self.size} does not fit a detector: it must be a multiple of {STRIDE} px'
-            )
+        check_side('--size', self.size)
         weights = load_checkpoint(workdir)
         self.step = weights.about.step
         self.class_names = weights.about.class_names or tuple(map(str, range(config.model.num_classes)))

@@ -145,7 +145,9 @@ def test_what_does_not_fit_is_said_in_one_line(run, tmp_path):
             predict._predict([image, *words])
 
     refused(
-        '--size=100 does not fit a detector: .* multiple of 64 px', f'--checkpoint={workdir}', '--size=100'
+        '--size=100 must be a multiple of 64 px, such as 128, for a detector',
+        f'--checkpoint={workdir}',
+        '--size=100',
     )
     for score in ('1.5', '-1', 'much', 'nan'):
         refused('must be a probability, from 0 to 1', f'--checkpoint={workdir}', f'--least={score}')
