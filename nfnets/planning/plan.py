@@ -11,6 +11,7 @@ from nfnets import build
 from nfnets import config as config_lib
 from nfnets.data.augment import PARTNERS, Augmentation
 from nfnets.data.imagenet import NUM_CLASSES, NUM_TRAIN_IMAGES
+from nfnets.models.networks import NETWORKS
 from nfnets.models.variants import RECIPES
 from nfnets.planning import compiler
 from nfnets.planning.core_rate import core_rate
@@ -62,14 +63,11 @@ def plan(question: Question) -> dict[str, Any]:
     if question.core_rate is None:
         _say('measuring how many images one core of this machine reads and decodes: seconds')
     rate = question.core_rate or core_rate(_recipe(question))
-    memory = _memory(question, devices)
+    answers = _memory(question, devices)
     if question.step_ms is None:
-        cycles = [answer['cycles'] for answer in memory.values() if answer['fits']]
-        is_published = config.data.train_size == RECIPES[question.variant].train_size
-        times = {}
-        if is_published and config_lib.is_its_variant(config):
-            times = step_times(question.variant, devices.device, images, sam=question.sam)
-        times |= estimated_time(devices.device, cycles)
+        cycles = [answer['cycles'] for answer in answers.values() if answer['fits']]
+        times = step_times(question.variant, devices.device, images, sam=question.sam)
+        times = {**(times if _is_published(config) else {}), **estimated_time(devices.device, cycles)}
     else:
         times = {'given': question.step_ms}
     decoded = PARTNERS if config_lib.from_settings(Augmentation, config.augment).mixes else {'none': 1}
@@ -81,6 +79,7 @@ def plan(question: Question) -> dict[str, Any]:
         'hosts': devices.hosts,
         'accelerator_type': devices.accelerator_type,
         'images_per_device': images,
+        'scan': config.model.scan,
         'image_size': config.data.train_size,
         'epochs': config.train.epochs,
         'examples': question.examples,
@@ -91,8 +90,14 @@ def plan(question: Question) -> dict[str, Any]:
         'core_rate': rate,
         'core_rate_is_measured': question.core_rate is None,
         'paces': {name: pace(step_ms, **run, core_rate=rate)._asdict() for name, step_ms in times.items()},
-        'memory': memory,
+        'memory': answers,
     }
+
+
+def _is_published(config: ml_collections.FrozenConfigDict) -> bool:
+    """Whether a published time of its variant is one of what the config trains."""
+    has_its_size = config.data.train_size == RECIPES[config.model.variant].train_size
+    return config.task == 'classification' and has_its_size and config_lib.is_its_variant(config)
 
 
 def _recipe(question: Question) -> ml_collections.ConfigDict:
@@ -108,7 +113,7 @@ def _config(
     config = _recipe(question)
     config.train.batch_size = batch_size
     config.train.accumulate_steps = question.accumulate
-    config.model.scan, config.model.remat = True, remat
+    config.model.scan, config.model.remat = NETWORKS[config.model.name].can_scan, remat
     # It doubles the time to compile, and its memory is free again before the network needs the most.
     config.augment.randaugment_layers = 0
     config_lib.check(config)
@@ -118,12 +123,16 @@ def _config(
 
 
 def _memory(question: Question, devices: Slice) -> dict[str, Any]:
-    """The compiler's answer, 'without_remat' and 'with_remat', of a step on one host or on a CPU."""
+    """The compiler's answer, 'without_remat' and, where there is remat, 'with_remat', of a step on one host.
+
+    Without XLA's TPU compiler it is that of a step on a CPU.
+    """
     tpus = compiler.tpu_devices(devices.device)
     lowered_for = jax.devices()[:1] if tpus is None else tpus
     batch_size = question.batch // devices.num_devices * len(lowered_for)
+    can_remat = NETWORKS[_recipe(question).model.name].can_scan
     answers = {}
-    for name, remat in {'without_remat': False, 'with_remat': True}.items():
+    for name, remat in {'without_remat': False, **({'with_remat': True} if can_remat else {})}.items():
         platform = 'CPU' if tpus is None else 'TPU'
         _say(f'compiling the training step {name.replace("_", " ")} by XLA for {platform}: minutes')
         config = _config(question, batch_size, len(lowered_for), remat)

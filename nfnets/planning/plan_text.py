@@ -72,7 +72,7 @@ def _row(name: str, cells: Iterable[str]) -> str:
 def _estimates(plan: dict[str, Any]) -> Iterator[str]:
     """Which numbers of the plan are estimates, and why."""
     device = plan['device']['name']
-    compiler = plan['memory']['with_remat']['compiler']
+    compiler = plan['memory']['without_remat']['compiler']
     yield 'All but the first part are estimates:'
     if 'TPU' in compiler:
         yield f'- memory, by {compiler} for one host: with its least effort for speed'
@@ -85,7 +85,8 @@ def _estimates(plan: dict[str, Any]) -> Iterator[str]:
         if device != 'v3':
             yield f'- time scaled to {device}: as if it used as much of its peak in bfloat16 as v3 did'
     if 'estimated by XLA' in plan['paces']:
-        yield "- time estimated by XLA's TPU compiler for scanned blocks with its least effort for speed, so"
+        scanned = 'for scanned blocks ' if plan['scan'] else ''
+        yield f"- time estimated by XLA's TPU compiler {scanned}with its least effort for speed, so"
         yield '  rather too long; times what was published for F0, F1 and F3 on v3 to its estimate of these'
     origin = 'measured on this machine' if plan['core_rate_is_measured'] else 'given'
     yield f'- cores: one decodes {plan["core_rate"]:,.0f} images/s ({origin}); a vCPU is half a core'

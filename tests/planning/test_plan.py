@@ -13,12 +13,13 @@ import pytest
 from nfnets import build, host
 from nfnets import config as config_lib
 from nfnets.commands import plan as command
-from nfnets.configs import imagenet
+from nfnets.configs import coco, imagenet
 from nfnets.data.augment import PARTNERS
 from nfnets.errors import InputError
 from nfnets.models.networks import NETWORKS
 from nfnets.planning import compiler, core_rate, plan
 from nfnets.planning.pace import CALIBRATION, estimated_time, pace, step_times
+from nfnets.planning.plan_text import text
 from nfnets.planning.recipe import imagenet_config
 from nfnets.planning.tpus import DEVICES, get_slice
 
@@ -204,6 +205,25 @@ def test_the_tpu_compiler_is_asked_without_a_tpu(monkeypatch, device):
         assert 'TPU' in answer['compiler']
         assert answer['fits']
         assert 0 < answer['gib'] < 0.1
+
+
+def test_a_network_whose_blocks_cannot_be_scanned_is_planned_as_it_is(monkeypatch):
+    lowered_for = []
+
+    def lower(config, devices):
+        lowered_for.append((config.model.name, config.model.scan, config.model.remat))
+        return jax.jit(jnp.sin).lower(jax.ShapeDtypeStruct((4,), jnp.float32))
+
+    monkeypatch.setattr(build, 'lower_train_step', lower)
+    monkeypatch.setattr(compiler, 'tpu_devices', lambda device: None)
+    config = coco.get_config('ResNet50')
+    question = plan.Question(
+        'ResNet50', 'v4', 16, batch=64, core_rate=30.0, step_ms=500.0, config=config, classes=80
+    )
+    found = plan.plan(question)
+    assert lowered_for == [('ResNet', False, False)]
+    assert list(found['memory']) == ['without_remat']
+    assert 'with remat' not in text(found)
 
 
 # --------------------------------------------------------------------------------- The command
