@@ -71,26 +71,25 @@ def own_rows(x: jax.Array) -> jax.Array:
       [..., ceil(R / D), O] of D devices, in their order, the last ones filled up with zeros; x itself where
       there are fewer rows than devices.
     """
-    rows, per_device = _rows(x.shape)
+    rows, per_device = rows_of(x.shape, devices := jax.lax.axis_size(_AXIS))
     if rows is None:
         return x
-    missing = per_device * jax.lax.axis_size(_AXIS) - rows
+    missing = per_device * devices - rows
     padded = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, missing), (0, 0)])
     return jax.lax.dynamic_slice_in_dim(padded, device_index() * per_device, per_device, axis=-2)
 
 
 def all_rows(part: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """The array of a shape whose `own_rows` each device gives; inside a parallel function."""
-    rows, _ = _rows(shape)
+    rows, _ = rows_of(shape, jax.lax.axis_size(_AXIS))
     if rows is None:
         return part
     whole = jax.lax.all_gather(part, _AXIS, axis=part.ndim - 2, tiled=True)
     return jax.lax.slice_in_dim(whole, 0, rows, axis=-2)
 
 
-def _rows(shape: tuple[int, ...]) -> tuple[int | None, int]:
+def rows_of(shape: tuple[int, ...], devices: int) -> tuple[int | None, int]:
     """How many rows an array is split into, None if it is not, and how many of them a device has."""
-    devices = jax.lax.axis_size(_AXIS)
     if len(shape) < 2 or shape[-2] < devices:
         return None, 0
     return shape[-2], -(-shape[-2] // devices)

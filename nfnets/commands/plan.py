@@ -7,9 +7,9 @@ is the paper's recipe on ImageNet. Any config, with its settings, can be given i
     nfnets-plan --config=pretrain:F4+ --device v4 --devices 256 --examples 300000000 --classes 18000
 
 The memory is that of the compiled training step, with model.scan, without and with model.remat, of networks
-that have them. Where libtpu
-is installed (pip install 'nfnets[tpu]'), XLA's TPU compiler answers, after minutes and without a TPU;
-otherwise XLA's CPU compiler gives an estimate. Answers are kept in ~/.cache/nfnets for the next time.
+that have them. Where libtpu is installed (pip install 'nfnets[tpu]'), XLA's TPU compiler answers, after
+minutes and without a TPU; otherwise XLA's CPU compiler gives an estimate. Answers are kept in
+~/.cache/nfnets for the next time.
 """
 
 import json

@@ -1,10 +1,13 @@
 """The memory of a device: how much there is, and what a compiled program takes by XLA's own account."""
 
+import math
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.stages import Compiled
+
+from nfnets import parallel
 
 
 class Memory(NamedTuple):
@@ -29,6 +32,17 @@ def memory_of(compiled: Compiled) -> Memory:
     arguments, temporaries = stats.argument_size_in_bytes, stats.temp_size_in_bytes
     peak = arguments + temporaries + results + stats.generated_code_size_in_bytes
     return Memory(arguments, temporaries, peak)
+
+
+def of_rows(shapes: Any, devices: int) -> int:
+    """Bytes of a device that has its own rows alone of each array of a tree (`parallel.own_rows`)."""
+
+    def of_each(x: jax.ShapeDtypeStruct) -> int:
+        rows, per_device = parallel.rows_of(x.shape, devices)
+        size = math.prod(x.shape) if rows is None else math.prod(x.shape) // rows * per_device
+        return size * x.dtype.itemsize
+
+    return sum(map(of_each, jax.tree.leaves(shapes)))
 
 
 def of_device() -> int:

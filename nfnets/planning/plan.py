@@ -13,7 +13,7 @@ from nfnets.data.augment import PARTNERS, Augmentation
 from nfnets.data.imagenet import NUM_CLASSES, NUM_TRAIN_IMAGES
 from nfnets.models.networks import NETWORKS
 from nfnets.models.variants import RECIPES
-from nfnets.planning import compiler
+from nfnets.planning import compiler, memory
 from nfnets.planning.core_rate import core_rate
 from nfnets.planning.pace import estimated_time, pace, step_times
 from nfnets.planning.recipe import imagenet_config
@@ -80,6 +80,7 @@ def plan(question: Question) -> dict[str, Any]:
         'accelerator_type': devices.accelerator_type,
         'images_per_device': images,
         'scan': config.model.scan,
+        'shard_optimizer': config.train.shard_optimizer,
         'image_size': config.data.train_size,
         'epochs': config.train.epochs,
         'examples': question.examples,
@@ -137,8 +138,26 @@ def _memory(question: Question, devices: Slice) -> dict[str, Any]:
         _say(f'compiling the training step {name.replace("_", " ")} by XLA for {platform}: minutes')
         config = _config(question, batch_size, len(lowered_for), remat)
         lowered = build.lower_train_step(config, lowered_for)
-        answers[name] = compiler.ask(lowered, devices.device, for_tpu=tpus is not None)._asdict()
+        answer = compiler.ask(lowered, devices.device, for_tpu=tpus is not None)
+        if config.train.shard_optimizer:
+            answer = _sharded(answer, config, len(lowered_for), devices)
+        answers[name] = answer._asdict()
     return answers
+
+
+def _sharded(
+    answer: compiler.Answer, config: ml_collections.FrozenConfigDict, compiled_for: int, devices: Slice
+) -> compiler.Answer:
+    """An answer for fewer devices than momentum and EMA will be sharded over: these are less on each."""
+    if answer.gib is None:
+        return answer
+    params, _ = build.variable_shapes(config)
+    then, now = (memory.of_rows(params, number) for number in (devices.num_devices, compiled_for))
+    gib = answer.gib + 2 * (then - now) / 2**30
+    fits = answer.fits
+    if not fits and gib <= devices.device.memory_gib:
+        fits = True if fits is None else None  # What XLA would say then of what it refused is not known.
+    return answer._replace(gib=gib, fits=fits)
 
 
 def _say(line: str) -> None:

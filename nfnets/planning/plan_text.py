@@ -79,6 +79,8 @@ def _estimates(plan: dict[str, Any]) -> Iterator[str]:
     else:
         yield f'- memory, by {compiler}: more than a TPU takes; with libtpu (pip install .[tpu]) its own'
         yield '  compiler answers'
+    if plan['shard_optimizer']:
+        yield '- memory of momentum and EMA: compiled for one host, and computed for all devices from that'
     if f'published for {STEP_DEVICE}' in plan['paces']:
         yield '- time: published for 32 images a device of v3, taken in proportion to the images a device;'
         yield '  remat adds up to a third'

@@ -226,6 +226,25 @@ def test_a_network_whose_blocks_cannot_be_scanned_is_planned_as_it_is(monkeypatc
     assert 'with remat' not in text(found)
 
 
+@pytest.mark.parametrize(
+    ('gib', 'fits', 'then'), [(30.0, True, True), (32.4, False, None), (32.4, None, True)]
+)
+def test_what_is_sharded_over_many_devices_takes_less_than_compiled_for_one_host(
+    monkeypatch, gib, fits, then
+):
+    # Of momentum and EMA, which are alike, 1024 rows are split, and what has two stays whole.
+    shapes = {
+        'w': jax.ShapeDtypeStruct((3, 1024, 2**18 // 3), jnp.float32),
+        'few': jax.ShapeDtypeStruct((2, 2**20), jnp.float32),
+    }
+    monkeypatch.setattr(build, 'variable_shapes', lambda config: (shapes, {}))
+    answer = compiler.Answer('XLA', fits, gib, 5)
+    found = plan._sharded(answer, None, 4, get_slice('v4', 128))
+    assert found.gib == pytest.approx(gib - 2 * 4 * 3 * (256 - 8) * (2**18 // 3) / 2**30)
+    assert (found.fits, found.cycles) == (then, 5)
+    assert plan._sharded(answer._replace(gib=None), None, 4, get_slice('v4', 128)).gib is None
+
+
 # --------------------------------------------------------------------------------- The command
 def _run(monkeypatch, *arguments, recipe=('--variant', 'F5')):
     """The exit code of `nfnets-plan` for F5 on 128 devices of v4, but for the arguments."""
