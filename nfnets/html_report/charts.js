@@ -58,7 +58,10 @@ function frame(svg, chart, lines, width, height) {
   const [low, high] = room(chart, lines);
   const [left, right] = extent(lines.flatMap((line) => line.x), chart.logX);
   const marks = ticks(low, high, chart.logY, height / 48);
-  const start = 14 + 7 * Math.max(...marks.map((mark) => written(mark).length)), end = width - 12;
+  const marksBelow = ticks(left, right, chart.logX, width / 60);
+  // Room for the marks beside the axis, and for half of what is written at the end of the axis below.
+  const start = 14 + 7 * Math.max(...marks.map((mark) => written(mark).length));
+  const end = width - Math.max(12, 4 * written(marksBelow.at(-1) ?? right).length);
   const foot = height - 38, pad = chart.isFamily ? 24 : 0;
   const x = axis(left, right, chart.logX, start + pad, end - pad);
   const y = axis(low, high, chart.logY, foot, 20);
@@ -66,7 +69,7 @@ function frame(svg, chart, lines, width, height) {
     add(svg, 'line', { class: 'grid', x1: start, x2: end, y1: y(mark), y2: y(mark) });
     add(svg, 'text', { x: start - 6, y: y(mark) + 4, 'text-anchor': 'end' }, written(mark));
   }
-  for (const mark of ticks(left, right, chart.logX, width / 60)) {
+  for (const mark of marksBelow) {
     add(svg, 'line', { class: 'grid', x1: x(mark), x2: x(mark), y1: foot, y2: foot + 5 });
     add(svg, 'text', { x: x(mark), y: foot + 18, 'text-anchor': 'middle' }, written(mark));
   }
