@@ -89,7 +89,7 @@ def draw(record: Record, path: Path) -> None:
     left, right = figure.subplots(1, 2)
     curves = record['curves']
     left.plot(*zip(*curves['train/loss'], strict=True))
-    left.set(xlabel='step', ylabel='training loss, nats')
+    left.set(xlabel='step', ylabel='training loss')
     measure = measures(record)[0]
     for prefix, label in (('eval', 'parameters'), ('eval_ema', 'EMA')):
         steps, values = zip(*curves[f'{prefix}/{measure}'], strict=True)
