@@ -14,7 +14,6 @@ import numpy as np
 import optax
 import pytest
 import tars
-import tensorflow as tf
 import tiny_imagenet
 import tiny_network
 import training_runs
@@ -24,6 +23,7 @@ from fake_gcs import FakeGcs
 from nfnets import load_checkpoint
 from nfnets.commands.command_line import run
 from nfnets.data.source import load_source
+from nfnets.data.tensorflow import tf
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.html_report.published import read_points
 from nfnets.run.checkpoint import Checkpoints, whole_steps

@@ -7,9 +7,8 @@ center. Neither resize antialiases. Evaluation in timm's styles is Pillow's and 
 
 import dataclasses
 
-import tensorflow as tf
-
 from nfnets.data.preprocessing import Preprocessing
+from nfnets.data.tensorflow import tf
 
 _ASPECT = (3 / 4, 4 / 3)
 _MIN_OBJECT = 0.1  # Fraction of the whole image that a crop must cover at least.

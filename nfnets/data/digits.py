@@ -1,11 +1,11 @@
 """Handwritten digits that come with scikit-learn: 1,797 real images of 8 x 8 px, ten classes."""
 
 import numpy as np
-import tensorflow as tf
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from nfnets.data.source import Source
+from nfnets.data.tensorflow import tf
 from nfnets.errors import InputError
 
 _HELD_OUT = 360  # A fifth.

@@ -9,13 +9,13 @@ from typing import TypeAlias
 
 import numpy as np
 import PIL.Image
-import tensorflow as tf
 from etils import epath
 from PIL import ImageOps, UnidentifiedImageError
 
 from nfnets.data.decode import ACCURATE, decode_eval, decode_image
 from nfnets.data.folder import EXTENSIONS, describe_skipped
 from nfnets.data.preprocessing import Preprocessing
+from nfnets.data.tensorflow import tf
 from nfnets.errors import InputError
 from nfnets.files import as_path, failure, file_errors, is_local, why
 

@@ -10,9 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from nfnets.data.source import NO_LABEL, Example, Label, Source
+from nfnets.data.tensorflow import tf
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.files import failure, file_errors, is_passing
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
-import tensorflow as tf
 
 from nfnets.data import decode
 from nfnets.data.pipeline import Pipeline, Work
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source
+from nfnets.data.tensorflow import tf
 
 Batch = dict[str, np.ndarray]
 MakeBatch = Callable[[Work, np.ndarray, np.ndarray], Batch]  # Of work, and its images and labels.

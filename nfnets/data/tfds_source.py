@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_datasets as tfds
 from etils import epath
 
 from nfnets.data.bucket_array_records import BucketArrayRecords
 from nfnets.data.records import ArrayRecords, Records, Shard
 from nfnets.data.source import Example, Source, label_set
+from nfnets.data.tensorflow import tf
 from nfnets.data.tfrecords import TFRecords
 from nfnets.errors import InputError
 from nfnets.files import is_local

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-import tensorflow as tf
 
 from nfnets.data import stream
 from nfnets.data.order import Order
 from nfnets.data.pipeline import Pipeline, Work
 from nfnets.data.stream import Batch
+from nfnets.data.tensorflow import tf
 from nfnets.detection.examples import CocoExamples
 from nfnets.detection.geometry import Placing, fit, jitter
 from nfnets.detection.letterbox import decode_placed

@@ -1,10 +1,10 @@
 """Images in the square that the network sees: a TensorFlow graph function for tf.data's threads."""
 
 import numpy as np
-import tensorflow as tf
 
 from nfnets.data.augment import MEAN
 from nfnets.data.decode import ACCURATE, decode_image
+from nfnets.data.tensorflow import tf
 
 PADDING = np.rint(255 * np.array(MEAN)).astype(np.uint8)  # About 0 for the network.
 

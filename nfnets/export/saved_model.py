@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from nfnets.data.tensorflow import tf
 from nfnets.folding.graph import Graph, Padding
 from nfnets.folding.run import run as run_graph
 

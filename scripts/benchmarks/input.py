@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import tensorflow as tf
 from benchmarks import pil, pod_input, step
 
 from nfnets import build
@@ -25,6 +24,7 @@ from nfnets.data.mixing import mix
 from nfnets.data.pixels import pack, unpack
 from nfnets.data.randaugment import randaugment
 from nfnets.data.source import Source
+from nfnets.data.tensorflow import tf
 from nfnets.errors import InputError
 from nfnets.models.variants import RECIPES
 from nfnets.planning.core_rate import NUM_IMAGES, input_config, make_images, time_batches

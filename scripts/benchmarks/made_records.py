@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 
 from nfnets.data.records import Records, Shard
 from nfnets.data.source import Example, Source
+from nfnets.data.tensorflow import tf
 from nfnets.data.tfds_source import open_records, read_features
 from nfnets.data.tfrecords import write_index
 from nfnets.planning.core_rate import make_images

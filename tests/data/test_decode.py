@@ -6,11 +6,11 @@ import io
 import golden_numbers
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from nfnets.data import decode
 from nfnets.data.preprocessing import Preprocessing, default_margin, default_preprocessing
+from nfnets.data.tensorflow import tf
 from nfnets.models.variants import RECIPES
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]) * 255, np.array([0.229, 0.224, 0.225]) * 255

@@ -4,12 +4,12 @@ import io
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from nfnets.data.decode import decode_eval
 from nfnets.data.image_files import find_images, read_image, read_whole
 from nfnets.data.preprocessing import Preprocessing
+from nfnets.data.tensorflow import tf
 from nfnets.errors import InputError
 
 PREPROCESSING = Preprocessing(24, 8)

@@ -7,12 +7,12 @@ from fractions import Fraction
 import jax
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from nfnets.data import mixture, stream
 from nfnets.data.decode import TrainCrop
 from nfnets.data.mixture import MixedOrder, Mixture
 from nfnets.data.source import Source
+from nfnets.data.tensorflow import tf
 from nfnets.errors import InputError
 
 HUGE = 4_000_000_000

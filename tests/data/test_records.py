@@ -6,11 +6,11 @@ import struct
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from nfnets.data.bucket_array_records import BucketArrayRecords
 from nfnets.data.records import ArrayRecords, Shard
+from nfnets.data.tensorflow import tf
 from nfnets.data.tfrecords import TFRecords
 from nfnets.errors import InputError
 

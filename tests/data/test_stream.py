@@ -10,7 +10,6 @@ import time
 import jax
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from nfnets import build
 from nfnets.config import complete
@@ -21,6 +20,7 @@ from nfnets.data.decode import TrainCrop
 from nfnets.data.order import Order
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.source import Source
+from nfnets.data.tensorflow import tf
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.tasks import classification
 

@@ -12,7 +12,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import tensorflow as tf
 import tiny_network
 from etils import epath
 from numpy_operations import NumPy
@@ -21,6 +20,7 @@ from pure_nfnet import make_network
 from nfnets import Variant, Weights
 from nfnets.data.augment import normalize
 from nfnets.data.preprocessing import Preprocessing
+from nfnets.data.tensorflow import tf
 from nfnets.errors import InputError
 from nfnets.export import onnx as onnx_form
 from nfnets.export import stablehlo, write

@@ -4,13 +4,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from scipy.special import softmax
 from sklearn import metrics
 
 from nfnets.data.decode import decode_eval
 from nfnets.data.digits import DigitsSource
 from nfnets.data.preprocessing import Preprocessing
+from nfnets.data.tensorflow import tf
 from nfnets.errors import InputError
 from nfnets.html_report.mistakes import (
     Predictions,

@@ -8,13 +8,13 @@ import forge
 import numpy as np
 import pytest
 import small_runs
-import tensorflow as tf
 from sklearn.metrics import confusion_matrix
 
 from nfnets import Weights
 from nfnets.data.decode import decode_eval
 from nfnets.data.digits import DigitsSource
 from nfnets.data.preprocessing import Preprocessing
+from nfnets.data.tensorflow import tf
 from nfnets.errors import InputError
 from nfnets.html_report import html
 from nfnets.html_report.charts import curves

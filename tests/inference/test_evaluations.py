@@ -8,7 +8,6 @@ import json
 import jax
 import numpy as np
 import pytest
-import tensorflow as tf
 import tensorflow_datasets as tfds
 import tiny_imagenet_sets
 import tiny_network
@@ -20,6 +19,7 @@ from nfnets.data.augment import normalize
 from nfnets.data.decode import decode_eval
 from nfnets.data.imagenet_sets import SETS
 from nfnets.data.preprocessing import Preprocessing
+from nfnets.data.tensorflow import tf
 from nfnets.inference import tables
 from nfnets.weights.about import About
 from nfnets.weights.save import save_checkpoint

@@ -12,7 +12,6 @@ import forge
 import jax
 import numpy as np
 import pytest
-import tensorflow as tf
 import tiny_network
 import training_runs
 from fake_gcs import FakeGcs
@@ -29,6 +28,7 @@ from nfnets.data.augment import normalize
 from nfnets.data.decode import decode_eval
 from nfnets.data.digits import DigitsSource
 from nfnets.data.preprocessing import Preprocessing
+from nfnets.data.tensorflow import tf
 from nfnets.errors import InputError
 from nfnets.inference.predict import Predictor
 from nfnets.models import networks

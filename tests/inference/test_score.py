@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 import small_runs
-import tensorflow as tf
 import tiny_network
 from pure_nfnet import make_network, parameter_shapes
 
@@ -20,6 +19,7 @@ from nfnets.data.augment import normalize
 from nfnets.data.decode import decode_eval
 from nfnets.data.digits import DigitsSource
 from nfnets.data.preprocessing import Preprocessing
+from nfnets.data.tensorflow import tf
 from nfnets.errors import InputError
 from nfnets.inference import tables
 from nfnets.inference.score import check_class_names, config_of, score, with_network_of

@@ -4,8 +4,8 @@ import json
 import resource
 
 import pytest
-import tensorflow as tf
 
+from nfnets.data.tensorflow import tf
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.run.metrics import MetricsWriter
 

@@ -7,9 +7,10 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import tensorflow as tf
 import training_runs
 from array_record.python.array_record_module import ArrayRecordReader
+
+from nfnets.data.tensorflow import tf
 
 
 @pytest.fixture
