@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from nfnets.data.operations import OPERATIONS
+from nfnets.detection.mask_rcnn import NAME
 from nfnets.planning import hlo
 
 NOT_PLACED = 'not placed'
@@ -24,6 +25,19 @@ _SCOPES = (
     (r'/standardize/', 'weight standardization'),
     (r'/stem/|/stem_conv\d|/initial_conv', 'stem'),
     (r'squeeze_excite', 'squeeze-excite'),
+)
+# Of a detector, besides its backbone.
+DETECTION = 'detection: '
+_DETECTION_SCOPES = (
+    (r'/pyramid/', 'pyramid'),
+    (r'/proposal_head/', 'proposal head'),
+    (r'/_propose/', 'proposals'),
+    (r'/_regions/', 'sampled regions'),
+    (r'/box_head/', 'box head'),
+    (r'/mask_head/', 'mask head'),
+    (r'/_run_head/', 'RoIAlign'),
+    (r'/_mask_losses/', 'loss of masks'),
+    (r'', 'losses of anchors and regions'),
 )
 _COLLECTIVES = ('all-reduce', 'all-gather')
 _CONVOLUTION = re.compile(r'/(conv\w*|final_conv)/')
@@ -120,6 +134,9 @@ def _part(opcode: str, name: str) -> str:
         if re.search(pattern, name):
             return part
     direction = 'backward' if 'transpose(' in name else 'forward'
+    if f'/{NAME}/' in name and '/grids/' not in name:
+        part = next(part for pattern, part in _DETECTION_SCOPES if re.search(pattern, name))
+        return f'{DETECTION}{part}, {direction}'
     if found := _CONVOLUTION.search(name):
         return f'{found[1]}, {direction}'
     if re.search(r'jvp\(', name):

@@ -92,6 +92,24 @@ def test_a_loop_that_ends_by_its_data_counts_once():
     assert account(PROGRAM.replace('STOP', stop)).parts['conv1, forward'].cycles == 100
 
 
+@pytest.mark.parametrize(
+    ('name', 'part'),
+    [
+        ('_look/MaskRCNN/grids/NF_ResNet/nf_res_block/conv1/dot_general', 'conv1, forward'),
+        ('_look/MaskRCNN/pyramid/output2/conv_general_dilated', 'detection: pyramid, forward'),
+        ('_propose/MaskRCNN/vmap()/top_k', 'detection: proposals, forward'),
+        ('_boxes/MaskRCNN/_run_head/MaskRCNN/vmap()/rph,hwc->rpwc', 'detection: RoIAlign, forward'),
+        ('_masks/MaskRCNN/_run_head/MaskRCNN/mask_head/conv0/dot', 'detection: mask head, forward'),
+        ('vmap()/gather', 'detection: losses of anchors and regions, forward'),
+    ],
+)
+def test_a_detector_s_parts_are_told_from_its_backbone_s(name, part):
+    old = 'jit(step)/jvp(NFNet)/nf_block/branch/conv1/conv_general_dilated'
+    program = PROGRAM.replace('STOP', CARRIED)
+    found = account(program.replace(old, 'jit(step)/jvp(losses)/MaskRCNN/' + name))
+    assert found.parts[part].cycles == 4 * 100
+
+
 def test_the_tpu_compiler_s_own_program_is_read_with_its_loops():
     devices = tpu_devices(DEVICES['v3'])
     if devices is None:
