@@ -10,6 +10,7 @@
     python scripts/benchmark.py input --variant F0 --against bucket    # records from disk and bucket
     python scripts/benchmark.py checkpoint --variant F0 --batch 32
     python scripts/benchmark.py tpu --variant F0 --device v3    # an estimate by XLA's TPU compiler
+    python scripts/benchmark.py tpu --config coco:NFResNet50 --classes 80 --batch 4 --device v4
 
 A step is the whole of it: forward, back, AGC, momentum, the EMA of the parameters and metrics, on images that
 lie on the device. timm's is its model in training, SGD and its AGC, as PyTorch runs it eagerly, with channels
@@ -40,6 +41,7 @@ from typing import Any
 
 from nfnets import host
 from nfnets.commands.command_line import Parser, run
+from nfnets.data.imagenet import NUM_CLASSES
 from nfnets.data.source import KINDS
 from nfnets.models.variants import RECIPES, VARIANTS
 from nfnets.planning.compiler import EFFORTS
@@ -128,7 +130,10 @@ def _add_input(command: argparse.ArgumentParser) -> None:
 
 
 def _add_tpu(command: argparse.ArgumentParser) -> None:
-    command.add_argument('--variant', default='F0', choices=VARIANTS)
+    recipe = command.add_mutually_exclusive_group()
+    recipe.add_argument('--variant', default='F0', choices=VARIANTS, help="ImageNet's recipe")
+    recipe.add_argument('--config', help='any recipe by its name, as coco:NFResNet50')
+    command.add_argument('--classes', type=int, default=NUM_CLASSES, help='of the data')
     command.add_argument('--device', default='v3', choices=DEVICES)
     command.add_argument('--batch', type=int, default=32, help='images on each device')
     command.add_argument('--augment', action='store_true', help="with the paper's augmentation")

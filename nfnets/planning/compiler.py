@@ -98,13 +98,23 @@ def ask(lowered: jax.stages.Lowered, device: Device, *, for_tpu: bool) -> Answer
     return Answer(compiler, fits, gib, cycles)
 
 
+def is_too_large(error: jax.errors.JaxRuntimeError) -> bool:
+    """Whether the TPU compiler refused a program that does not fit into the memory of a device."""
+    return re.search('RESOURCE_EXHAUSTED.*hbm', str(error), re.IGNORECASE) is not None
+
+
+def needed_gib(error: jax.errors.JaxRuntimeError) -> float | None:
+    """The memory that such a program needs at least, GiB; None if the compiler does not say."""
+    needed = _TOO_LARGE.search(str(error))
+    return float(needed[1]) if needed else None
+
+
 def _compile(lowered: jax.stages.Lowered, for_tpu: bool) -> tuple[bool, float | None, int | None]:
     try:
         compiled = lowered.compile(EFFORTS['least'] if for_tpu else None)
     except jax.errors.JaxRuntimeError as error:
-        if not re.search('RESOURCE_EXHAUSTED.*hbm', str(error), re.IGNORECASE):
+        if not is_too_large(error):
             raise
-        needed = _TOO_LARGE.search(str(error))
-        return False, float(needed[1]) if needed else None, None
+        return False, needed_gib(error), None
     cycles = account(compiled.as_text() or '').total.cycles if for_tpu else None
     return True, memory_of(compiled).peak / 2**30, cycles

@@ -1,4 +1,4 @@
-"""The config of a training step on ImageNet whose time is asked for, not its result."""
+"""The config of a training step whose time is asked for, not its result, on ImageNet or as much."""
 
 import ml_collections
 
@@ -7,7 +7,7 @@ from nfnets.data.imagenet import NUM_CLASSES, NUM_TRAIN_IMAGES
 
 
 def complete(
-    config: ml_collections.ConfigDict, *, num_devices: int, augment: bool
+    config: ml_collections.ConfigDict, *, num_devices: int, augment: bool, num_classes: int = NUM_CLASSES
 ) -> ml_collections.FrozenConfigDict:
     """Checks and completes a config; without augmentation unless it is asked for."""
     if not augment:
@@ -17,5 +17,5 @@ def complete(
     config_lib.check(config)
     # Steps and schedule follow from the size of the data; the time of a step does not.
     return config_lib.complete(
-        config, num_examples=NUM_TRAIN_IMAGES, num_classes=NUM_CLASSES, num_devices=num_devices
+        config, num_examples=NUM_TRAIN_IMAGES, num_classes=num_classes, num_devices=num_devices
     )

@@ -8,9 +8,11 @@ from typing import Any
 
 from benchmarks.imagenet_config import complete
 
+from nfnets.commands import config_flags
 from nfnets.configs import imagenet
 from nfnets.errors import InputError
 from nfnets.models.published import STEP_DEVICE, STEP_IMAGES, STEP_MS
+from nfnets.planning.account import DETECTION
 from nfnets.planning.estimate import estimate_step
 from nfnets.planning.tpus import DEVICES
 
@@ -21,6 +23,8 @@ class Setup:
 
     Attributes:
       variant: of the NFNet.
+      config: any other recipe by name, as 'coco:NFResNet50', or None.
+      classes: of the data.
       device: one of `DEVICES`.
       batch: images of each device.
       augment: with the paper's augmentation.
@@ -33,6 +37,8 @@ class Setup:
     """
 
     variant: str
+    config: str | None
+    classes: int
     device: str
     batch: int
     augment: bool
@@ -57,7 +63,8 @@ def measure(setup: Setup) -> dict[str, Any]:
     del asked['against_file']
     result = {**asked, 'clock_mhz': device.clock_mhz, **answer}
     name = setup.variant + ('+SAM' if setup.sam else '')
-    if (setup.device, setup.batch) == (STEP_DEVICE, STEP_IMAGES) and name in STEP_MS:
+    as_published = setup.config is None and (setup.device, setup.batch) == (STEP_DEVICE, STEP_IMAGES)
+    if as_published and name in STEP_MS:
         result['published_ms'] = STEP_MS[name]
     for line in _table(result, earlier):
         print(line, file=sys.stderr)
@@ -65,12 +72,13 @@ def measure(setup: Setup) -> dict[str, Any]:
 
 
 def _config(setup: Setup) -> Any:
-    config = imagenet.get_config(setup.variant + ('-SAM' if setup.sam else ''))
+    config = config_flags.load(setup.config or f'imagenet:{setup.variant}')
+    config.sam.rho = imagenet.SAM_RHO if setup.sam else config.sam.rho
     devices = DEVICES[setup.device].per_host
     config.train.batch_size = setup.batch * devices
     config.model.scan, config.model.remat = setup.scan, setup.remat
     config.train.shard_optimizer = setup.shard_optimizer
-    return complete(config, num_devices=devices, augment=setup.augment)
+    return complete(config, num_devices=devices, augment=setup.augment, num_classes=setup.classes)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -100,6 +108,9 @@ def _table(result: dict[str, Any], earlier: dict[str, Any] | None) -> list[str]:
         + f', {100 * result["share_of_peak"]:.0f}% of the peak, {result["memory_gib"]:.1f} GiB; '
         f'{result["compiler"]}: an estimate, no measurement'
     )
+    if any(found := [part['cycles'] for name, part in result['parts'].items() if name.startswith(DETECTION)]):
+        share = sum(found) / result['estimated_cycles']
+        lines.append(f'{100 * share:.0f}% of the cycles are of detection, besides its backbone')
     if earlier is not None:
         lines.append(f'{result["estimated_cycles"] / earlier["estimated_cycles"]:.3f} of the cycles before')
     return lines

@@ -36,7 +36,7 @@ def tpu(monkeypatch):
 
 def _setup(tpu, **changed):
     off = dict.fromkeys(('augment', 'scan', 'remat', 'shard_optimizer', 'sam'), False)
-    settings = {'variant': 'F0', 'device': 'v3', 'batch': 32, **off}
+    settings = {'variant': 'F0', 'config': None, 'classes': 1000, 'device': 'v3', 'batch': 32, **off}
     return tpu.Setup(**{**settings, 'effort': 'default', 'against_file': None, **changed})
 
 
@@ -63,6 +63,23 @@ def test_parts_stand_beside_those_of_an_earlier_file(tpu, monkeypatch, tmp_path,
         'estimated 6.4 ms at 940 MHz (73.3 ms were published), 25% of the peak, 2.5 GiB'
     )
     assert lines[5] == '0.750 of the cycles before'
+
+
+def test_of_a_detector_the_share_beside_its_backbone_is_said(tpu, monkeypatch, capsys):
+    asked = []
+
+    def estimate(config, device, effort):
+        asked.append((config.task, config.model.name, config.model.num_classes, config.train.batch_size))
+        parts = {**PARTS, 'detection: pyramid, forward': {'cycles': 2_000_000, 'bytes': 1}}
+        return {**ANSWER, 'estimated_cycles': 8_000_000, 'parts': parts}
+
+    monkeypatch.setattr(tpu, 'estimate_step', estimate)
+    result = tpu.measure(_setup(tpu, config='coco:ResNet50', classes=80))
+    assert asked == [('detection', 'ResNet', 80, 8 * 32)]
+    assert 'published_ms' not in result
+    assert (
+        capsys.readouterr().err.splitlines()[-1] == '25% of the cycles are of detection, besides its backbone'
+    )
 
 
 @pytest.mark.parametrize(
