@@ -22,9 +22,12 @@ def area(boxes: jax.Array) -> jax.Array:
 
 def intersection(a: jax.Array, b: jax.Array) -> jax.Array:
     """px² that two boxes share, each with each: [N, 4], [M, 4] -> [N, M]."""
-    a, b = a[:, None, :], b[None, :, :]
-    edges = [jnp.maximum(a[..., :2], b[..., :2]), jnp.minimum(a[..., 2:], b[..., 2:])]
-    return area(jnp.concatenate(edges, axis=-1))
+    width, height = (
+        jnp.minimum(a[:, None, axis + 2], b[None, :, axis + 2])
+        - jnp.maximum(a[:, None, axis], b[None, :, axis])
+        for axis in (0, 1)
+    )
+    return jnp.maximum(width, 0.0) * jnp.maximum(height, 0.0)
 
 
 def iou(a: jax.Array, b: jax.Array) -> jax.Array:
