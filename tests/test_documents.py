@@ -23,6 +23,8 @@ ELSEWHERE = {
     'python scripts/experiments/transfer.py': 'tests/scripts/test_transfer.py',
     'python scripts/experiments/fashion_mnist.py': 'tests/scripts/test_fashion_mnist.py',
     'python scripts/experiments/scenes.py': 'tests/scripts/test_scenes.py',
+    'python scripts/experiments/backbones.py': 'tests/scripts/test_backbones.py',
+    'nfnets-train --config=scenes': 'tests/tasks/test_detection.py',
     'nfnets-predict DIR/val': 'tests/inference/test_detector.py',
     'python scripts/experiments/batch_statistics.py': 'tests/scripts/test_batch_statistics.py',
     'python scripts/experiments/record.py': 'tests/scripts/test_record.py',
