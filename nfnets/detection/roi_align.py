@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from nfnets.detection.boxes import area
-from nfnets.detection.interpolation import interpolation_weights, points_along
+from nfnets.detection.interpolation import interpolation_weights, points_along, take
 
 _SAMPLES = 2  # In each direction in each bin, regularly spaced ([H] section 3).
 _CANONICAL = 224.0, 4  # A box of so many px is pooled from that level.
@@ -32,28 +32,58 @@ def roi_align(grids: Mapping[int, jax.Array], boxes: jax.Array, size: int) -> ja
     beyond the outermost middles are those of the middles.
 
     Args:
-      grids: {level: [H / 2^level, W / 2^level, C]}, of one image.
+      grids: {level: [H / 2^level, W / 2^level, C]}, of one image, finest first.
       boxes: [R, 4], px, inside of the image.
       size: bins in each direction.
 
     Returns:
       [R, size, size, C], in the grids' dtype.
     """
-    level_of_box = box_levels(boxes, tuple(grids))
-    pooled = []
-    for level, grid in grids.items():
-        is_of_level = (level_of_box == level).astype(grid.dtype)
-        rows, columns = (
-            _weights(boxes[:, axis], boxes[:, axis + 2], 2**level, grid.shape[1 - axis], size)
-            for axis in (1, 0)
-        )
-        rows = rows.astype(grid.dtype) * is_of_level[:, None, None]
-        lines = jnp.einsum('rph,hwc->rpwc', rows, grid)
-        pooled.append(jnp.einsum('rqw,rpwc->rpqc', columns.astype(grid.dtype), lines))
-    return sum(pooled[1:], start=pooled[0])
+    sheet, corners = side_by_side(grids)
+    of_levels = jnp.asarray([[2.0**-k, *grid.shape[:2], *corners[k]] for k, grid in grids.items()])
+    of_boxes = take(of_levels, box_levels(boxes, tuple(grids)) - min(grids))
+    scale, height, width, top, left = jnp.split(of_boxes, 5, axis=1)
+    x, y = (points_along(boxes[:, k], boxes[:, k + 2], size * _SAMPLES) * scale for k in (0, 1))
+    rows = _weights(y, height, top, sheet.shape[0]).astype(sheet.dtype)
+    columns = _weights(x, width, left, sheet.shape[1]).astype(sheet.dtype)
+    lines = jnp.einsum('rph,hwc->rpwc', rows, sheet)
+    # A product for each line: as one for each box, XLA's TPU compiler copies the gradients of all lines.
+    columns = jnp.broadcast_to(columns[:, None], (len(boxes), size, *columns.shape[1:]))
+    return jnp.einsum('rpqw,rpwc->rpqc', columns, lines)
 
 
-def _weights(start: jax.Array, stop: jax.Array, stride: int, length: int, size: int) -> jax.Array:
-    """What each place along an axis gives to each bin: [R], [R] in px -> float32 [R, size, length]."""
-    of_samples = interpolation_weights(points_along(start, stop, size * _SAMPLES), length, stride)
-    return jnp.mean(of_samples.reshape(len(start), size, _SAMPLES, length), axis=2)
+def side_by_side(grids: Mapping[int, jax.Array]) -> tuple[jax.Array, dict[int, tuple[int, int]]]:
+    """A pyramid as one grid, so that boxes of all levels are pooled by one product.
+
+    Args:
+      grids: {level: [H / 2^level, W / 2^level, C]}, two or more, finest first.
+
+    Returns:
+      [3/2 H', W', C] of the finest grid's H' and W', and row and column that each level begins at: all but
+      the finest lie below it, from left to right, and the rest is 0.
+    """
+    (finest, first), *coarser = grids.items()
+    corners, left = {finest: (0, 0)}, 0
+    for level, grid in coarser:
+        corners[level], left = (len(first), left), left + grid.shape[1]
+    height = len(coarser[0][1])
+    below = [jnp.pad(grid, ((0, height - len(grid)), (0, 0), (0, 0))) for _, grid in coarser]
+    strip = jnp.pad(jnp.concatenate(below, axis=1), ((0, 0), (0, first.shape[1] - left), (0, 0)))
+    return jnp.concatenate([first, strip]), corners
+
+
+def _weights(places: jax.Array, length: jax.Array, start: jax.Array, whole: int) -> jax.Array:
+    """What each place along an axis of `side_by_side` gives to each bin.
+
+    Args:
+      places: of the samples along the axis of each box's level, [R, bins * _SAMPLES].
+      length: of that level, in places, [R, 1].
+      start: of that level, [R, 1].
+      whole: places along the axis.
+
+    Returns:
+      float32 [R, bins, whole].
+    """
+    inside = (places - 0.5).clip(0.0, length - 1.0) + start
+    of_samples = interpolation_weights(inside + 0.5, whole)
+    return jnp.mean(of_samples.reshape(len(places), -1, _SAMPLES, whole), axis=2)
