@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from nfnets.detection.boxes import encode
+from nfnets.detection.interpolation import take
 from nfnets.detection.targets import AnchorTargets, Objects, RoiTargets
 
 # Shifts of regions are learned in these units, as in Fast R-CNN's code: about their spread.
@@ -37,7 +38,7 @@ def anchor_losses(
     entropy = optax.sigmoid_binary_cross_entropy(
         objectness.astype(jnp.float32), targets.positive.astype(jnp.float32)
     )
-    wanted = encode(_or_anchor(objects.boxes[targets.match], targets.positive, anchors), anchors)
+    wanted = encode(_or_anchor(take(objects.boxes, targets.match), targets.positive, anchors), anchors)
     distance = _smooth_l1(shifts.astype(jnp.float32) - wanted)
     return {
         'objectness': jnp.sum(jnp.where(sampled, entropy, 0.0)) / count,
@@ -63,7 +64,7 @@ def roi_losses(
     entropy = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), targets.labels)
     on_object = is_on_object(targets, shifts.shape[1])
     of_class = jnp.sum(shifts * _one_hot(targets.labels, shifts.shape[1])[:, :, None], axis=1)
-    boxes = _or_anchor(objects.boxes[targets.match], on_object, targets.boxes)
+    boxes = _or_anchor(take(objects.boxes, targets.match), on_object, targets.boxes)
     wanted = encode(boxes, _or_unit(targets.boxes)) / jnp.asarray([SHIFT_UNITS])
     distance = _smooth_l1(of_class.astype(jnp.float32) - wanted)
     return {

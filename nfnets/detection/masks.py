@@ -6,7 +6,7 @@ The host hands over each object's mask on a grid of M x M places across its box,
 import jax
 import jax.numpy as jnp
 
-from nfnets.detection.interpolation import interpolation_weights, points_along
+from nfnets.detection.interpolation import interpolation_weights, points_along, take
 
 
 def mask_targets(
@@ -27,7 +27,7 @@ def mask_targets(
     # A product instead of a gather of numbers: each region takes one whole mask.
     chosen = jax.nn.one_hot(match, len(masks))
     seen = jnp.einsum('rg,gij->rij', chosen, masks.astype(jnp.float32))
-    of_region = boxes[match]
+    of_region = take(boxes, match)
     rows, columns = (
         _weights(regions[:, a], regions[:, a + 2], of_region[:, a], of_region[:, a + 2], masks.shape[1], side)
         for a in (1, 0)
