@@ -1,6 +1,7 @@
 """What a precision of training, 'float32' or 'bfloat16', means for parameters and products."""
 
 import contextlib
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -10,16 +11,31 @@ import jax
 from nfnets.models.param_names import Predicate, map_names
 
 
-def as_trained(params: hk.Params, dtype: Any, is_frozen: Predicate) -> hk.Params:
-    """Parameters as a loss uses them: in a dtype, and those that are frozen, by their names, as constants."""
-    frozen = map_names(is_frozen, params)
-    params = jax.tree.map(lambda p, stop: jax.lax.stop_gradient(p) if stop else p, params, frozen)
-    return jax.tree.map(lambda p: p.astype(dtype), params)
+def in_training(
+    network: hk.TransformedWithState, precision: str, is_frozen: Predicate
+) -> Callable[[hk.Params, hk.State, jax.Array, Any], tuple[Any, hk.State]]:
+    """The apply of a network as it is differentiated.
 
+    Args:
+      network: its apply takes (params, network_state, key, inputs, is_training).
+      precision: 'float32', of products too (`float32_products`), or 'bfloat16' for the paper's policy:
+        parameters are cast for the passes forward and back, and the gradients come out in float32.
+      is_frozen: whether a parameter, by its name, is a constant; its gradient is zero, and free.
 
-def products_of(precision: str) -> AbstractContextManager:
-    """Products as a precision of training has them, for what is traced within, and for its gradients."""
-    return float32_products() if precision == 'float32' else contextlib.nullcontext()
+    Returns:
+      A function of (params, network_state, key, inputs), whose images are in that precision.
+    """
+
+    def apply(
+        params: hk.Params, network_state: hk.State, key: jax.Array, inputs: Any
+    ) -> tuple[Any, hk.State]:
+        frozen = map_names(is_frozen, params)
+        params = jax.tree.map(lambda p, stop: jax.lax.stop_gradient(p) if stop else p, params, frozen)
+        params = jax.tree.map(lambda p: p.astype(precision), params)
+        with float32_products() if precision == 'float32' else contextlib.nullcontext():
+            return network.apply(params, network_state, key, inputs, True)
+
+    return apply
 
 
 def float32_products() -> AbstractContextManager:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from nfnets import losses
 from nfnets.data.augment import AugmentedBatch
 from nfnets.models.param_names import Predicate
-from nfnets.models.precision import as_trained, products_of
+from nfnets.models.precision import in_training
 from nfnets.train_step import LossFn, Metrics
 
 
@@ -27,20 +27,16 @@ def make_loss_fn(
         outputs with 'logits', and the state.
       num_classes: K.
       label_smoothing: as of `losses.soft_targets`.
-      precision: 'float32', of products too (`float32_products`), or 'bfloat16' for the paper's policy:
-        parameters and images are cast for the passes forward and back, the gradients come out in float32,
-        and the loss stays in float32.
-      is_frozen: whether a parameter, by its name, is a constant; its gradient is zero, and free.
+      precision: as of `in_training`, and of the images; the loss stays in float32.
+      is_frozen: alike.
       loss: of each example.
     """
-    dtype = jnp.dtype(precision)
+    apply = in_training(network, precision, is_frozen)
 
     def loss_fn(
         network_state: hk.State, params: hk.Params, batch: AugmentedBatch, key: jax.Array
     ) -> tuple[jax.Array, tuple[Metrics, hk.State]]:
-        params = as_trained(params, dtype, is_frozen)
-        with products_of(precision):
-            out, network_state = network.apply(params, network_state, key, batch.images.astype(dtype), True)
+        out, network_state = apply(params, network_state, key, batch.images.astype(precision))
         targets = losses.soft_targets(
             batch.labels,
             batch.mix_labels,

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from nfnets.detection.detector import Scenes
 from nfnets.models.param_names import Predicate
-from nfnets.models.precision import as_trained, products_of
+from nfnets.models.precision import in_training
 from nfnets.train_step import LossFn, Metrics
 
 
@@ -17,21 +17,19 @@ def make_loss_fn(
 
     Args:
       network: of `make_detector`.
-      precision: 'float32' or 'bfloat16', as of classification; boxes and losses are float32 in either.
-      is_frozen: whether a parameter, by its name, is a constant; its gradient is zero, and free.
+      precision: as of `in_training`, and of the images; boxes and losses are float32 in either.
+      is_frozen: alike.
 
     Returns:
       The loss of `Scenes`, whose metrics are the five, 'loss/objectness' and so on.
     """
-    dtype = jnp.dtype(precision)
+    apply = in_training(network, precision, is_frozen)
 
     def loss_fn(
         network_state: hk.State, params: hk.Params, scenes: Scenes, key: jax.Array
     ) -> tuple[jax.Array, tuple[Metrics, hk.State]]:
-        params = as_trained(params, dtype, is_frozen)
-        scenes = scenes._replace(images=scenes.images.astype(dtype))
-        with products_of(precision):
-            found, network_state = network.apply(params, network_state, key, scenes, True)
+        scenes = scenes._replace(images=scenes.images.astype(precision))
+        found, network_state = apply(params, network_state, key, scenes)
         metrics = {f'loss/{name}': value for name, value in found.items()}
         return sum(found.values(), start=jnp.zeros(())), (metrics, network_state)
 
