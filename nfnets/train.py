@@ -204,7 +204,7 @@ def _watch(run: _Run, state: TrainState, closing: contextlib.ExitStack, profile_
         time_use,
         config.train,
         start_step=start_step,
-        schedule=build.schedule(config),
+        schedule=jax.jit(build.schedule(config)),
         groups={name: layer_group(name, config.model.depths) for name in names},
     )
     profile = Profile(run.workdir, start_step + 1, profile_steps)

@@ -45,15 +45,21 @@ def init_train_state(
       optimizer: whose state is initialized.
       network_state: statistics of batch normalization, alike; None for networks without it.
     """
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        network_state=network_state or {},
-        # Copies: donation takes the memory of each leaf, which must not be that of another.
-        ema_params=jax.tree.map(jnp.copy, params),
-        ema_network_state=jax.tree.map(jnp.copy, network_state or {}),
-        opt_state=optimizer.init(params),
-    )
+
+    # As one program: one for each shape of a parameter would take longer to compile.
+    @jax.jit
+    def init(params: hk.Params, network_state: hk.State) -> TrainState:
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            network_state=network_state,
+            # Copies: donation takes the memory of each leaf, which must not be that of another.
+            ema_params=jax.tree.map(jnp.copy, params),
+            ema_network_state=jax.tree.map(jnp.copy, network_state),
+            opt_state=optimizer.init(params),
+        )
+
+    return init(params, network_state or {})
 
 
 def map_params(fn: Callable[[hk.Params], hk.Params], state: TrainState) -> TrainState:

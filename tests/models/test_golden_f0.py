@@ -84,7 +84,7 @@ def f0_steps(f0_gradients_float64):
     for _ in range(2):
         updates, opt_state, params = step(grads, opt_state, params)
         steps.append((updates, opt_state))
-    return steps
+    return jax.device_get(steps)
 
 
 @pytest.mark.parametrize('t', [1, 2])
