@@ -66,9 +66,9 @@ def make_train_step(
         params = optax.apply_updates(params, updates)
         return {'update_norm': optax.tree.norm(updates), 'param_norm': optax.tree.norm(params)}
 
-    def norms_if(is_reported: bool | jax.Array, *operands: Any) -> Metrics:
+    def norms_if_reported(step: jax.Array, *operands: Any) -> Metrics:
         nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(norms, *operands))
-        return jax.lax.cond(is_reported, norms, lambda *_: nothing, *operands)
+        return jax.lax.cond(is_reported(step), norms, lambda *_: nothing, *operands)
 
     def train_step(
         state: TrainState, batch: dict[str, jax.Array], run_key: jax.Array
@@ -85,7 +85,7 @@ def make_train_step(
             # They take two passes over all parameters, 8% of F0's step by the estimate of XLA's TPU compiler;
             # on a CPU the step is no slower with them.
             operands = grads, state.opt_state, state.params
-            if_reported = functools.partial(norms_if, is_reported(state.step + 1))
+            if_reported = functools.partial(norms_if_reported, state.step + 1)
             parameter_norms = jax.lax.platform_dependent(*operands, tpu=if_reported, default=norms)
         opt_state = waiting_for(parameter_norms['update_norm'], state.opt_state)
         with jax.named_scope('optimizer'):

@@ -340,3 +340,15 @@ def test_on_a_tpu_norms_are_computed_where_they_are_reported_alone(form_for):
         assert always['param_norm'] > 0
         assert metrics['loss'] == pytest.approx(always['loss'], rel=1e-6)
         np.testing.assert_allclose(metrics['grad_sum_squares'], always['grad_sum_squares'], rtol=1e-5)
+
+
+def test_elsewhere_programs_do_not_depend_on_where_norms_are_reported():
+    """Runs that differ in how often they log share what is compiled."""
+    network = _network()
+    params, _ = network.init(jax.random.key(1), jnp.zeros((1, 2, 2, 3)), True)
+    programs = set()
+    for every in (2, 3):
+        optimizer, step = _step(network, is_reported=lambda step, every=every: step % every == 0)
+        arguments = init_train_state(params, optimizer), parallel.shard_batch(_batch()), jax.random.key(0)
+        programs.add(step.lower(*arguments).as_text())
+    assert len(programs) == 1
