@@ -52,7 +52,7 @@ def gcs(tmp_path_factory):
         gc.collect()  # Here, lest a socket's end is taken for a fault of another test.
 
 
-def test_a_run_killed_while_it_writes_a_checkpoint_ends_bit_equal_to_one_on_a_disk(gcs, undisturbed):
+def test_a_run_killed_while_it_writes_a_checkpoint_ends_bit_equal_to_one_on_a_disk(gcs, undisturbed, capfd):
     workdir = BUCKET / 'run'
     process = training_runs.start(workdir, training_runs.TINY)
     while not gcs.names('run/checkpoints/8/'):
@@ -61,8 +61,8 @@ def test_a_run_killed_while_it_writes_a_checkpoint_ends_bit_equal_to_one_on_a_di
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert 'run/checkpoints/8/commit_success.txt' not in gcs.names()
-    output = training_runs.finish(training_runs.start(workdir, training_runs.TINY))
-    assert 'resuming from step 4' in output
+    training_runs.train(workdir, training_runs.TINY)
+    assert 'resuming from step 4\n' in capfd.readouterr().out
     training_runs.assert_equal(workdir, undisturbed[0])
     assert training_runs.metrics(workdir) == training_runs.metrics(undisturbed[0])
     assert _logged_steps(gcs) == set(range(1, 13))
