@@ -19,6 +19,10 @@ def _loss_fn(params, batch, power):
     return jnp.mean(error**power), (error, {'mean': jnp.mean(error)})
 
 
+def _value_and_grad(**settings):
+    return jax.jit(sam_value_and_grad(_loss_fn, **settings), static_argnums=2)
+
+
 def _formula(w, b, x, y):
     """Gradient of the mean cubed error."""
     error = x @ w + b - y
@@ -29,7 +33,7 @@ def _formula(w, b, x, y):
 @pytest.mark.parametrize(('fraction', 'part'), [(1.0, np.arange(10)), (0.2, [0, 5]), (0.01, [0])])
 def test_gradients_are_those_at_the_top_of_the_step_up(fraction, part):
     with jax.enable_x64(True):
-        value_and_grad = sam_value_and_grad(_loss_fn, rho=0.1, ascent_fraction=fraction)
+        value_and_grad = _value_and_grad(rho=0.1, ascent_fraction=fraction)
         values, grads = value_and_grad(jax.tree.map(jnp.asarray, PARAMS), {'x': X, 'y': Y}, 3)
     (loss, (error, state)) = values
     u_w, u_b = _formula(PARAMS['w'], PARAMS['b'], X[part], Y[part])
@@ -49,14 +53,17 @@ def test_an_update_is_that_of_optax():
     rho, rate = 0.1, 0.01
     batch = {'x': jnp.asarray(X, jnp.float32), 'y': jnp.asarray(Y, jnp.float32)}
     params = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), PARAMS)
-    _, grads = sam_value_and_grad(_loss_fn, rho=rho, ascent_fraction=1.0)(params, batch, 3)
+    _, grads = _value_and_grad(rho=rho, ascent_fraction=1.0)(params, batch, 3)
 
     def grad_fn(params, _):
         return jax.grad(_loss_fn, has_aux=True)(params, batch, 3)[0]
 
     climb = optax.chain(optax.contrib.normalize(), optax.sgd(rho))
     optimizer = optax.contrib.sam(optax.sgd(rate), climb, opaque_mode=True)
-    updates, _ = optimizer.update(grad_fn(params, 0), optimizer.init(params), params, grad_fn=grad_fn)
+    update = jax.jit(
+        lambda params: optimizer.update(grad_fn(params, 0), optimizer.init(params), params, grad_fn=grad_fn)
+    )
+    updates, _ = update(params)
     np.testing.assert_allclose(updates['w'], -rate * grads['w'], rtol=1e-5)
     np.testing.assert_allclose(updates['b'], -rate * grads['b'], rtol=1e-5)
 
@@ -64,15 +71,15 @@ def test_an_update_is_that_of_optax():
 def test_without_a_step_up_it_is_jaxs_own():
     batch = {'x': jnp.asarray(X), 'y': jnp.asarray(Y)}
     params = jax.tree.map(jnp.asarray, PARAMS)
-    expected = jax.value_and_grad(_loss_fn, has_aux=True)(params, batch, 2)
-    actual = sam_value_and_grad(_loss_fn, rho=0.0, ascent_fraction=0.2)(params, batch, 2)
+    expected = jax.jit(jax.value_and_grad(_loss_fn, has_aux=True), static_argnums=2)(params, batch, 2)
+    actual = _value_and_grad(rho=0.0, ascent_fraction=0.2)(params, batch, 2)
     jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
 def test_a_zero_gradient_leaves_the_parameters_where_they_are():
     params = jax.tree.map(jnp.asarray, PARAMS)
     batch = {'x': jnp.asarray(X), 'y': jnp.asarray(X) @ params['w'] + params['b']}
-    (loss, _), grads = sam_value_and_grad(_loss_fn, rho=0.1, ascent_fraction=1.0)(params, batch, 3)
+    (loss, _), grads = _value_and_grad(rho=0.1, ascent_fraction=1.0)(params, batch, 3)
     assert loss == 0.0
     assert all(jnp.all(g == 0.0) for g in jax.tree.leaves(grads))
 
