@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import forge
 import jax
@@ -90,8 +91,9 @@ def _of_settings(function):
 
 def _initial_values(config, initial_variables=build.initial_variables):
     """Of a run of a config, from its seed; NumPy arrays."""
-    with jax.ensure_compile_time_eval():
-        return jax.device_get(jax.jit(functools.partial(initial_variables, config))(run_keys(config.seed)[0]))
+    compute = jax.jit(functools.partial(initial_variables, config))
+    with ThreadPoolExecutor(1) as pool:  # This thread is tracing the program that they are for.
+        return pool.submit(lambda: jax.device_get(compute(run_keys(config.seed)[0]))).result()
 
 
 _values = _of_settings(_initial_values)
