@@ -26,12 +26,8 @@ def f0_gradients_float64():
     """The same in float64, with the blocks stacked that are alike."""
     layout = stack_alike(golden_numbers.f0_params(), VARIANTS['F0'].depths)
     # Not optimized at all, it would compute longer than it compiles.
-    jax.config.update('jax_disable_most_optimizations', False)
-    try:
-        with jax.enable_x64(True):
-            return golden_numbers.f0_gradients('float64', layout, {'xla_backend_optimization_level': 1})
-    finally:
-        jax.config.update('jax_disable_most_optimizations', True)
+    with jax.enable_x64(True):
+        return golden_numbers.f0_gradients('float64', layout, {'xla_backend_optimization_level': 1})
 
 
 @pytest.mark.parametrize('size', [96, 97])
