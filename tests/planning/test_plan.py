@@ -17,7 +17,7 @@ from nfnets.configs import coco, imagenet
 from nfnets.data.augment import PARTNERS
 from nfnets.errors import InputError
 from nfnets.models.networks import NETWORKS
-from nfnets.planning import compiler, core_rate, plan
+from nfnets.planning import compiler, core_rate, estimate, plan
 from nfnets.planning.pace import CALIBRATION, estimated_time, pace, step_times
 from nfnets.planning.plan_text import text
 from nfnets.planning.recipe import imagenet_config
@@ -131,6 +131,17 @@ def test_another_error_of_the_compiler_is_not_taken_for_an_answer(monkeypatch, e
     with pytest.raises(jax.errors.JaxRuntimeError, match=error):
         compiler.ask(_Lowered(error), DEVICES['v4'], for_tpu=True)
     assert not list(host.cache_directory().rglob('*.json'))
+
+
+@pytest.mark.parametrize(('error', 'gib'), TOO_LARGE.items())
+def test_an_estimate_of_what_does_not_fit_is_refused_in_one_line(error, gib):
+    needed = '' if gib is None else f', it needs {gib} GiB'
+    with pytest.raises(InputError) as refused:
+        estimate._compile(_Lowered(error), DEVICES['v4'], 'least')
+    there = 'the step does not fit into the 32 GiB of memory of a device of v4'
+    assert str(refused.value) == f'{there}{needed}: take fewer images'
+    with pytest.raises(jax.errors.JaxRuntimeError, match='a bug'):
+        estimate._compile(_Lowered('INTERNAL: a bug'), DEVICES['v4'], 'least')
 
 
 def test_an_answer_is_given_where_none_can_be_kept(tmp_path):
