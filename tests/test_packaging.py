@@ -8,6 +8,7 @@ import venv
 from pathlib import Path
 
 import pytest
+import training_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ('nfnets', 'configs', 'setup.py', 'pyproject.toml')
@@ -24,11 +25,6 @@ assert dict(os.environ) == before
 weights = load_checkpoint(sys.argv[1])
 print(weights.kind, sorted(weights.params)[0], __version__)
 """
-TINY = (
-    *('--config.model.widths=16', '--config.model.depths=1', '--config.model.group_width=8'),
-    *('--config.data.train_size=8', '--config.data.eval_size=8', '--config.optimizer.warmup_steps=1'),
-    '--config.train.steps=2',
-)
 
 
 @pytest.fixture(scope='module')
@@ -81,9 +77,10 @@ def test_a_wheel_trains_outside_of_the_clone_with_its_own_configs(installed, tmp
         [installed / 'python', '-c', 'import nfnets.configs; print(nfnets.configs.__file__)'], tmp_path
     )
     assert 'site-packages/nfnets/configs/__init__.py' in where.stdout, where.stderr
-    run = _run([installed / 'nfnets-train', '--config=digits', '--workdir=run', *TINY], tmp_path)
+    settings = [f'--config.{name}={value}' for name, value in training_runs.TINY.items()]
+    run = _run([installed / 'nfnets-train', '--config=digits', '--workdir=run', *settings], tmp_path)
     assert run.returncode == 0, run.stderr
-    assert (tmp_path / 'run' / 'checkpoints' / '2').is_dir()
+    assert (tmp_path / 'run' / 'checkpoints' / '12').is_dir()
 
 
 COMMANDS = ('train', 'evaluate', 'predict', 'convert', 'export', 'report', 'plan', 'publish')
