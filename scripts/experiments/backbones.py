@@ -50,7 +50,7 @@ def pre_training(network: str, seed: int) -> Run:
 def detection(network: str, seed: int) -> Run:
     """The detector, by the recipe of `--config=scenes`, but shorter."""
     return Run(
-        f'scenes:{network}', {'seed': seed, **_AT_THE_END, 'train.steps': 600}, pre_training(network, seed)
+        f'scenes:{network}', {'seed': seed, **_AT_THE_END, 'train.steps': 400}, pre_training(network, seed)
     )
 
 
