@@ -98,23 +98,37 @@ def ask(lowered: jax.stages.Lowered, device: Device, *, for_tpu: bool) -> Answer
     return Answer(compiler, fits, gib, cycles)
 
 
-def is_too_large(error: jax.errors.JaxRuntimeError) -> bool:
-    """Whether the TPU compiler refused a program that does not fit into the memory of a device."""
-    return re.search('RESOURCE_EXHAUSTED.*hbm', str(error), re.IGNORECASE) is not None
+class TooLarge(Exception):
+    """A program does not fit into the memory of a device.
+
+    Attributes:
+      gib: memory that it needs at least; None if the compiler does not say.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(message)
+        needed = _TOO_LARGE.search(message)
+        self.gib = float(needed[1]) if needed else None
 
 
-def needed_gib(error: jax.errors.JaxRuntimeError) -> float | None:
-    """The memory that such a program needs at least, GiB; None if the compiler does not say."""
-    needed = _TOO_LARGE.search(str(error))
-    return float(needed[1]) if needed else None
+def compile_program(lowered: jax.stages.Lowered, options: dict[str, Any] | None) -> jax.stages.Compiled:
+    """Compiles a program with options such as those of `EFFORTS`.
+
+    Raises:
+      TooLarge: the TPU compiler refuses it.
+    """
+    try:
+        return lowered.compile(options)
+    except jax.errors.JaxRuntimeError as error:
+        if not re.search('RESOURCE_EXHAUSTED.*hbm', str(error), re.IGNORECASE):
+            raise
+        raise TooLarge(str(error)) from error
 
 
 def _compile(lowered: jax.stages.Lowered, for_tpu: bool) -> tuple[bool, float | None, int | None]:
     try:
-        compiled = lowered.compile(EFFORTS['least'] if for_tpu else None)
-    except jax.errors.JaxRuntimeError as error:
-        if not is_too_large(error):
-            raise
-        return False, needed_gib(error), None
+        compiled = compile_program(lowered, EFFORTS['least'] if for_tpu else None)
+    except TooLarge as error:
+        return False, error.gib, None
     cycles = account(compiled.as_text() or '').total.cycles if for_tpu else None
     return True, memory_of(compiled).peak / 2**30, cycles

@@ -11,7 +11,7 @@ from nfnets import build
 from nfnets.errors import InputError
 from nfnets.models.cost import multiply_adds
 from nfnets.planning.account import account
-from nfnets.planning.compiler import EFFORTS, is_too_large, keep_answer, needed_gib, tpu_devices
+from nfnets.planning.compiler import EFFORTS, TooLarge, compile_program, keep_answer, tpu_devices
 from nfnets.planning.memory import memory_of
 from nfnets.planning.tpus import Device
 
@@ -51,11 +51,9 @@ def estimate_step(config: FrozenConfigDict, device: Device, effort: str) -> dict
 def _compile(lowered: jax.stages.Lowered, device: Device, effort: str) -> dict[str, Any]:
     start = time.perf_counter()
     try:
-        compiled = lowered.compile(EFFORTS[effort])
-    except jax.errors.JaxRuntimeError as error:
-        if not is_too_large(error):
-            raise
-        needed = f', it needs {gib} GiB' if (gib := needed_gib(error)) else ''
+        compiled = compile_program(lowered, EFFORTS[effort])
+    except TooLarge as error:
+        needed = f', it needs {error.gib} GiB' if error.gib else ''
         there = f'{device.memory_gib:g} GiB of memory of a device of {device.name}'
         raise InputError(f'the step does not fit into the {there}{needed}: take fewer images') from error
     seconds = time.perf_counter() - start
