@@ -22,7 +22,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from studies import DATA, SEEDS, STUDIES, Data, Runs, all_runs
-from sweep import Record, Summary, records, run_all, summarize
+from sweep import Record, Summary, add_flags, records, run_all, summarize
 
 from nfnets.commands.command_line import Parser, run
 
@@ -92,11 +92,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument('study', choices=STUDIES)
     parser.add_argument('--data', choices=DATA, default='fashion_mnist')
     parser.add_argument('--dir', help='data.dir of Fashion-MNIST')
-    parser.add_argument('--workdir', type=Path, required=True, help='takes one directory a run')
-    parser.add_argument('--results', type=Path, default=Path('results'), help='directory of the records')
+    add_flags(parser)
     parser.add_argument('--seeds', type=int, default=SEEDS)
-    parser.add_argument('--jobs', type=int, default=2, help='runs at a time, of about a gigabyte each')
-    parser.add_argument('--only-table', action='store_true', help='of the runs that are complete')
     parser.add_argument('--plot', type=Path, help='of `agc` and `agc_nfnet`: both panels of figure 2')
     arguments = parser.parse_args(argv)
     data = DATA[arguments.data]

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pieces import Pieces, load_pieces
+from pieces import GARMENTS, Pieces, load_pieces
 from PIL import Image
 from studies import NEVER
-from sweep import CALLED, MEASURES, Record, Run, records, run_all, summarize
+from sweep import CALLED, MEASURES, Record, Run, add_flags, records, run_all, summarize
 
 from nfnets.commands.command_line import Parser, run
 from nfnets.commands.config_flags import load
+from nfnets.config import get
 
 NETWORKS = {'NFNet': 'NFNet', 'NF-ResNet': 'NFResNet', 'ResNet, batch norm': 'ResNet'}
 SEEDS = 3
@@ -37,7 +38,7 @@ def pre_training(network: str, seed: int) -> Run:
     settings: dict[str, Any] = {
         'seed': seed,
         **_AT_THE_END,
-        **{key: _plain(_get(scenes, key)) for key in _OF_NETWORK},
+        **{key: get(scenes, key) for key in _OF_NETWORK},
         'data.source': 'folder',
         'data.eval_split': 'val',
         'data.flip': False,  # As in scenes.
@@ -52,15 +53,6 @@ def detection(network: str, seed: int) -> Run:
     return Run(
         f'scenes:{network}', {'seed': seed, **_AT_THE_END, 'train.steps': 400}, pre_training(network, seed)
     )
-
-
-def _get(config: Any, key: str) -> Any:
-    section, name = key.split('.')
-    return config[section][name]
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def of_seeds(label: str) -> list[Run]:
@@ -106,12 +98,8 @@ def main(argv: Sequence[str]) -> None:
     """Does the runs that are lacking, and prints the table."""
     parser = Parser(__doc__)
     parser.add_argument('--dir', required=True, help='of the scenes')
-    garments = Path('/usr/share/datasets/fashion-mnist')
-    parser.add_argument('--garments', type=Path, default=garments, help="Fashion-MNIST's files [%(default)s]")
-    parser.add_argument('--workdir', type=Path, required=True, help='takes one directory a run')
-    parser.add_argument('--results', type=Path, default=Path('results'), help='directory of the records')
-    parser.add_argument('--jobs', type=int, default=2, help='runs at a time, of about two gigabytes each')
-    parser.add_argument('--only-table', action='store_true', help='of the runs that are complete')
+    parser.add_argument('--garments', type=Path, default=GARMENTS, help="Fashion-MNIST's files [%(default)s]")
+    add_flags(parser)
     arguments = parser.parse_args(argv)
     if not arguments.only_table:
         pieces = arguments.workdir / 'pieces'

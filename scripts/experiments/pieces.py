@@ -13,6 +13,7 @@ from sklearn.datasets import load_sample_images
 from nfnets.data.digits import DigitsSource
 from nfnets.errors import InputError
 
+GARMENTS = Path('/usr/share/datasets/fashion-mnist')  # Where Debian's package has Fashion-MNIST's files.
 # Fashion-MNIST's, by label, and after them the digits 0 to 9.
 _GARMENTS = ('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag')
 CLASSES = (*_GARMENTS, 'Ankle boot', *map(str, range(10)))

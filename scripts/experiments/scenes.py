@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from pieces import CLASSES, Pieces, load_pieces
+from pieces import CLASSES, GARMENTS, Pieces, load_pieces
 from PIL import Image
 from pycocotools import mask as mask_lib
 from tqdm import tqdm
@@ -147,8 +147,7 @@ def main(argv: Sequence[str]) -> None:
     """
     parser = Parser(__doc__)
     parser.add_argument('target', type=Path, help='directory of the set')
-    garments = Path('/usr/share/datasets/fashion-mnist')
-    parser.add_argument('--garments', type=Path, default=garments, help="Fashion-MNIST's files [%(default)s]")
+    parser.add_argument('--garments', type=Path, default=GARMENTS, help="Fashion-MNIST's files [%(default)s]")
     parser.add_argument('--train', type=int, default=5000, help='scenes to train on [%(default)s]')
     parser.add_argument('--val', type=int, default=500, help='scenes to evaluate on [%(default)s]')
     parser.add_argument('--seed', type=int, default=0, help='0 or more [%(default)s]')

@@ -3,6 +3,7 @@
 `ablate.py` does its runs with this module, which is no command.
 """
 
+import argparse
 import atexit
 import contextlib
 import datetime
@@ -126,6 +127,14 @@ def read(path: Path) -> list[Record]:
 def measures(record: Record) -> tuple[str, ...]:
     """What of an evaluation a record has, what tells most first."""
     return next(names for names in MEASURES.values() if names[0] in record)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds what every study takes: where its runs and records are, and how many it does at a time."""
+    parser.add_argument('--workdir', type=Path, required=True, help='takes one directory a run')
+    parser.add_argument('--results', type=Path, default=Path('results'), help='directory of the records')
+    parser.add_argument('--jobs', type=int, default=2, help='runs at a time, of a gigabyte or more each')
+    parser.add_argument('--only-table', action='store_true', help='of the runs that are complete')
 
 
 def _describe(record: Record) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from studies import NEVER
-from sweep import Record, Run, Summary, records, run_all, summarize
+from sweep import Record, Run, Summary, add_flags, records, run_all, summarize
 
 from nfnets.commands.command_line import Parser, run
 from nfnets.data.digits import DigitsSource
@@ -143,10 +143,7 @@ def main(argv: Sequence[str]) -> None:
     """Does the runs that are lacking, and prints the table."""
     parser = Parser(__doc__)
     parser.add_argument('--dir', required=True, help='data.dir of Fashion-MNIST')
-    parser.add_argument('--workdir', type=Path, required=True, help='takes one directory a run')
-    parser.add_argument('--results', type=Path, default=Path('results'), help='directory of the records')
-    parser.add_argument('--jobs', type=int, default=2, help='runs at a time, of about a gigabyte each')
-    parser.add_argument('--only-table', action='store_true', help='of the runs that are complete')
+    add_flags(parser)
     arguments = parser.parse_args(argv)
     if not arguments.only_table:
         digits = arguments.workdir / 'digits'
