@@ -73,7 +73,8 @@ def measure(setup: Setup) -> dict[str, Any]:
 
 def _config(setup: Setup) -> Any:
     config = config_flags.load(setup.config or f'imagenet:{setup.variant}')
-    config.sam.rho = imagenet.SAM_RHO if setup.sam else config.sam.rho
+    if setup.sam:
+        config.sam.rho = imagenet.SAM_RHO
     devices = DEVICES[setup.device].per_host
     config.train.batch_size = setup.batch * devices
     config.model.scan, config.model.remat = setup.scan, setup.remat
