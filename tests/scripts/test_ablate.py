@@ -14,9 +14,8 @@ from nfnets.commands import config_flags
 
 
 @pytest.fixture
-def sweep(monkeypatch):
-    monkeypatch.syspath_prepend(training_runs.ROOT / 'scripts' / 'experiments')
-    return importlib.import_module('sweep')
+def sweep(experiment):
+    return experiment('sweep')
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 """The study of backbones in Mask R-CNN: its runs, the pieces that it pre-trains on, and its table."""
 
-import importlib
 import json
 
 import numpy as np
 import pytest
-import training_runs
 from PIL import Image
 
 from nfnets import config as config_lib
@@ -14,9 +12,8 @@ from nfnets.data.source import load_source
 
 
 @pytest.fixture
-def backbones(monkeypatch):
-    monkeypatch.syspath_prepend(training_runs.ROOT / 'scripts' / 'experiments')
-    return importlib.import_module('backbones')
+def backbones(experiment):
+    return experiment('backbones')
 
 
 def test_each_detector_begins_with_a_classifier_of_the_same_network_and_seed(backbones):

@@ -1,6 +1,5 @@
 """The script that asks whether statistics of batches spoil the accuracy of a run."""
 
-import importlib
 import json
 
 import pytest
@@ -21,9 +20,8 @@ SETTINGS = {
 
 
 @pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(training_runs.ROOT / 'scripts' / 'experiments')
-    return importlib.import_module('batch_statistics')
+def script(experiment):
+    return experiment('batch_statistics')
 
 
 def test_a_run_is_evaluated_by_its_statistics_and_by_others(script, tmp_path, monkeypatch, capsys):

@@ -3,7 +3,6 @@
 import dataclasses
 import gzip
 import hashlib
-import importlib
 import io
 import struct
 
@@ -11,7 +10,6 @@ import golden_numbers
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-import training_runs
 from PIL import Image
 from tensorflow_datasets.image_classification import mnist
 
@@ -25,9 +23,8 @@ LABELS = 't10k-labels-idx1-ubyte.gz'
 
 
 @pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(training_runs.ROOT / 'scripts' / 'experiments')
-    return importlib.import_module('fashion_mnist')
+def script(experiment):
+    return experiment('fashion_mnist')
 
 
 def _published():

@@ -1,6 +1,5 @@
 """Complete runs are recorded with their curves, and the documents hold what is recorded."""
 
-import importlib
 import json
 import os
 
@@ -14,14 +13,8 @@ from nfnets.errors import InputError
 from nfnets.html_report.runs import read_run
 
 
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(training_runs.ROOT / 'scripts' / 'experiments')
-    return importlib.import_module
-
-
-def test_a_run_is_recorded_with_what_differs_its_curves_and_its_end(script, undisturbed, tmp_path):
-    record = script('record')
+def test_a_run_is_recorded_with_what_differs_its_curves_and_its_end(experiment, undisturbed, tmp_path):
+    record = experiment('record')
     workdir, _ = undisturbed
     picture = tmp_path / 'plots' / 'curves.png'
     words = [str(workdir), '--config=digits', '--results', str(tmp_path), '--plot', str(picture)]
@@ -42,25 +35,25 @@ def test_a_run_is_recorded_with_what_differs_its_curves_and_its_end(script, undi
     assert picture.stat().st_size > 1000
 
 
-def test_the_time_of_a_run_is_that_of_its_processes_without_what_lies_between(script, tmp_path):
+def test_the_time_of_a_run_is_that_of_its_processes_without_what_lies_between(experiment, tmp_path):
     for begin, end in ((1_000_000, 1_000_060), (1_005_000, 1_005_010)):
         path = tmp_path / f'events.out.tfevents.{begin}.my.host'
         path.touch()
         os.utime(path, (end, end))
-    assert script('record')._seconds(tmp_path) == 70
+    assert experiment('record')._seconds(tmp_path) == 70
 
 
-def test_a_run_that_is_not_complete_is_not_recorded(script, undisturbed, tmp_path):
+def test_a_run_that_is_not_complete_is_not_recorded(experiment, undisturbed, tmp_path):
     workdir, _ = undisturbed
     (tmp_path / 'config.json').write_text((workdir / 'config.json').read_text())
     lines = (workdir / 'metrics.jsonl').read_text().splitlines(keepends=True)
     (tmp_path / 'metrics.jsonl').write_text(lines[0])
     with pytest.raises(InputError, match='not complete'):
-        script('record').record_of(read_run(epath.Path(tmp_path)), 'digits')
+        experiment('record').record_of(read_run(epath.Path(tmp_path)), 'digits')
 
 
-def test_marks_are_filled_with_the_table_of_a_study_and_with_runs(script, tmp_path):
-    page, studies = script('page'), script('studies')
+def test_marks_are_filled_with_the_table_of_a_study_and_with_runs(experiment, tmp_path):
+    page, studies = experiment('page'), experiment('studies')
     data = studies.DATA['digits']
     study = studies.agc(data)
     runs = studies.runs_of(data, study, 'no clipping', data.batches[1], seeds=2)
@@ -93,7 +86,7 @@ def test_marks_are_filled_with_the_table_of_a_study_and_with_runs(script, tmp_pa
         page.filled(document.replace('digits agc', 'digits acg'), tmp_path)
 
 
-def test_the_documents_hold_what_is_recorded(script, capsys):
+def test_the_documents_hold_what_is_recorded(experiment, capsys):
     with pytest.raises(SystemExit) as ended:
-        script('page').main(['--check'])
+        experiment('page').main(['--check'])
     assert not ended.value.code, capsys.readouterr().out

@@ -1,11 +1,9 @@
 """The study of transfer: its runs, its few examples, and its table."""
 
-import importlib
 import json
 
 import numpy as np
 import pytest
-import training_runs
 
 from nfnets import config as config_lib
 from nfnets.commands import config_flags
@@ -13,9 +11,8 @@ from nfnets.data.source import load_source
 
 
 @pytest.fixture
-def transfer(monkeypatch):
-    monkeypatch.syspath_prepend(training_runs.ROOT / 'scripts' / 'experiments')
-    return importlib.import_module('transfer')
+def transfer(experiment):
+    return experiment('transfer')
 
 
 def test_every_run_is_valid_and_begins_on_the_other_set_with_the_same_network_and_seed(transfer):
