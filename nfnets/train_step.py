@@ -7,6 +7,7 @@ from typing import Any
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from nfnets import parallel
@@ -26,6 +27,9 @@ LossFn = Callable[[hk.State, hk.Params, Any, jax.Array], tuple[jax.Array, tuple[
 # A loss of (params, batch, key) to a function of the same that gives ((loss, aux), grads).
 ValueAndGrad = Callable[[Callable[..., Any]], Callable[..., Any]]
 TrainStep = Callable[[TrainState, dict, jax.Array], tuple[TrainState, Metrics]]
+
+# In place of norms that are not reported, or not yet known.
+_NO_NORMS = dict.fromkeys(('update_norm', 'param_norm'), np.zeros((), np.float32))
 
 
 def make_train_step(
@@ -60,15 +64,15 @@ def make_train_step(
       `ParamLayout.names`; 'update_norm' and 'param_norm' are 0 on TPUs where they are not reported.
     """
 
-    def norms(grads: hk.Params, opt_state: optax.OptState, params: hk.Params) -> Metrics:
-        # The update is computed here, too: handed over, it would be written to memory at every step.
-        updates, _ = optimizer.update(grads, opt_state, params)
-        params = optax.apply_updates(params, updates)
+    def norms(updates: optax.Updates, params: hk.Params) -> Metrics:
         return {'update_norm': optax.tree.norm(updates), 'param_norm': optax.tree.norm(params)}
 
-    def norms_if_reported(step: jax.Array, *operands: Any) -> Metrics:
-        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(norms, *operands))
-        return jax.lax.cond(is_reported(step), norms, lambda *_: nothing, *operands)
+    def norms_if_reported(step: jax.Array, params: hk.Params, *rest: Any) -> Metrics:
+        def ahead(params: hk.Params, grads: hk.Params, opt_state: optax.OptState) -> Metrics:
+            updates, _ = optimizer.update(grads, opt_state, params)
+            return norms(updates, optax.apply_updates(params, updates))
+
+        return jax.lax.cond(is_reported(step), ahead, lambda *_: _NO_NORMS, params, *rest)
 
     def train_step(
         state: TrainState, batch: dict[str, jax.Array], run_key: jax.Array
@@ -82,15 +86,20 @@ def make_train_step(
         grads = jax.tree.map(lambda g, p: row_major(g.astype(p.dtype)), grads, state.params)
 
         with jax.named_scope('metrics'):
-            # They take two passes over all parameters, 8% of F0's step by the estimate of XLA's TPU compiler;
-            # on a CPU the step is no slower with them.
-            operands = grads, state.opt_state, state.params
+            # On TPUs before the update, and computing it for themselves: they take two passes over all
+            # parameters, 8% of F0's step by the estimate of XLA's TPU compiler, and an update handed over to
+            # them would be written to memory at every step.
+            before = state.params, grads, state.opt_state
             if_reported = functools.partial(norms_if_reported, state.step + 1)
-            parameter_norms = jax.lax.platform_dependent(*operands, tpu=if_reported, default=norms)
-        opt_state = waiting_for(parameter_norms['update_norm'], state.opt_state)
+            ahead = jax.lax.platform_dependent(*before, tpu=if_reported, default=lambda *_: _NO_NORMS)
+        opt_state = waiting_for(ahead['update_norm'], state.opt_state)
         with jax.named_scope('optimizer'):
             updates, opt_state = optimizer.update(grads, opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
+        with jax.named_scope('metrics'):
+            parameter_norms = jax.lax.platform_dependent(
+                ahead, updates, params, tpu=lambda ahead, *_: ahead, default=lambda _, *after: norms(*after)
+            )
         with jax.named_scope('ema'):
             new = own_part(params) if is_sharded else params, network_state
             ema_params, ema_network_state = update_ema(
