@@ -63,7 +63,7 @@ def random_crop(encoded: tf.Tensor, seed: tf.Tensor, crop: TrainCrop) -> tf.Tens
         return tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
 
     def from_other() -> tf.Tensor:
-        image = decode_image(encoded)
+        image = _decode_other(encoded)
         top, left, height, width = tf.unstack(_random_window(tf.shape(image), seed, crop))
         return image[top : top + height, left : left + width]
 
@@ -123,12 +123,18 @@ def decode_image(encoded: tf.Tensor, dct_method: str = '') -> tf.Tensor:
     image = tf.cond(
         tf.io.is_jpeg(encoded),
         lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method=dct_method),
-        lambda: tf.cond(
-            _is_still_webp(encoded),
-            # Asked for 3 channels, it refuses images that have a fourth, of transparency.
-            lambda: tf.io.decode_webp(encoded)[0, ..., :3],
-            lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
-        ),
+        lambda: _decode_other(encoded),
+    )
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def _decode_other(encoded: tf.Tensor) -> tf.Tensor:
+    """An image that is no JPEG."""
+    image = tf.cond(
+        _is_still_webp(encoded),
+        # Asked for 3 channels, it refuses images that have a fourth, of transparency.
+        lambda: tf.io.decode_webp(encoded)[0, ..., :3],
+        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
     )
     return tf.ensure_shape(image, (None, None, 3))
 
