@@ -12,6 +12,8 @@ import jax.numpy as jnp
 
 Activation = Callable[[jax.Array], jax.Array]
 
+_traced_once = functools.partial(jax.jit, inline=True)  # For all arrays of a shape.
+
 GAMMAS = {
     'gelu': 1.7015043497085571,  # Of the tanh approximation.
     'relu': 1.7139588594436646,
@@ -19,16 +21,19 @@ GAMMAS = {
 }
 
 
+@_traced_once
 def scaled_gelu(x: jax.Array) -> jax.Array:
     """GELU (tanh approximation) with unit output variance for x ~ N(0, 1); any shape."""
     return jax.nn.gelu(x, approximate=True) * jnp.asarray(GAMMAS['gelu'], x.dtype)
 
 
+@_traced_once
 def scaled_relu(x: jax.Array) -> jax.Array:
     """ReLU with unit output variance for x ~ N(0, 1); any shape."""
     return jax.nn.relu(x) * jnp.asarray(GAMMAS['relu'], x.dtype)
 
 
+@_traced_once
 def scaled_silu(x: jax.Array) -> jax.Array:
     """SiLU with unit output variance for x ~ N(0, 1); any shape."""
     return jax.nn.silu(x) * jnp.asarray(GAMMAS['silu'], x.dtype)
