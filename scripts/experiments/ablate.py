@@ -3,17 +3,19 @@
     python scripts/experiments/ablate.py agc --data fashion_mnist --dir DATA --workdir runs/ablate
     python scripts/experiments/ablate.py agc --data digits --workdir runs/ablate --plot docs/agc.png
     python scripts/experiments/ablate.py layers --data digits --workdir runs/ablate
+    python scripts/experiments/ablate.py stem --data digits --workdir runs/ablate
     python scripts/experiments/ablate.py rivals --data digits --workdir runs/ablate
     python scripts/experiments/ablate.py ladder --data digits --workdir runs/ablate
     python scripts/experiments/ablate.py twin --data digits --workdir runs/ablate
 
 Small NF-ResNets, and twins with batch normalization, are trained for the same number of epochs at a learning
 rate that grows with the batch, as in arXiv 2102.06171, section 4.1: `agc` over batch sizes and clipping
-thresholds (figure 2), `layers` leaves parts of the network unclipped, `rivals` clips the norm of all
-gradients together instead, or scales updates as LARS does. `ladder` trains small NFNets on the rungs of
-configs/imagenet_ladder.py (table 2), `twin` its last one, with batch normalization, longer and slower. Prints
-a table of the top-1 on the held-out images in percent, mean and standard deviation over the seeds. Each
-complete run is a line of a file in results/ and is not repeated: the same command resumes a sweep.
+thresholds (figure 2), `layers` leaves parts of the network unclipped, `stem` parts of its stem, `rivals`
+clips the norm of all gradients together instead, or scales updates as LARS does. `ladder` trains small NFNets
+on the rungs of configs/imagenet_ladder.py (table 2), `twin` its last one, with batch normalization, longer
+and slower. Prints a table of the top-1 on the held-out images in percent, mean and standard deviation over
+the seeds. Each complete run is a line of a file in results/ and is not repeated: the same command resumes a
+sweep.
 """
 
 from collections.abc import Sequence

@@ -10,7 +10,8 @@ from nfnets.configs import imagenet_ladder
 INF = float('inf')
 SEEDS = 3
 NEVER = 1_000_000  # Steps between evaluations and checkpoints: there is one at the end.
-CLASSIFIER = '^[^/]+/~/linear/w$'
+PAPERS_RATE = 0.1  # Of NF-ResNets, for a batch of 256.
+CLASSIFIER, STEM = '^[^/]+/~/linear/w$', '/initial_conv/'
 LADDER_WIDTHS = {'default': (64, 128, 256, 512), 'modified': (64, 128, 384, 384)}  # A quarter of the paper's.
 
 Setting = tuple[str, Mapping[str, Any]]  # Network, and what differs by key of the config.
@@ -58,7 +59,7 @@ class Study(NamedTuple):
     batches: tuple[int, ...]
     settings: Settings
     common: Mapping[str, Any]
-    rate_per_256: float = 0.1
+    rate_per_256: float = PAPERS_RATE
 
 
 DATA = {
@@ -69,8 +70,8 @@ DATA = {
         batches=(64, 256, 1024),
         clippings=(0.01, 0.02, 0.04, 0.08, 0.16),
         clipping=0.04,
-        norms=(0.25, 1.0, 4.0),
-        trusts=(0.002, 0.02),
+        norms=(0.25, 0.5, 1.0, 2.0, 4.0),
+        trusts=(0.002, 0.005, 0.01, 0.02, 0.05),
         common={'data.train_size': 16, 'data.eval_size': 16},  # Of 8 x 8 px.
         ladder_rate_per_256=0.8,
     ),
@@ -113,19 +114,37 @@ def agc_nfnet(data: Data) -> Study:
 
 def layers(data: Data) -> Study:
     """Which parts must be clipped (section 4.1)."""
-
-    def skipping(part: str) -> Setting:
-        return clipped(data.clipping, more={'optimizer.agc_skip': f'{CLASSIFIER}|{part}'})
-
     settings = {
         'all but the classifier': clipped(data.clipping),
         'the classifier too': clipped(data.clipping, more={'optimizer.agc_skip': ''}),
-        'not the stem': skipping('/initial_conv/'),
-        'not the first stage': skipping('/nf_res_block(_1)?/'),
-        'not the second stage': skipping('/nf_res_block_[23]/'),
+        'not the stem': _skipping(data, STEM),
+        'not the first stage': _skipping(data, '/nf_res_block(_1)?/'),
+        'not the second stage': _skipping(data, '/nf_res_block_[23]/'),
         'nothing': clipped(INF),
     }
     return Study(data.batches[1:], settings, _plain(data))
+
+
+def stem(data: Data) -> Study:
+    """Which of the stem's parameters must be clipped, and whether a lower rate does instead."""
+    batch = data.batches[1]
+
+    def slower(divisor: int) -> Setting:
+        rate = PAPERS_RATE * batch / 256 / divisor
+        return _skipping(data, STEM, {'optimizer.learning_rate': rate})
+
+    settings = {
+        'all': clipped(data.clipping),
+        'not the gain': _skipping(data, f'{STEM}gain'),
+        'not the bias': _skipping(data, f'{STEM}bias'),
+        'not the kernel': _skipping(data, f'{STEM}w'),
+        'not the kernel and the bias': _skipping(data, f'{STEM}(w|bias)'),
+        'not the kernel and the gain': _skipping(data, f'{STEM}(w|gain)'),
+        'nothing': _skipping(data, STEM),
+        'nothing, half of the rate': slower(2),
+        'nothing, a quarter of the rate': slower(4),
+    }
+    return Study((batch,), settings, _plain(data))
 
 
 def rivals(data: Data) -> Study:
@@ -181,6 +200,7 @@ STUDIES: dict[str, Callable[[Data], Study]] = {
     'agc': agc,
     'agc_nfnet': agc_nfnet,
     'layers': layers,
+    'stem': stem,
     'rivals': rivals,
     'ladder': ladder,
     'twin': twin,
@@ -190,6 +210,11 @@ STUDIES: dict[str, Callable[[Data], Study]] = {
 def clipped(threshold: float, network: str = 'NFResNet', more: Mapping[str, Any] = {}) -> Setting:
     """A network with AGC, and what else differs."""
     return network, {'optimizer.agc_clipping': threshold, **more}
+
+
+def _skipping(data: Data, part: str, more: Mapping[str, Any] = {}) -> Setting:
+    """What must be clipped of an NF-ResNet, but for the parameters that a pattern finds."""
+    return clipped(data.clipping, more={'optimizer.agc_skip': f'{CLASSIFIER}|{part}', **more})
 
 
 def _plain(data: Data) -> dict[str, Any]:

@@ -237,7 +237,11 @@ class Summary(NamedTuple):
         notes = [f'{self.complete} of {self.seeds} seeds'] if self.complete < self.seeds else []
         if self.diverged and self.diverged < self.complete:
             notes.append(f'{self.diverged} diverged')
-        value = f'{self.mean:.1f} ± {self.spread:.1f}' if self.diverged < self.complete else 'diverged'
+        value = f'{self.mean:.1f}'
+        if self.diverged == self.complete:
+            value = 'diverged'
+        elif self.complete > 1:
+            value += f' ± {self.spread:.1f}'
         return f'{value} ({", ".join(notes)})' if notes else value
 
 
