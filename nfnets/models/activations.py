@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 Activation = Callable[[jax.Array], jax.Array]
 
-_traced_once = functools.partial(jax.jit, inline=True)  # For all arrays of a shape.
+_traced_once = jax.jit(inline=True)  # For all arrays of a shape.
 
 GAMMAS = {
     'gelu': 1.7015043497085571,  # Of the tanh approximation.

@@ -6,7 +6,6 @@ References:
   [H] He et al. 2015, arXiv 1502.01852 (initialization, section 2.2).
 """
 
-import functools
 import math
 from typing import Any
 
@@ -22,7 +21,7 @@ Outputs = dict[str, Any]  # Of a network, see `pooled_outputs`.
 FLOOR = 1e-4  # Of fan-in times variance.
 
 
-@functools.partial(jax.jit, inline=True)  # Traced once for all kernels of a shape.
+@jax.jit(inline=True)  # Traced once for all kernels of a shape.
 def standardize_weight(w: jax.Array, gain: jax.Array) -> jax.Array:
     """Scaled weight standardization ([C] equation 5; [P] equation 1).
 

@@ -1,6 +1,5 @@
 """Adaptive gradient clipping (Brock et al. 2021, arXiv 2102.06171, section 4.1, equation 3)."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -109,7 +108,7 @@ def _concatenate(arrays: Sequence[jax.Array]) -> jax.Array:
     return jnp.concatenate([x.ravel() for x in arrays])
 
 
-@functools.partial(jax.jit, inline=True)  # Traced once for all arrays of a shape.
+@jax.jit(inline=True)  # Traced once for all arrays of a shape.
 def unitwise_norm(x: jax.Array) -> jax.Array:
     """L2 norm of each unit of a parameter or gradient, float32, broadcastable against it.
 

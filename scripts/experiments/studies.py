@@ -10,7 +10,6 @@ from nfnets.configs import imagenet_ladder
 INF = float('inf')
 SEEDS = 3
 NEVER = 1_000_000  # Steps between evaluations and checkpoints: there is one at the end.
-PAPERS_RATE = 0.1  # Of NF-ResNets, for a batch of 256.
 CLASSIFIER, STEM = '^[^/]+/~/linear/w$', '/initial_conv/'
 LADDER_WIDTHS = {'default': (64, 128, 256, 512), 'modified': (64, 128, 384, 384)}  # A quarter of the paper's.
 
@@ -59,7 +58,11 @@ class Study(NamedTuple):
     batches: tuple[int, ...]
     settings: Settings
     common: Mapping[str, Any]
-    rate_per_256: float = PAPERS_RATE
+    rate_per_256: float = 0.1
+
+    def rate(self, batch: int) -> float:
+        """The learning rate, which grows with the batch."""
+        return self.rate_per_256 * batch / 256
 
 
 DATA = {
@@ -127,11 +130,10 @@ def layers(data: Data) -> Study:
 
 def stem(data: Data) -> Study:
     """Which of the stem's parameters must be clipped, and whether a lower rate does instead."""
-    batch = data.batches[1]
+    study, batch = layers(data), data.batches[1]
 
     def slower(divisor: int) -> Setting:
-        rate = PAPERS_RATE * batch / 256 / divisor
-        return _skipping(data, STEM, {'optimizer.learning_rate': rate})
+        return _skipping(data, STEM, {'optimizer.learning_rate': study.rate(batch) / divisor})
 
     settings = {
         'all': clipped(data.clipping),
@@ -144,7 +146,7 @@ def stem(data: Data) -> Study:
         'nothing, half of the rate': slower(2),
         'nothing, a quarter of the rate': slower(4),
     }
-    return Study((batch,), settings, _plain(data))
+    return study._replace(batches=(batch,), settings=settings)
 
 
 def rivals(data: Data) -> Study:
@@ -184,7 +186,7 @@ def twin(data: Data) -> Study:
     study = ladder(data)
     network, differing = study.settings['batch_norm']
     steps = data.examples * data.epochs // data.batches[0]
-    rate = study.rate_per_256 * data.batches[0] / 256
+    rate = study.rate(data.batches[0])
     settings: dict[str, dict[str, Any]] = {
         'as on the ladder': {},
         'twice as long': {'train.steps': 2 * steps},
@@ -245,7 +247,7 @@ def runs_of(data: Data, study: Study, label: str, batch: int, seeds: int) -> lis
     settings = {
         'train.batch_size': batch,
         'train.steps': data.examples * data.epochs // batch,
-        'optimizer.learning_rate': study.rate_per_256 * batch / 256,
+        'optimizer.learning_rate': study.rate(batch),
         'optimizer.warmup_steps': 2 * data.examples / batch,
         'eval.every_steps': NEVER,
         'checkpoint.every_steps': NEVER,

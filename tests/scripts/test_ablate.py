@@ -43,10 +43,11 @@ def test_the_runs_of_a_study_differ_and_have_valid_configs(studies):
             config = config_flags.load(run.config)
             config.update_from_flattened_dict(run.settings)
             config_lib.check(config)
-            if study_name in ('stem', 'twin'):  # Longer, or slower.
+            if study_name == 'twin':  # Longer, or slower.
                 continue
-            rate = config.optimizer.learning_rate / config.train.batch_size
-            assert rate == pytest.approx(study.rate_per_256 / 256)
+            if study_name != 'stem':  # Some of it is slower.
+                rate = config.optimizer.learning_rate / config.train.batch_size
+                assert rate == pytest.approx(study.rate_per_256 / 256)
             seen = config.train.steps * config.train.batch_size
             assert seen == pytest.approx(data.examples * data.epochs, rel=0.04)
             assert config.optimizer.warmup_steps < config.train.steps
