@@ -120,12 +120,11 @@ def decode_eval(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
 
 def decode_image(encoded: tf.Tensor, dct_method: str = '') -> tf.Tensor:
     """An image as it is, uint8 [H, W, 3]; `dct_method` is of JPEG, as of `tf.io.decode_jpeg`."""
-    image = tf.cond(
+    return tf.cond(
         tf.io.is_jpeg(encoded),
         lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method=dct_method),
         lambda: _decode_other(encoded),
     )
-    return tf.ensure_shape(image, (None, None, 3))
 
 
 def _decode_other(encoded: tf.Tensor) -> tf.Tensor:
