@@ -1,5 +1,7 @@
 """Handwritten digits that come with scikit-learn: 1,797 real images of 8 x 8 px, ten classes."""
 
+import functools
+
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -23,24 +25,30 @@ class DigitsSource(Source):
         splits = ('train', 'eval')
         if split not in splits:
             raise InputError(f'the digits have no split {split!r}; there are {", ".join(splits)}')
-        digits = load_digits()
+        self._encoded, self._labels = _digits()
         halves = train_test_split(
-            np.arange(len(digits.target)),
+            np.arange(len(self._labels)),
             test_size=_HELD_OUT,
             random_state=_SPLIT_SEED,
-            stratify=digits.target,
+            stratify=self._labels,
         )
         self._split = split
         self._indices = np.sort(halves[splits.index(split)])
-        self._labels = digits.target[self._indices]
-        pixels = np.rint(digits.images[self._indices] * (255 / 16)).astype(np.uint8)
-        self._encoded = [tf.io.encode_png(image[..., None]).numpy() for image in pixels]
 
     def __len__(self) -> int:
-        return len(self._encoded)
+        return len(self._indices)
 
     def read(self, index: int) -> tuple[bytes, int]:
-        return self._encoded[index], int(self._labels[index])
+        digit = self._indices[index]
+        return self._encoded[digit], int(self._labels[digit])
 
     def describe(self, index: int) -> str:
         return f'digit {self._indices[index]} ({self._split})'
+
+
+@functools.cache
+def _digits() -> tuple[list[bytes], np.ndarray]:
+    """All of them, encoded, and their labels."""
+    digits = load_digits()
+    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    return [tf.io.encode_png(image[..., None]).numpy() for image in pixels], digits.target
