@@ -6,6 +6,8 @@ center. Neither resize antialiases. Evaluation in timm's styles is Pillow's and 
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable, Hashable
 
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.tensorflow import tf
@@ -14,8 +16,6 @@ _ASPECT = (3 / 4, 4 / 3)
 _MIN_OBJECT = 0.1  # Fraction of the whole image that a crop must cover at least.
 _ATTEMPTS = 10
 ACCURATE = 'INTEGER_ACCURATE'  # Of a JPEG the pixels that Pillow gives.
-# Not by AutoGraph, which would take seconds to look for loops of Python's, of which there are none.
-_as_written = tf.autograph.experimental.do_not_convert
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,15 @@ class TrainCrop:
     flip: bool
 
 
-@_as_written
+@functools.cache
+def as_graph(decode: Callable[..., tf.Tensor], settings: Hashable) -> Callable[..., tf.Tensor]:
+    """The function of tensors that `decode(*tensors, settings)` is, as one graph for the whole process.
+
+    To trace it for each pipeline would take a tenth of a second, to run it op by op milliseconds an image.
+    """
+    return tf.function(lambda *tensors: decode(*tensors, settings), autograph=False)
+
+
 def decode_train(encoded: tf.Tensor, seed: tf.Tensor, crop: TrainCrop) -> tf.Tensor:
     """A random crop of an image, perhaps mirrored, resized.
 
@@ -95,7 +103,6 @@ def _center_window(shape: tf.Tensor, fraction: float) -> tf.Tensor:
     return tf.stack([(shape[0] - side + 1) // 2, (shape[1] - side + 1) // 2, side, side])
 
 
-@_as_written
 def decode_eval(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """The center of the resized image.
 

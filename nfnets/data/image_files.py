@@ -12,7 +12,7 @@ import PIL.Image
 from etils import epath
 from PIL import ImageOps, UnidentifiedImageError
 
-from nfnets.data.decode import ACCURATE, decode_eval, decode_image
+from nfnets.data.decode import ACCURATE, as_graph, decode_eval, decode_image
 from nfnets.data.folder import EXTENSIONS, describe_skipped
 from nfnets.data.preprocessing import Preprocessing
 from nfnets.data.tensorflow import tf
@@ -116,12 +116,12 @@ def read_image(image: 'Image', preprocessing: Preprocessing) -> np.ndarray:
     Raises:
       InputError: the file is missing, or it is no image.
     """
-    return _decoded(image, lambda encoded: decode_eval(encoded, preprocessing))
+    return _decoded(image, as_graph(decode_eval, preprocessing))
 
 
 def read_whole(image: 'Image') -> np.ndarray:
     """The pixels of an image at its own size, uint8 [H, W, 3]; arguments and errors as of `read_image`."""
-    return _decoded(image, lambda encoded: decode_image(encoded, ACCURATE))
+    return _decoded(image, as_graph(decode_image, ACCURATE))
 
 
 def _decoded(image: 'Image', decode: Callable[[tf.Tensor], tf.Tensor]) -> np.ndarray:

@@ -26,6 +26,8 @@ _READ_AT_ONCE = min(32 * _CORES, 512)
 # Out of memory or of open files: says nothing of the file, which is not broken.
 _OF_THE_HOST = frozenset((errno.ENOMEM, errno.EMFILE, errno.ENFILE))
 
+# Not by AutoGraph, which would look for loops of Python's, of which there are none.
+_as_written = tf.autograph.experimental.do_not_convert
 _Decode = Callable[..., Any]  # Of TensorFlow's graph functions.
 _Reads = list[tuple[list[int], Future[list[Example]]]]  # Of some indices each.
 
@@ -221,15 +223,17 @@ class Pipeline:
 
 
 def _or_fail(decode_fn: _Decode) -> _Decode:
-    return lambda encoded, label, geometry: (decode_fn(encoded, geometry), label, True)
+    return _as_written(lambda encoded, label, geometry: (decode_fn(encoded, geometry), label, True))
 
 
 def _or_blank(decode_fn: _Decode, blank: np.ndarray) -> _Decode:
     """A blank image, and False, in place of one that cannot be decoded; costs a fifth to a third more."""
 
+    @_as_written
     def run(encoded: tf.Tensor, label: tf.Tensor, geometry: tf.Tensor) -> tuple[tf.Tensor, ...]:
         # Datasets alone can catch an operation's error, so each image becomes one of a single element.
-        whole = tf.data.Dataset.from_tensors((encoded, geometry)).map(lambda e, g: (decode_fn(e, g), True))
+        decoded = _as_written(lambda encoded, geometry: (decode_fn(encoded, geometry), True))
+        whole = tf.data.Dataset.from_tensors((encoded, geometry)).map(decoded)
         instead = tf.data.Dataset.from_tensors((tf.constant(blank), False))
         image, is_whole = whole.ignore_errors().concatenate(instead).take(1).get_single_element()
         return image, label, is_whole

@@ -140,9 +140,7 @@ def train_batches(
             seeds = np.stack([np.full(len(crops), seed), crops], axis=1)
             yield Work(order(crops // repeats), seeds, np.ones(len(crops), np.float32))
 
-    def decode_fn(encoded: tf.Tensor, crop_seed: tf.Tensor) -> tf.Tensor:
-        return decode.decode_train(encoded, crop_seed, crop)
-
+    decode_fn = decode.as_graph(decode.decode_train, crop)
     pipeline = Pipeline(source, work(), decode_fn, crop.size, tf.uint8, skip_broken, needs_label)
     return TrainBatches(pipeline, position, batch_size)
 
@@ -163,10 +161,8 @@ def eval_batches(
         for indices, mask in eval_places(len(source), batch_size):
             yield Work(indices, np.zeros((len(indices), 1), np.int64), mask)
 
-    def decode_fn(encoded: tf.Tensor, geometry: tf.Tensor) -> tf.Tensor:
-        del geometry
-        return decode.decode_eval(encoded, preprocessing)
-
+    decoded = decode.as_graph(decode.decode_eval, preprocessing)
+    decode_fn = lambda encoded, _: decoded(encoded)  # noqa: E731 - no geometry
     pipeline = Pipeline(source, work(), decode_fn, preprocessing.size, tf.float32, skip_broken)
     return EvalBatches(pipeline, -(-len(source) // batch_size))
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from nfnets.data import stream
+from nfnets.data.decode import as_graph
 from nfnets.data.order import Order
 from nfnets.data.pipeline import Pipeline, Work
 from nfnets.data.stream import Batch
@@ -126,10 +127,7 @@ def eval_batches(
 
 
 def _pipeline(examples: CocoExamples, work: Iterator[Work], size: int, skip_broken: bool) -> Pipeline:
-    def decode_fn(encoded: tf.Tensor, placing: tf.Tensor) -> tf.Tensor:
-        return decode_placed(encoded, placing, size)
-
-    return Pipeline(examples, work, decode_fn, size, tf.uint8, skip_broken)
+    return Pipeline(examples, work, as_graph(decode_placed, size), size, tf.uint8, skip_broken)
 
 
 def _placing(numbers: np.ndarray) -> Placing:
