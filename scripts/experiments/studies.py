@@ -10,11 +10,33 @@ from nfnets.configs import imagenet_ladder
 INF = float('inf')
 SEEDS = 3
 NEVER = 1_000_000  # Steps between evaluations and checkpoints: there is one at the end.
+FEW = {'model.widths': (32, 64), 'model.depths': (1, 2), 'model.group_width': 16}  # Of an NFNet.
 CLASSIFIER, STEM = '^[^/]+/~/linear/w$', '/initial_conv/'
-LADDER_WIDTHS = {'default': (64, 128, 256, 512), 'modified': (64, 128, 384, 384)}  # A quarter of the paper's.
 
 Setting = tuple[str, Mapping[str, Any]]  # Network, and what differs by key of the config.
 Settings = dict[str, Setting]  # By label.
+
+
+class Often(NamedTuple):
+    """Examples seen often, by an NFNet of four stages of one block: where regularization may pay.
+
+    Attributes:
+      examples: to train on.
+      epochs: of each run.
+      batch: size.
+      rate_per_256: learning rate for a batch of 256.
+      widths: of the stages.
+      default_widths: of the ladder below its second rung, which has `widths`.
+      common: settings of all networks.
+    """
+
+    examples: int
+    epochs: int
+    batch: int
+    rate_per_256: float
+    widths: tuple[int, ...]
+    default_widths: tuple[int, ...]
+    common: Mapping[str, Any]
 
 
 class Data(NamedTuple):
@@ -30,7 +52,7 @@ class Data(NamedTuple):
       norms: thresholds of all gradients together.
       trusts: LARS's trust coefficients.
       common: settings of all networks.
-      ladder_rate_per_256: learning rate of the ladder for a batch of 256.
+      often: for the ladder and what else regularizes.
     """
 
     config: str
@@ -42,7 +64,7 @@ class Data(NamedTuple):
     norms: tuple[float, ...]
     trusts: tuple[float, ...]
     common: Mapping[str, Any]
-    ladder_rate_per_256: float
+    often: Often
 
 
 class Study(NamedTuple):
@@ -52,13 +74,21 @@ class Study(NamedTuple):
       batches: sizes.
       settings: by label.
       common: of all runs, by key of the config.
+      examples: to train on.
+      epochs: of each run.
       rate_per_256: learning rate for a batch of 256; the paper's, where it is what scales with the batch.
     """
 
     batches: tuple[int, ...]
     settings: Settings
     common: Mapping[str, Any]
+    examples: int
+    epochs: int
     rate_per_256: float = 0.1
+
+    def steps(self, batch: int) -> int:
+        """How many it takes at a batch size."""
+        return self.examples * self.epochs // batch
 
     def rate(self, batch: int) -> float:
         """The learning rate, which grows with the batch."""
@@ -76,7 +106,15 @@ DATA = {
         norms=(0.25, 0.5, 1.0, 2.0, 4.0),
         trusts=(0.002, 0.005, 0.01, 0.02, 0.05),
         common={'data.train_size': 16, 'data.eval_size': 16},  # Of 8 x 8 px.
-        ladder_rate_per_256=0.8,
+        often=Often(
+            examples=1437,
+            epochs=20,
+            batch=64,
+            rate_per_256=0.8,
+            widths=(64, 128, 384, 384),
+            default_widths=(64, 128, 256, 512),  # A quarter of the paper's, these and those.
+            common={'data.train_size': 32, 'data.eval_size': 32},
+        ),
     ),
     'fashion_mnist': Data(
         config='fashion_mnist',
@@ -93,7 +131,20 @@ DATA = {
             'model.widths': (64, 128),
             'model.depths': (2, 2),
         },
-        ladder_rate_per_256=0.4,
+        often=Often(
+            examples=6000,
+            epochs=60,
+            batch=64,
+            rate_per_256=0.4,
+            widths=(32, 64, 192, 192),
+            default_widths=(32, 64, 128, 256),  # An eighth.
+            common={
+                'data.train_split': 'train[:6000]',
+                'data.train_size': 24,
+                'data.eval_size': 24,
+                'model.group_width': 16,
+            },
+        ),
     ),
 }
 
@@ -105,14 +156,13 @@ def agc(data: Data, network: str = 'NFResNet', twin: str = 'ResNet') -> Study:
         'no clipping': clipped(INF, network),
         **{f'AGC {threshold}': clipped(threshold, network) for threshold in data.clippings},
     }
-    return Study(data.batches, settings, _plain(data))
+    return _at_scaled_rate(data, data.batches, settings)
 
 
 def agc_nfnet(data: Data) -> Study:
     """The same for an NFNet, whose twin is a BNNet."""
     study = agc(data, 'NFNet', 'BNNet')
-    few = {'model.widths': (32, 64), 'model.depths': (1, 2), 'model.group_width': 16}
-    return study._replace(common={**study.common, **few})
+    return study._replace(common={**study.common, **FEW})
 
 
 def layers(data: Data) -> Study:
@@ -125,7 +175,7 @@ def layers(data: Data) -> Study:
         'not the second stage': _skipping(data, '/nf_res_block_[23]/'),
         'nothing': clipped(INF),
     }
-    return Study(data.batches[1:], settings, _plain(data))
+    return _at_scaled_rate(data, data.batches[1:], settings)
 
 
 def stem(data: Data) -> Study:
@@ -161,32 +211,21 @@ def rivals(data: Data) -> Study:
         **{f'global norm {norm}': unclipped({'optimizer.max_grad_norm': norm}) for norm in data.norms},
         **{f'LARS {trust}': unclipped({'optimizer.lars_trust': trust}) for trust in data.trusts},
     }
-    return Study(data.batches[1:], settings, _plain(data))
+    return _at_scaled_rate(data, data.batches[1:], settings)
 
 
 def ladder(data: Data) -> Study:
     """Table 2: one ingredient after the other."""
-    common = {
-        'model.widths': LADDER_WIDTHS['modified'],
-        'model.depths': (1, 1, 1, 1),
-        'data.train_size': 32,
-        'data.eval_size': 32,
-        'augment.cutmix': True,
-        'augment.randaugment_layers': 4,
-        # It moves images by up to 10 px; 5 would push them out of the frame.
-        'augment.randaugment_magnitude': 1,
-        'augment.mixup_alpha': 0.2,
-    }
-    settings = {name: _rung(name) for name in imagenet_ladder.RUNGS}
-    return Study(data.batches[:1], settings, common, data.ladder_rate_per_256)
+    settings = {name: _rung(name, data.often) for name in imagenet_ladder.RUNGS}
+    return _seen_often(data.often, settings)
 
 
 def twin(data: Data) -> Study:
     """The ladder's batch-normalized twin, trained longer or at a lower rate."""
     study = ladder(data)
     network, differing = study.settings['batch_norm']
-    steps = data.examples * data.epochs // data.batches[0]
-    rate = study.rate(data.batches[0])
+    batch = data.often.batch
+    steps, rate = study.steps(batch), study.rate(batch)
     settings: dict[str, dict[str, Any]] = {
         'as on the ladder': {},
         'twice as long': {'train.steps': 2 * steps},
@@ -198,6 +237,31 @@ def twin(data: Data) -> Study:
     )
 
 
+def recipe(data: Data) -> Study:
+    """What else the paper's recipe has (sections 2 and 5), each alone, on an NFNet of two stages."""
+    small, larger = 24, 32  # px: grids of even sides before each stride, which lies alike on both.
+    settings: dict[str, dict[str, Any]] = {
+        'plain': {},
+        'stochastic depth 0.1': {'model.stochastic_depth_rate': 0.1},
+        'stochastic depth 0.25': {'model.stochastic_depth_rate': 0.25},
+        'SAM, ascent on a fifth of the batch': {'sam.rho': 0.05},
+        'SAM, ascent on the whole batch': {'sam.rho': 0.05, 'sam.ascent_fraction': 1.0},
+        'tested at 32 px': {'data.eval_size': larger},
+        'trained and tested at 32 px': {'data.train_size': larger, 'data.eval_size': larger},
+    }
+    study = _seen_often(data.often, {label: ('NFNet', more) for label, more in settings.items()})
+    common = {
+        **study.common,
+        **FEW,
+        'data.train_size': small,
+        'data.eval_size': small,
+        'augment.cutmix': False,
+        'augment.randaugment_layers': 0,
+        'augment.mixup_alpha': 0.0,
+    }
+    return study._replace(common=common)
+
+
 STUDIES: dict[str, Callable[[Data], Study]] = {
     'agc': agc,
     'agc_nfnet': agc_nfnet,
@@ -206,6 +270,7 @@ STUDIES: dict[str, Callable[[Data], Study]] = {
     'rivals': rivals,
     'ladder': ladder,
     'twin': twin,
+    'recipe': recipe,
 }
 
 
@@ -219,14 +284,29 @@ def _skipping(data: Data, part: str, more: Mapping[str, Any] = {}) -> Setting:
     return clipped(data.clipping, more={'optimizer.agc_skip': f'{CLASSIFIER}|{part}', **more})
 
 
-def _plain(data: Data) -> dict[str, Any]:
-    return {'augment.mixup_alpha': 0.0, **data.common}
+def _at_scaled_rate(data: Data, batches: tuple[int, ...], settings: Settings) -> Study:
+    common = {'augment.mixup_alpha': 0.0, **data.common}
+    return Study(batches, settings, common, data.examples, data.epochs)
 
 
-def _rung(name: str) -> Setting:
+def _seen_often(often: Often, settings: Settings) -> Study:
+    common = {
+        'model.widths': often.widths,
+        'model.depths': (1, 1, 1, 1),
+        'augment.cutmix': True,
+        'augment.randaugment_layers': 4,
+        # It moves images by up to 10 px; 5 would push them out of the frame.
+        'augment.randaugment_magnitude': 1,
+        'augment.mixup_alpha': 0.2,
+        **often.common,
+    }
+    return Study((often.batch,), settings, common, often.examples, often.epochs, often.rate_per_256)
+
+
+def _rung(name: str, often: Often) -> Setting:
     settings = imagenet_ladder.settings(name)
     if 'model.widths' in settings:
-        settings = {**settings, 'model.widths': LADDER_WIDTHS['default']}
+        settings = {**settings, 'model.widths': often.default_widths}
     return settings.pop('model.name', 'NFNet'), settings
 
 
@@ -246,9 +326,9 @@ def runs_of(data: Data, study: Study, label: str, batch: int, seeds: int) -> lis
     network, differing = study.settings[label]
     settings = {
         'train.batch_size': batch,
-        'train.steps': data.examples * data.epochs // batch,
+        'train.steps': study.steps(batch),
         'optimizer.learning_rate': study.rate(batch),
-        'optimizer.warmup_steps': 2 * data.examples / batch,
+        'optimizer.warmup_steps': 2 * study.examples / batch,
         'eval.every_steps': NEVER,
         'checkpoint.every_steps': NEVER,
         **study.common,

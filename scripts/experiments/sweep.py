@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from etils import epath
 
 from nfnets import host
@@ -158,8 +159,9 @@ def _train(run: Run, workdir: Path, jobs: int, data_dirs: Mapping[str, str | Non
 
     Returns:
       'top_1' and 'ema_top_1', or the like of `MEASURES`, 0..1, are of the last parameters, None if the run
-      'diverged', which then says how; 'train_loss' is the last that was logged; 'seconds' are those of this
-      process, which had one core of the machine's, beside jobs - 1 others.
+      'diverged', which then says how; 'train_loss' is the last that was logged, 'images_per_second' the
+      median; 'evaluations' are pairs of a step and the first measure; 'seconds' are those of this process,
+      which had one core of the machine's, beside jobs - 1 others.
     """
     from nfnets.commands.config_flags import load
     from nfnets.errors import Diverged
@@ -190,16 +192,22 @@ def _train(run: Run, workdir: Path, jobs: int, data_dirs: Mapping[str, str | Non
             for measure in MEASURES[config.task]
         },
         'diverged': diverged,
-        'train_loss': _last_loss(workdir),
+        **_logged(workdir, MEASURES[config.task][0]),
         'seconds': round(time.perf_counter() - start, 1),
         'jobs': jobs,
         **circumstances(),
     }
 
 
-def _last_loss(workdir: Path) -> float | None:
-    loss = read_run(epath.Path(workdir)).last('train/loss')
-    return None if loss is None or math.isnan(loss) else loss
+def _logged(workdir: Path, measure: str) -> Record:
+    """The part of a record that is found in the metrics of the run."""
+    run = read_run(epath.Path(workdir))
+    loss, evaluations = run.last('train/loss'), run.curves.get(f'eval/{measure}')
+    return {
+        'train_loss': None if loss is None or math.isnan(loss) else loss,
+        'images_per_second': run.median('images_per_second'),
+        'evaluations': [] if evaluations is None else np.transpose(evaluations).tolist(),
+    }
 
 
 def circumstances() -> Record:

@@ -49,7 +49,7 @@ def test_the_runs_of_a_study_differ_and_have_valid_configs(studies):
                 rate = config.optimizer.learning_rate / config.train.batch_size
                 assert rate == pytest.approx(study.rate_per_256 / 256)
             seen = config.train.steps * config.train.batch_size
-            assert seen == pytest.approx(data.examples * data.epochs, rel=0.04)
+            assert seen == pytest.approx(study.examples * study.epochs, rel=0.04)
             assert config.optimizer.warmup_steps < config.train.steps
 
 

@@ -1,0 +1,59 @@
+"""The study of speed: its runs, its table and its figure."""
+
+import json
+
+import pytest
+
+from nfnets import config as config_lib
+from nfnets.commands import config_flags
+
+
+@pytest.fixture
+def speed(experiment):
+    return experiment('speed')
+
+
+def _record(run, **measured):
+    return {**json.loads(run.key), **measured}
+
+
+def _there(speed):
+    """An NFNet that reaches the target after its second epoch, and a twin that does not."""
+    records = []
+    for network, accuracies in (('NFNet', (0.7, 0.88, 0.9)), ('BNNet', (0.5, 0.6, 0.7))):
+        evaluations = [[speed._EPOCH * epoch, top_1] for epoch, top_1 in enumerate(accuracies, start=1)]
+        run = speed.training(network, 'narrow')
+        records.append(_record(run, top_1=accuracies[-1], evaluations=evaluations, images_per_second=1.0))
+        for turn, rate in enumerate((50.0, 9000.0, 100.0)):
+            records.append(_record(speed.timing(network, 'narrow', turn), images_per_second=rate))
+    return {json.dumps({k: r[k] for k in ('config', 'settings')}, sort_keys=True): r for r in records}
+
+
+def test_runs_are_valid_and_those_that_are_timed_differ_in_length_and_seed_alone(speed):
+    for network in speed.NETWORKS:
+        for width in speed.WIDTHS:
+            runs = [speed.training(network, width), *(speed.timing(network, width, n) for n in range(3))]
+            assert len({run.key for run in runs}) == 4
+            configs = []
+            for run in runs:
+                config = config_flags.load(run.config)
+                config.update_from_flattened_dict(run.settings)
+                config_lib.check(config)
+                config.update_from_flattened_dict({'seed': 0, 'train.steps': 1, 'eval.every_steps': 1})
+                configs.append(config.to_json())
+            assert len(set(configs)) == 1
+
+
+def test_minutes_are_of_the_steps_up_to_the_target_at_the_median_speed_of_the_rounds(speed):
+    rows = speed.table(_there(speed)).splitlines()[2:]
+    # Two epochs of 937 steps of 64 images at 100 images/s are 19.99 minutes.
+    assert rows[0] == '| NFNet | narrow | 100 | 2 | 20.0 | 90.0 |'
+    assert rows[1] == '| NFNet with batch norm | narrow | 100 |  |  | 70.0 |'
+    assert len(rows) == 2  # Nothing of networks that lack a run.
+
+
+def test_the_figure_shows_milliseconds_of_a_step_of_32_images(speed, tmp_path):
+    (point, _) = speed.points(_there(speed))
+    assert point.milliseconds == pytest.approx(320.0)
+    speed.draw(_there(speed), tmp_path / 'plots' / 'speed.png')
+    assert (tmp_path / 'plots' / 'speed.png').stat().st_size > 1000
