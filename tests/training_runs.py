@@ -1,5 +1,6 @@
 """Whole runs of `nfnets-train`, and what they leave."""
 
+import contextlib
 import ctypes
 import functools
 import json
@@ -68,22 +69,30 @@ def config(settings):
 
 
 def train(workdir, settings, config=digits.get_config):
-    """A run in this process, in which those of the same settings share what was traced, wherever they lie."""
+    """A run in this process."""
     changed = config()
     changed.update_from_flattened_dict(settings)
-    with pytest.MonkeyPatch.context() as patch:
-        for (module, name), cached in _TRACED_ONCE.items():
-            patch.setattr(module, name, cached)
+    with tracing_once():
         return train_and_evaluate(changed, workdir)
 
 
-def _of_settings(function):
+@contextlib.contextmanager
+def tracing_once():
+    """In it, runs of the same settings share what was traced, wherever they lie."""
+    with pytest.MonkeyPatch.context() as patch:
+        for (module, name), cached in _TRACED_ONCE.items():
+            patch.setattr(module, name, cached)
+        yield
+
+
+def _of_settings(function, is_random=False):
     """A function of a complete config, called once for all that differ in no more than where things lie."""
     cached = functools.cache(function)
 
     def call(config, *arguments):
         placeless = ConfigDict(config).unlock()
         placeless.init_from = placeless.rewind_from = placeless.data.dir = placeless.probe.dir = None
+        placeless.seed = placeless.seed if is_random else 0
         return cached(FrozenConfigDict(placeless), *arguments)
 
     return call
@@ -96,7 +105,7 @@ def _initial_values(config, initial_variables=build.initial_variables):
         return pool.submit(lambda: jax.device_get(compute(run_keys(config.seed)[0]))).result()
 
 
-_values = _of_settings(_initial_values)
+_values = _of_settings(_initial_values, is_random=True)
 _TRACED_ONCE = {
     (build, 'network'): _of_settings(build.network),
     (build, 'train_step'): _of_settings(build.train_step),

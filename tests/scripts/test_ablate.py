@@ -107,7 +107,8 @@ def test_a_sweep_runs_what_is_lacking_and_records_what_diverges(sweep, monkeypat
     results = tmp_path / 'results' / 'study.jsonl'
     results.parent.mkdir()
     (results.parent / 'earlier.jsonl').write_text(json.dumps(_record(complete, 0.5)) + '\n')
-    sweep.run_all([diverging, complete, other], results, tmp_path / 'runs', jobs=1)
+    with training_runs.tracing_once():
+        sweep.run_all([diverging, complete, other], results, tmp_path / 'runs', jobs=1)
     lines = [json.loads(line) for line in results.read_text().splitlines()]
     written = {record['settings'].get('seed'): record for record in lines}
     assert written.keys() == {None, 2}
@@ -127,13 +128,13 @@ def test_a_run_begins_with_the_parameters_of_another_which_is_repeated_where_its
     sweep, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(sweep, 'ProcessPoolExecutor', Here)
-    short = {**training_runs.TINY, 'train.steps': 1, 'optimizer.warmup_steps': 0.0}
-    first = sweep.Run('digits:NFNet', short)
-    second = sweep.Run('digits:NFNet', {**short, 'optimizer.learning_rate': 1e-30}, first)
+    first = sweep.Run('digits:NFNet', training_runs.TINY)
+    second = sweep.Run('digits:NFNet', {**training_runs.TINY, 'optimizer.learning_rate': 1e-30}, first)
     results = tmp_path / 'results' / 'study.jsonl'
     results.parent.mkdir()
     (results.parent / 'earlier.jsonl').write_text(json.dumps(_record(first, 0.5)) + '\n')
-    sweep.run_all([second], results, tmp_path / 'runs', jobs=1)
+    with training_runs.tracing_once():
+        sweep.run_all([second], results, tmp_path / 'runs', jobs=1)
     there = sweep.records(results.parent)
     assert there.keys() == {first.key, second.key}
     assert there[second.key]['top_1'] == there[first.key]['ema_top_1'] != 0.5  # It starts from the EMA.
