@@ -7,15 +7,16 @@
     python scripts/experiments/ablate.py rivals --data digits --workdir runs/ablate
     python scripts/experiments/ablate.py ladder --data digits --workdir runs/ablate
     python scripts/experiments/ablate.py twin --data digits --workdir runs/ablate
+    python scripts/experiments/ablate.py recipe --data fashion_mnist --dir DATA --workdir runs/ablate
 
 Small NF-ResNets, and twins with batch normalization, are trained for the same number of epochs at a learning
 rate that grows with the batch, as in arXiv 2102.06171, section 4.1: `agc` over batch sizes and clipping
 thresholds (figure 2), `layers` leaves parts of the network unclipped, `stem` parts of its stem, `rivals`
 clips the norm of all gradients together instead, or scales updates as LARS does. `ladder` trains small NFNets
 on the rungs of configs/imagenet_ladder.py (table 2), `twin` its last one, with batch normalization, longer
-and slower. Prints a table of the top-1 on the held-out images in percent, mean and standard deviation over
-the seeds. Each complete run is a line of a file in results/ and is not repeated: the same command resumes a
-sweep.
+and slower; `recipe` an NFNet with SAM, with stochastic depth, and at another size than it is tested at.
+Prints a table of the top-1 on the held-out images in percent, mean and standard deviation over the seeds.
+Each complete run is a line of a file in results/ and is not repeated: the same command resumes a sweep.
 """
 
 from collections.abc import Sequence
@@ -23,31 +24,32 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from studies import DATA, SEEDS, STUDIES, Data, Runs, all_runs
+from studies import DATA, SEEDS, STUDIES, Data, Runs, Study, all_runs
 from sweep import Record, Summary, add_flags, records, run_all, summarize
 
 from nfnets.commands.command_line import Parser, run
 
-Results = dict[str, dict[int, Summary]]  # By setting and batch.
+Results = dict[str, dict[str, Summary]]  # By setting, and by what stands above its column.
 
 
-def summarize_all(runs: Runs, there: dict[str, Record]) -> Results:
+def summarize_all(study: Study, runs: Runs, there: dict[str, Record]) -> Results:
     """Every setting at every batch, of the records that there are."""
     return {
-        label: {batch: summarize(group, there) for batch, group in by_batch.items()}
+        label: {
+            f'batch {batch}{what}': summarize(group, there, measure=measure)
+            for batch, group in by_batch.items()
+            for what, measure in study.measures.items()
+        }
         for label, by_batch in runs.items()
     }
 
 
 def table(results: Results) -> str:
     """A Markdown table of the results."""
-    batches = next(iter(results.values()))
-    lines = [
-        '| | ' + ' | '.join(f'batch {batch}' for batch in batches) + ' |',
-        '|---' * (len(batches) + 1) + '|',
-    ]
-    for label, by_batch in results.items():
-        lines.append(f'| {label} | ' + ' | '.join(str(summary) for summary in by_batch.values()) + ' |')
+    heads = next(iter(results.values()))
+    lines = ['| | ' + ' | '.join(heads) + ' |', '|---' * (len(heads) + 1) + '|']
+    for label, summaries in results.items():
+        lines.append(f'| {label} | ' + ' | '.join(str(summary) for summary in summaries.values()) + ' |')
     return '\n'.join(lines)
 
 
@@ -55,21 +57,22 @@ def draw_agc(results: Results, data: Data, path: Path) -> None:
     """Both panels of the paper's figure 2: accuracy by batch size, and by threshold."""
     figure = Figure(figsize=(10, 4), layout='constrained')
     left, right = figure.subplots(1, 2, sharey=True)
+    columns = [f'batch {batch}' for batch in data.batches]
     best = {
-        batch: max((results[f'AGC {threshold}'][batch] for threshold in data.clippings), key=_mean)
-        for batch in data.batches
+        column: max((results[f'AGC {threshold}'][column] for threshold in data.clippings), key=_mean)
+        for column in columns
     }
-    for label, by_batch in (
+    for label, summaries in (
         ('batch norm', results['batch norm']),
         ('NF, best AGC', best),
         ('NF, no clipping', results['no clipping']),
     ):
-        _draw(left, data.batches, [by_batch[batch] for batch in data.batches], label)
+        _draw(left, data.batches, [summaries[column] for column in columns], label)
     left.set(xscale='log', xticks=data.batches, xticklabels=data.batches, xlabel='batch size')
     left.set(ylabel='top-1, %')
-    for batch in data.batches:
-        summaries = [results[f'AGC {threshold}'][batch] for threshold in data.clippings]
-        _draw(right, data.clippings, summaries, f'batch {batch}')
+    for column in columns:
+        by_threshold = [results[f'AGC {threshold}'][column] for threshold in data.clippings]
+        _draw(right, data.clippings, by_threshold, column)
     right.set(xscale='log', xticks=data.clippings, xticklabels=data.clippings, xlabel='clipping threshold')
     for axes in (left, right):
         axes.minorticks_off()
@@ -99,14 +102,15 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument('--plot', type=Path, help='of `agc` and `agc_nfnet`: both panels of figure 2')
     arguments = parser.parse_args(argv)
     data = DATA[arguments.data]
-    runs = all_runs(data, STUDIES[arguments.study](data), arguments.seeds)
+    study = STUDIES[arguments.study](data)
+    runs = all_runs(data, study, arguments.seeds)
     if not arguments.only_table:
         groups = [group for by_batch in runs.values() for group in by_batch.values()]
         by_seed = [each for seed in zip(*groups, strict=True) for each in seed]  # A whole table first.
         results = arguments.results / f'{arguments.data}_{arguments.study}.jsonl'
         data_dirs = {arguments.data: arguments.dir}
         run_all(by_seed, results, arguments.workdir, arguments.jobs, data_dirs)
-    summaries = summarize_all(runs, records(arguments.results))
+    summaries = summarize_all(study, runs, records(arguments.results))
     print(table(summaries))
     if arguments.plot and arguments.study.startswith('agc'):
         draw_agc(summaries, data, arguments.plot)

@@ -63,8 +63,8 @@ def study_table(data: str, study: str, there: dict[str, Record]) -> str:
     if data not in DATA or study not in STUDIES:
         there_are = f'there are {", ".join(STUDIES)} on {", ".join(DATA)}'
         raise InputError(f'<!-- study: {data} {study} --> names no study: {there_are}')
-    runs = all_runs(DATA[data], STUDIES[study](DATA[data]), SEEDS)
-    return table(summarize_all(runs, there))
+    compared = STUDIES[study](DATA[data])
+    return table(summarize_all(compared, all_runs(DATA[data], compared, SEEDS), there))
 
 
 def runs_table(runs: Sequence[Record]) -> str:

@@ -3,7 +3,7 @@
     python scripts/experiments/speed.py --dir DATA --workdir runs/speed --plot docs/speed.png
 
 NFNets, NF-ResNets and their twins (arXiv 2102.06171), narrow and wide, are trained by the recipe of
-`--config=fashion_mnist` for six epochs and evaluated after each. Speed is taken apart from that: short runs
+`--config=fashion_mnist` for four epochs and evaluated after each. Speed is taken apart from that: short runs
 of all networks in turn, one at a time, three rounds. DATA is where TFDS has prepared `fashion_mnist`. Prints
 a table: images/s, the median of the rounds; the first evaluation at 85% top-1 and the minutes up to there at
 that speed; and the top-1 at the end. Complete runs are lines of a file in results/ and are not repeated.
@@ -28,7 +28,7 @@ NETWORKS = {
     'ResNet': 'ResNet, batch norm',
 }
 WIDTHS = {'narrow': (16, 32), 'wide': (32, 64)}
-_BATCH, _EPOCH, _EPOCHS = 64, 937, 6  # Images; steps.
+_BATCH, _EPOCH, _EPOCHS = 64, 937, 4  # Images; steps.
 _ROUNDS = 3
 _TIMED = 500  # Steps.
 

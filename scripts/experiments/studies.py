@@ -77,6 +77,7 @@ class Study(NamedTuple):
       examples: to train on.
       epochs: of each run.
       rate_per_256: learning rate for a batch of 256; the paper's, where it is what scales with the batch.
+      measures: what the table has of each batch, by what is added to its name.
     """
 
     batches: tuple[int, ...]
@@ -85,6 +86,7 @@ class Study(NamedTuple):
     examples: int
     epochs: int
     rate_per_256: float = 0.1
+    measures: Mapping[str, str] = {'': 'top_1'}
 
     def steps(self, batch: int) -> int:
         """How many it takes at a batch size."""
@@ -259,7 +261,7 @@ def recipe(data: Data) -> Study:
         'augment.randaugment_layers': 0,
         'augment.mixup_alpha': 0.0,
     }
-    return study._replace(common=common)
+    return study._replace(common=common, measures={'': 'top_1', ', EMA': 'ema_top_1'})
 
 
 STUDIES: dict[str, Callable[[Data], Study]] = {

@@ -142,6 +142,17 @@ def test_a_run_begins_with_the_parameters_of_another_which_is_repeated_where_its
     assert json.loads(results.read_text().splitlines()[-1])['start'] == json.loads(first.key)
 
 
+def test_a_study_of_the_ema_has_a_column_of_it(ablate, studies):
+    data = studies.DATA['digits']
+    study = studies.recipe(data)
+    runs = studies.all_runs(data, study, seeds=1)
+    [run] = runs['plain'][64]
+    there = {run.key: {**_record(run, 0.5), 'ema_top_1': 0.75}}
+    head, _, row, *_ = ablate.table(ablate.summarize_all(study, runs, there)).splitlines()
+    assert head == '| | batch 64 | batch 64, EMA |'
+    assert row == '| plain | 50.0 | 75.0 |'
+
+
 def test_a_study_prints_a_table_and_draws_the_paper_s_figure(ablate, studies, monkeypatch, tmp_path, capsys):
     def pretend(runs, results, workdir, jobs, data_dirs):
         lines = [json.dumps(_record(run, (number + 1) / 100)) + '\n' for number, run in enumerate(runs)]
