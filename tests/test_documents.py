@@ -24,6 +24,7 @@ ELSEWHERE = {
     'python scripts/experiments/fashion_mnist.py': 'tests/scripts/test_fashion_mnist.py',
     'python scripts/experiments/scenes.py': 'tests/scripts/test_scenes.py',
     'python scripts/experiments/backbones.py': 'tests/scripts/test_backbones.py',
+    'python scripts/experiments/speed.py': 'tests/scripts/test_speed.py',
     'nfnets-train --config=scenes': 'tests/tasks/test_detection.py',
     'nfnets-predict DIR/val': 'tests/inference/test_detector.py',
     'python scripts/experiments/batch_statistics.py': 'tests/scripts/test_batch_statistics.py',

@@ -4,8 +4,8 @@
     python scripts/experiments/page.py --check    # exit status 1 if a document is behind
 
 A mark is a line `<!-- study: fashion_mnist agc -->`, for the table of a study of `ablate.py`,
-`<!-- transfer -->`, for that of `transfer.py`, `<!-- backbones -->` alike, or `<!-- runs -->`, for those that
-`record.py` recorded; what is from there to `<!-- end -->` is replaced.
+`<!-- transfer -->`, for that of `transfer.py`, `<!-- backbones -->` and `<!-- speed -->` alike, or
+`<!-- runs -->`, for those that `record.py` recorded; what is from there to `<!-- end -->` is replaced.
 """
 
 import re
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import backbones
+import speed
 import transfer
 from ablate import summarize_all, table
 from record import RUNS
@@ -26,7 +27,7 @@ from nfnets.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 _MARKED = re.compile(
-    r'(<!-- (study|transfer|backbones|runs)(?:: (\S+) (\S+))? -->\n).*?(<!-- end -->)', re.DOTALL
+    r'(<!-- (study|transfer|backbones|speed|runs)(?:: (\S+) (\S+))? -->\n).*?(<!-- end -->)', re.DOTALL
 )
 # What a recorded run of a config was of, and how to repeat it.
 _DATA = {
@@ -47,6 +48,7 @@ def filled(document: str, results: Path) -> str:
             'study': lambda: study_table(data, study, there),
             'transfer': lambda: transfer.table(there),
             'backbones': lambda: backbones.table(there),
+            'speed': lambda: speed.table(there),
             'runs': lambda: runs_table(runs),
         }
         return f'{begin}{tables[kind]()}\n{end}'
