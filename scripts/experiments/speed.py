@@ -52,7 +52,7 @@ class Point(NamedTuple):
 
     @property
     def milliseconds(self) -> float:
-        """Of a training step of 32 images, as in the paper."""
+        """Of training for 32 images, what a step of the paper has on each device."""
         return 32_000 / self.images_per_second
 
     @property
@@ -133,7 +133,7 @@ def draw(there: dict[str, Record], path: Path) -> None:
         axes.plot(
             [p.milliseconds for p in of_network], [100 * p.top_1 for p in of_network], marker='o', label=name
         )
-    axes.set(xlabel='training step of 32 images, ms', ylabel='top-1, %')
+    axes.set(xlabel='training, ms for 32 images', ylabel='top-1, %')
     axes.grid(alpha=0.3)
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ def test_minutes_are_of_the_steps_up_to_the_target_at_the_median_speed_of_the_ro
     assert len(rows) == 2  # Nothing of networks that lack a run.
 
 
-def test_the_figure_shows_milliseconds_of_a_step_of_32_images(speed, tmp_path):
+def test_the_figure_shows_milliseconds_for_32_images(speed, tmp_path):
     (point, _) = speed.points(_there(speed))
     assert point.milliseconds == pytest.approx(320.0)
     speed.draw(_there(speed), tmp_path / 'plots' / 'speed.png')
