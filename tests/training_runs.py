@@ -86,7 +86,10 @@ def tracing_once():
 
 
 def _of_settings(function, is_random=False):
-    """A function of a complete config, called once for all that differ in no more than where things lie."""
+    """A function of a complete config, called once for all that differ in where things lie, or in the seed.
+
+    The seed counts if the function `is_random`.
+    """
     cached = functools.cache(function)
 
     def call(config, *arguments):

@@ -18,15 +18,15 @@ Settings = dict[str, Setting]  # By label.
 
 
 class Often(NamedTuple):
-    """Examples seen often, by an NFNet of four stages of one block: where regularization may pay.
+    """Examples seen often: where regularization may pay. The ladder's NFNets have four stages of one block.
 
     Attributes:
       examples: to train on.
       epochs: of each run.
       batch: size.
       rate_per_256: learning rate for a batch of 256.
-      widths: of the stages.
-      default_widths: of the ladder below its second rung, which has `widths`.
+      widths: of the ladder from its second rung on.
+      default_widths: of its first.
       common: settings of all networks.
     """
 
@@ -251,16 +251,10 @@ def recipe(data: Data) -> Study:
         'tested at 32 px': {'data.eval_size': larger},
         'trained and tested at 32 px': {'data.train_size': larger, 'data.eval_size': larger},
     }
-    study = _seen_often(data.often, {label: ('NFNet', more) for label, more in settings.items()})
-    common = {
-        **study.common,
-        **FEW,
-        'data.train_size': small,
-        'data.eval_size': small,
-        'augment.cutmix': False,
-        'augment.randaugment_layers': 0,
-        'augment.mixup_alpha': 0.0,
-    }
+    network, not_augmented = _rung('second_conv', data.often)
+    study = _seen_often(data.often, {label: (network, more) for label, more in settings.items()})
+    sizes = {'data.train_size': small, 'data.eval_size': small}
+    common = {**study.common, **FEW, **sizes, **not_augmented}
     return study._replace(common=common, measures={'': 'top_1', ', EMA': 'ema_top_1'})
 
 
