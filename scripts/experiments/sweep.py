@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import ml_collections
 import numpy as np
 from etils import epath
 
@@ -64,6 +65,14 @@ class Run(NamedTuple):
         if self.start is not None:
             said['start'] = json.loads(self.start.key)
         return json.dumps(said, sort_keys=True)
+
+    def load(self) -> ml_collections.ConfigDict:
+        """The config with what differs, not checked yet."""
+        from nfnets.commands import config_flags
+
+        config = config_flags.load(self.config)
+        config.update_from_flattened_dict(self.settings)
+        return config
 
     def directory(self, workdir: Path) -> Path:
         """Where it is among the runs of a sweep."""
@@ -163,12 +172,10 @@ def _train(run: Run, workdir: Path, jobs: int, data_dirs: Mapping[str, str | Non
       median; 'evaluations' are pairs of a step and the first measure; 'seconds' are those of this process,
       which had one core of the machine's, beside jobs - 1 others.
     """
-    from nfnets.commands.config_flags import load
     from nfnets.errors import Diverged
     from nfnets.train import train_and_evaluate
 
-    config = load(run.config)
-    config.update_from_flattened_dict(run.settings)
+    config = run.load()
     config.data.dir = data_dirs.get(run.config.partition(':')[0])
     if run.start is not None:
         config.init_from = str(run.start.directory(workdir))

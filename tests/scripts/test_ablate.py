@@ -10,7 +10,6 @@ import pytest
 import training_runs
 
 from nfnets import config as config_lib
-from nfnets.commands import config_flags
 
 
 @pytest.fixture
@@ -40,8 +39,7 @@ def test_the_runs_of_a_study_differ_and_have_valid_configs(studies):
         ]
         assert len({run.key for run in runs}) == len(runs), (data_name, study_name)
         for run in runs:
-            config = config_flags.load(run.config)
-            config.update_from_flattened_dict(run.settings)
+            config = run.load()
             config_lib.check(config)
             if study_name == 'twin':  # Longer, or slower.
                 continue

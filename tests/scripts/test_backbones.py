@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from nfnets import config as config_lib
-from nfnets.commands import config_flags
 from nfnets.data.source import load_source
 
 
@@ -23,8 +22,7 @@ def test_each_detector_begins_with_a_classifier_of_the_same_network_and_seed(bac
     for run in runs:
         configs = []
         for each in (run, run.start):
-            config = config_flags.load(each.config)
-            config.update_from_flattened_dict(each.settings)
+            config = each.load()
             config_lib.check(config)
             configs.append(config)
         detector, classifier = configs

@@ -1,11 +1,8 @@
 """The study of speed: its runs, its table and its figure."""
 
-import json
-
 import pytest
 
 from nfnets import config as config_lib
-from nfnets.commands import config_flags
 
 
 @pytest.fixture
@@ -13,20 +10,16 @@ def speed(experiment):
     return experiment('speed')
 
 
-def _record(run, **measured):
-    return {**json.loads(run.key), **measured}
-
-
 def _there(speed):
     """An NFNet that reaches the target after its second epoch, and a twin that does not."""
-    records = []
+    there = {}
     for network, accuracies in (('NFNet', (0.7, 0.85, 0.9)), ('BNNet', (0.5, 0.6, 0.7))):
         evaluations = [[speed._EPOCH * epoch, top_1] for epoch, top_1 in enumerate(accuracies, start=1)]
-        run = speed.training(network, 'narrow')
-        records.append(_record(run, top_1=accuracies[-1], evaluations=evaluations, images_per_second=1.0))
+        training = {'top_1': accuracies[-1], 'evaluations': evaluations, 'images_per_second': 1.0}
+        there[speed.training(network, 'narrow').key] = training
         for turn, rate in enumerate((50.0, 9000.0, 100.0)):
-            records.append(_record(speed.timing(network, 'narrow', turn), images_per_second=rate))
-    return {json.dumps({k: r[k] for k in ('config', 'settings')}, sort_keys=True): r for r in records}
+            there[speed.timing(network, 'narrow', turn).key] = {'images_per_second': rate}
+    return there
 
 
 def test_runs_are_valid_and_those_that_are_timed_differ_in_length_and_seed_alone(speed):
@@ -36,8 +29,7 @@ def test_runs_are_valid_and_those_that_are_timed_differ_in_length_and_seed_alone
             assert len({run.key for run in runs}) == 4
             configs = []
             for run in runs:
-                config = config_flags.load(run.config)
-                config.update_from_flattened_dict(run.settings)
+                config = run.load()
                 config_lib.check(config)
                 config.update_from_flattened_dict({'seed': 0, 'train.steps': 1, 'eval.every_steps': 1})
                 configs.append(config.to_json())

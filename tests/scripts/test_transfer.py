@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from nfnets import config as config_lib
-from nfnets.commands import config_flags
 from nfnets.data.source import load_source
 
 
@@ -19,8 +18,7 @@ def test_every_run_is_valid_and_begins_on_the_other_set_with_the_same_network_an
     runs = transfer.all_runs()
     assert len({run.key for run in runs}) == len(runs)
     for run in runs:
-        config = config_flags.load(run.config)
-        config.update_from_flattened_dict(run.settings)
+        config = run.load()
         config_lib.check(config)
         if run.start is not None:
             data, _, network = run.config.partition(':')
