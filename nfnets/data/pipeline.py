@@ -96,6 +96,8 @@ class Pipeline:
         )
         options = tf.data.Options()
         options.deterministic = True
+        # Nothing is left to it, and its thread lets whoever drops the iterator wait, for seconds at least.
+        options.autotune.enabled = False
         self._decode_fn = decode_fn
         if skip_broken:
             decode_fn = _or_blank(decode_fn, np.zeros((image_size, image_size, 3), dtype.as_numpy_dtype))
@@ -219,6 +221,8 @@ class Pipeline:
         while not exhausted:
             with contextlib.suppress(tf.errors.InvalidArgumentError):  # Of a broken image.
                 exhausted = next(self._batches, None) is None
+        # This lives on until the collector comes: TensorFlow's graph leads back here.
+        self._batches = iter(())
         self._readers.shutdown(cancel_futures=True)
 
 

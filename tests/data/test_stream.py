@@ -4,8 +4,10 @@ import collections
 import dataclasses
 import errno
 import functools
+import gc
 import threading
 import time
+import weakref
 
 import jax
 import numpy as np
@@ -386,3 +388,18 @@ def test_images_that_come_late_come_in_order(batch_size):
     labels = _labels(_train(Late(40), batch_size=batch_size), -(-200 // batch_size))
     expected = Order(40, seed=3)(np.arange(len(labels)))
     np.testing.assert_array_equal(labels, expected)
+
+
+def test_closing_drops_tensorflows_iterator_at_once_and_may_come_twice():
+    batches = _train(Numbered(12))
+    next(batches)
+    dropped = weakref.ref(batches._pipeline._batches)
+    gc.disable()
+    try:
+        batches.close()
+        assert dropped() is None
+    finally:
+        gc.enable()
+    batches.close()
+    with pytest.raises(StopIteration):
+        next(batches)
