@@ -15,16 +15,28 @@ from nfnets.train import train_and_evaluate
 NAMES = {0: 'leader task', 1: 'unhealthy (stopped sending heartbeats):\n1\n'}
 
 
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    """Two runs of two processes, of which the first and the second are lost, and when; they wait together."""
+    started = []
+    for lost in (0, 1):
+        workdir = tmp_path_factory.mktemp('lost') / 'run'
+        started.append((lost, workdir, training_runs.start_several(2, 2, workdir, training_runs.LONG)))
+    runs = []
+    for lost, workdir, processes in started:
+        training_runs.wait_for(workdir / 'checkpoints' / '4', processes[0])
+        processes[lost].send_signal(signal.SIGKILL)
+        processes[lost].communicate()
+        runs.append((processes[1 - lost], time.monotonic()))
+    return runs
+
+
 @pytest.mark.parametrize('lost', [0, 1])
-def test_the_others_end_within_a_minute_and_name_it(lost, tmp_path):
-    processes = training_runs.start_several(2, 2, tmp_path / 'run', training_runs.LONG)
-    training_runs.wait_for(tmp_path / 'run' / 'checkpoints' / '4', processes[0])
-    processes[lost].send_signal(signal.SIGKILL)
-    processes[lost].communicate()
-    began = time.monotonic()
-    output, _ = processes[1 - lost].communicate(timeout=120)
+def test_the_others_end_within_a_minute_and_name_it(lost, runs):
+    other, began = runs[lost]
+    output, _ = other.communicate(timeout=120)
     assert time.monotonic() - began < 60
-    assert processes[1 - lost].returncode != 0
+    assert other.returncode != 0
     assert NAMES[lost] in output
     assert 'Thread 0x' not in output  # No stacks of threads around it.
 
