@@ -6,6 +6,7 @@ import shutil
 import ml_collections
 import training_runs
 
+from nfnets.configs import imagenet
 from nfnets.run.workdir import read_config
 
 # Sizes and lengths alone: what the recipe does to images, network and parameters is as the config has it.
@@ -74,10 +75,11 @@ def _assert_everything_is_on(workdir):
     assert 0 < config.optimizer.ema_decay < 1
 
 
-def test_the_recipe_resumed_ends_bit_equal(tiny_imagenet_tfrecords, tmp_path):
+def test_the_recipe_resumed_ends_bit_equal(tiny_imagenet_tfrecords, tmp_path, capfd):
     def train(workdir):
-        settings = {**SETTINGS, 'data.dir': tiny_imagenet_tfrecords}
-        return training_runs.finish(training_runs.start(workdir, settings, config='imagenet:F0'))
+        settings = {**SETTINGS, 'data.dir': str(tiny_imagenet_tfrecords)}
+        training_runs.train(workdir, settings, lambda: imagenet.get_config('F0'))
+        return capfd.readouterr().out
 
     assert '60 images to train on, 37 to evaluate on' in train(tmp_path / 'undisturbed')
     _as_stopped_at_step_2(tmp_path / 'undisturbed', tmp_path / 'run')
