@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from studies import DATA, SEEDS, STUDIES, Data, Runs, Study, all_runs
+from studies import CLIPPINGS, DATA, SEEDS, STUDIES, Data, Runs, Study, all_runs
 from sweep import Record, Summary, add_flags, records, run_all, summarize
 
 from nfnets.commands.command_line import Parser, run
@@ -59,7 +59,7 @@ def draw_agc(results: Results, data: Data, path: Path) -> None:
     left, right = figure.subplots(1, 2, sharey=True)
     columns = [f'batch {batch}' for batch in data.batches]
     best = {
-        column: max((results[f'AGC {threshold}'][column] for threshold in data.clippings), key=_mean)
+        column: max((results[f'AGC {threshold}'][column] for threshold in CLIPPINGS), key=_mean)
         for column in columns
     }
     for label, summaries in (
@@ -71,9 +71,9 @@ def draw_agc(results: Results, data: Data, path: Path) -> None:
     left.set(xscale='log', xticks=data.batches, xticklabels=data.batches, xlabel='batch size')
     left.set(ylabel='top-1, %')
     for column in columns:
-        by_threshold = [results[f'AGC {threshold}'][column] for threshold in data.clippings]
-        _draw(right, data.clippings, by_threshold, column)
-    right.set(xscale='log', xticks=data.clippings, xticklabels=data.clippings, xlabel='clipping threshold')
+        by_threshold = [results[f'AGC {threshold}'][column] for threshold in CLIPPINGS]
+        _draw(right, CLIPPINGS, by_threshold, column)
+    right.set(xscale='log', xticks=CLIPPINGS, xticklabels=CLIPPINGS, xlabel='clipping threshold')
     for axes in (left, right):
         axes.minorticks_off()
         axes.grid(alpha=0.3)

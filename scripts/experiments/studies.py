@@ -9,6 +9,8 @@ from nfnets.configs import imagenet_ladder
 
 INF = float('inf')
 SEEDS = 3
+CLIPPINGS = (0.01, 0.02, 0.04, 0.08, 0.16)  # AGC's thresholds.
+CLIPPING = 0.04  # Where it is not what changes.
 NEVER = 1_000_000  # Steps between evaluations and checkpoints: there is one at the end.
 FEW = {'model.widths': (32, 64), 'model.depths': (1, 2), 'model.group_width': 16}  # Of an NFNet.
 CLASSIFIER, STEM = '^[^/]+/~/linear/w$', '/initial_conv/'
@@ -47,8 +49,6 @@ class Data(NamedTuple):
       examples: to train on.
       epochs: of each run.
       batches: a small one, a large and the largest.
-      clippings: AGC's thresholds.
-      clipping: the threshold where it is not what changes.
       norms: thresholds of all gradients together.
       trusts: LARS's trust coefficients.
       common: settings of all networks.
@@ -59,8 +59,6 @@ class Data(NamedTuple):
     examples: int
     epochs: int
     batches: tuple[int, int, int]
-    clippings: tuple[float, ...]
-    clipping: float
     norms: tuple[float, ...]
     trusts: tuple[float, ...]
     common: Mapping[str, Any]
@@ -103,8 +101,6 @@ DATA = {
         examples=1437,
         epochs=20,
         batches=(64, 256, 1024),
-        clippings=(0.01, 0.02, 0.04, 0.08, 0.16),
-        clipping=0.04,
         norms=(0.25, 0.5, 1.0, 2.0, 4.0),
         trusts=(0.002, 0.005, 0.01, 0.02, 0.05),
         common={'data.train_size': 16, 'data.eval_size': 16},  # Of 8 x 8 px.
@@ -123,8 +119,6 @@ DATA = {
         examples=60_000,
         epochs=14,  # 205 steps of the largest batch.
         batches=(128, 1024, 4096),
-        clippings=(0.01, 0.04, 0.16),
-        clipping=0.04,
         norms=(0.1, 0.25, 0.5, 1.0, 2.0),
         trusts=(0.001, 0.003, 0.01, 0.03, 0.1),
         common={
@@ -156,7 +150,7 @@ def agc(data: Data, network: str = 'NFResNet', twin: str = 'ResNet') -> Study:
     settings = {
         'batch norm': (twin, {'optimizer.agc_clipping': INF}),
         'no clipping': clipped(INF, network),
-        **{f'AGC {threshold}': clipped(threshold, network) for threshold in data.clippings},
+        **{f'AGC {threshold}': clipped(threshold, network) for threshold in CLIPPINGS},
     }
     return _at_scaled_rate(data, data.batches, settings)
 
@@ -170,11 +164,11 @@ def agc_nfnet(data: Data) -> Study:
 def layers(data: Data) -> Study:
     """Which parts must be clipped (section 4.1)."""
     settings = {
-        'all but the classifier': clipped(data.clipping),
-        'the classifier too': clipped(data.clipping, more={'optimizer.agc_skip': ''}),
-        'not the stem': _skipping(data, STEM),
-        'not the first stage': _skipping(data, '/nf_res_block(_1)?/'),
-        'not the second stage': _skipping(data, '/nf_res_block_[23]/'),
+        'all but the classifier': clipped(CLIPPING),
+        'the classifier too': clipped(CLIPPING, more={'optimizer.agc_skip': ''}),
+        'not the stem': _skipping(STEM),
+        'not the first stage': _skipping('/nf_res_block(_1)?/'),
+        'not the second stage': _skipping('/nf_res_block_[23]/'),
         'nothing': clipped(INF),
     }
     return _at_scaled_rate(data, data.batches[1:], settings)
@@ -185,16 +179,16 @@ def stem(data: Data) -> Study:
     study, batch = layers(data), data.batches[1]
 
     def slower(divisor: int) -> Setting:
-        return _skipping(data, STEM, {'optimizer.learning_rate': study.rate(batch) / divisor})
+        return _skipping(STEM, {'optimizer.learning_rate': study.rate(batch) / divisor})
 
     settings = {
-        'all': clipped(data.clipping),
-        'not the gain': _skipping(data, f'{STEM}gain'),
-        'not the bias': _skipping(data, f'{STEM}bias'),
-        'not the kernel': _skipping(data, f'{STEM}w'),
-        'not the kernel and the bias': _skipping(data, f'{STEM}(w|bias)'),
-        'not the kernel and the gain': _skipping(data, f'{STEM}(w|gain)'),
-        'nothing': _skipping(data, STEM),
+        'all': clipped(CLIPPING),
+        'not the gain': _skipping(f'{STEM}gain'),
+        'not the bias': _skipping(f'{STEM}bias'),
+        'not the kernel': _skipping(f'{STEM}w'),
+        'not the kernel and the bias': _skipping(f'{STEM}(w|bias)'),
+        'not the kernel and the gain': _skipping(f'{STEM}(w|gain)'),
+        'nothing': _skipping(STEM),
         'nothing, half of the rate': slower(2),
         'nothing, a quarter of the rate': slower(4),
     }
@@ -208,7 +202,7 @@ def rivals(data: Data) -> Study:
         return clipped(INF, more=more)
 
     settings = {
-        f'AGC {data.clipping}': clipped(data.clipping),
+        f'AGC {CLIPPING}': clipped(CLIPPING),
         'no clipping': clipped(INF),
         **{f'global norm {norm}': unclipped({'optimizer.max_grad_norm': norm}) for norm in data.norms},
         **{f'LARS {trust}': unclipped({'optimizer.lars_trust': trust}) for trust in data.trusts},
@@ -275,9 +269,9 @@ def clipped(threshold: float, network: str = 'NFResNet', more: Mapping[str, Any]
     return network, {'optimizer.agc_clipping': threshold, **more}
 
 
-def _skipping(data: Data, part: str, more: Mapping[str, Any] = {}) -> Setting:
+def _skipping(part: str, more: Mapping[str, Any] = {}) -> Setting:
     """What must be clipped of an NF-ResNet, but for the parameters that a pattern finds."""
-    return clipped(data.clipping, more={'optimizer.agc_skip': f'{CLASSIFIER}|{part}', **more})
+    return clipped(CLIPPING, more={'optimizer.agc_skip': f'{CLASSIFIER}|{part}', **more})
 
 
 def _at_scaled_rate(data: Data, batches: tuple[int, ...], settings: Settings) -> Study:

@@ -164,5 +164,5 @@ def test_a_study_prints_a_table_and_draws_the_paper_s_figure(ablate, studies, mo
     assert head == '| | batch 64 | batch 256 | batch 1024 |'
     # All settings of a seed run before those of the next.
     assert rows[0] == '| batch norm | 11.5 ± 10.5 | 12.5 ± 10.5 | 13.5 ± 10.5 |'
-    assert len(rows) == 2 + len(studies.DATA['digits'].clippings)
+    assert len(rows) == 2 + len(studies.CLIPPINGS)
     assert plot.stat().st_size > 1000
