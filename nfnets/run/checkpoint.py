@@ -21,7 +21,10 @@ from nfnets.train_state import TrainState, map_params
 
 _DAMAGED = '.damaged'  # Ends the names of checkpoints that were found to be.
 # Messages of tensorstore about files that are shorter than they should be, or cannot be decoded.
-_DAMAGE = re.compile(r'^(?:DATA_LOSS|OUT_OF_RANGE): |Error decoding |Truncated \w+-compressed stream')
+_DAMAGE = re.compile(
+    r'^(?:DATA_LOSS|OUT_OF_RANGE): |Error decoding |Truncated \w+-compressed stream'
+    r'|ZSTD_decompress\w+\(\) failed: (?!Allocation error)'
+)
 
 
 def whole_steps(directory: epath.Path) -> list[int]:
