@@ -23,6 +23,7 @@ from nfnets.weights.load import load_checkpoint
 COUNTS = {'train': 320, 'val': 160}
 SETTINGS = {
     **training_runs.TINY,
+    **training_runs.NFNET,
     'data.source': 'folder',
     'data.eval_split': 'val',
     'data.crop_area': (1.0, 1.0),

@@ -62,7 +62,7 @@ def test_a_complete_run_is_evaluated_again_and_left_as_it_is(undisturbed, tmp_pa
 
 def test_one_device_and_eight_with_blocks_stacked_give_the_same_state(tmp_path):
     # A block, and two more that are alike.
-    settings = {**training_runs.TINY, **training_runs.NOT_RANDOM, 'model.depths': (3,)}
+    settings = {**training_runs.TINY, **training_runs.NOT_RANDOM, **training_runs.NFNET, 'model.depths': (3,)}
     process = training_runs.start(tmp_path / '1', settings, devices=1)
     training_runs.train(tmp_path / '8', {**settings, 'model.scan': True})
     training_runs.finish(process)
@@ -172,16 +172,16 @@ def test_a_run_on_other_classes_starts_from_another_runs_ema_and_leaves_what_is_
 ):
     before = load_checkpoint(undisturbed[0]).ema_params
     settings = _digits_folder(tmp_path / 'data', {7, 8, 9})
-    changed = {'init_from': str(undisturbed[0]), 'optimizer.freeze': '^(?!NFNet/~/linear/)'}
+    changed = {'init_from': str(undisturbed[0]), 'optimizer.freeze': '^(?!NF_ResNet/~/linear/)'}
     frozen = {**settings, **changed, 'model.num_classes': 3}
     training_runs.train(tmp_path / 'run', frozen)
     assert 'with a new classifier for 3 classes' in capfd.readouterr().out
     after = load_checkpoint(tmp_path / 'run')
     assert after.about.class_names == ('7', '8', '9')
-    fresh = after.params.pop('NFNet/~/linear')
+    fresh = after.params.pop('NF_ResNet/~/linear')
     assert fresh['b'].shape == (3,)
     assert np.abs(fresh['b']).max() > 0  # Zero at the start: trained.
-    before.pop('NFNet/~/linear')
+    before.pop('NF_ResNet/~/linear')
     jax.tree.map(np.testing.assert_array_equal, after.params, before)
 
     # Going on needs the file that it started from no more.
@@ -232,9 +232,9 @@ def test_a_start_that_cannot_be_made_writes_nothing(changed, message, tmp_path):
 
 
 def test_a_checkpoint_of_another_network_writes_nothing(undisturbed, tmp_path):
-    with pytest.raises(InputError, match=r"does not fit the network.*--config\.model\.widths='\(16,\)'"):
+    with pytest.raises(InputError, match=r"does not fit the network.*--config\.model\.widths='\(32,\)'"):
         training_runs.train(
-            tmp_path / 'run', {**training_runs.TINY, 'model.widths': (32,), 'init_from': str(undisturbed[0])}
+            tmp_path / 'run', {**training_runs.TINY, 'model.widths': (16,), 'init_from': str(undisturbed[0])}
         )
     assert not (tmp_path / 'run').exists()
 

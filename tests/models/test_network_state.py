@@ -10,7 +10,6 @@ import pytest
 import training_runs
 
 from nfnets import Variant, load_checkpoint, parallel
-from nfnets.configs import digits
 from nfnets.data.augment import AugmentedBatch, normalize
 from nfnets.data.decode import decode_eval
 from nfnets.data.digits import DigitsSource
@@ -105,24 +104,17 @@ def test_statistics_are_means_over_devices_and_parts_at_the_parameters_as_they_w
 
 TINY = {
     **training_runs.TINY,
+    'model.name': 'ResNet',
     'model.widths': (16,),
-    'model.depths': (1,),
-    'train.steps': 12,
     'optimizer.learning_rate': 0.5,
 }
-
-
-def _config(settings):
-    config = digits.get_config('ResNet')
-    config.update_from_flattened_dict({k: v for k, v in settings.items() if k != 'model.group_width'})
-    return config
 
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
     """Working directory and results of a run on 8 devices."""
     workdir = tmp_path_factory.mktemp('resnet') / 'run'
-    return workdir, train_and_evaluate(_config(TINY), workdir)
+    return workdir, train_and_evaluate(training_runs.config(TINY), workdir)
 
 
 def test_evaluation_is_that_of_the_whole_split_at_once_on_one_device(run):
@@ -145,7 +137,7 @@ def test_evaluation_is_that_of_the_whole_split_at_once_on_one_device(run):
         losses[name] = np.mean(np.log(np.sum(np.exp(logits), axis=1)) - own)
         assert results[name]['loss'] == pytest.approx(losses[name], rel=1e-4)
         assert results[name]['top_1'] == pytest.approx(np.mean(logits.argmax(1) == labels), abs=1e-6)
-        scored = score(_config(TINY), weights, ema=name == 'eval_ema')
+        scored = score(training_runs.config(TINY), weights, ema=name == 'eval_ema')
         assert scored['loss'] == pytest.approx(losses[name], rel=1e-4)
     assert losses['eval'] != pytest.approx(losses['eval_ema'], rel=1e-3)
 
@@ -155,7 +147,7 @@ def test_a_resumed_run_ends_bit_equal_statistics_included(run, tmp_path):
     again = tmp_path / 'run'
     shutil.copytree(workdir, again)
     shutil.rmtree(again / 'checkpoints' / '12')
-    train_and_evaluate(_config(TINY), again)
+    train_and_evaluate(training_runs.config(TINY), again)
     expected, _ = training_runs.state(workdir)
     state, _ = training_runs.state(again)
     assert sum('network_state' in name and 'average' in name for name in expected) == 2 * 2 * 4

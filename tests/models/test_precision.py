@@ -19,8 +19,7 @@ from nfnets.tasks.classification_loss import make_loss_fn
 
 SHORT = {
     **training_runs.TINY,
-    'model.widths': (16,),
-    'model.depths': (1,),
+    **training_runs.NFNET,
     'train.steps': 30,
     'optimizer.warmup_steps': 5.0,
 }

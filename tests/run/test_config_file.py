@@ -20,6 +20,7 @@ from nfnets.run.config_file import check_same_run, from_json, to_json
 VERSION_0 = Path(__file__).parents[1] / 'runs' / 'version_0'
 SETTINGS_0 = {
     **training_runs.TINY,
+    **training_runs.NFNET,
     'model.widths': (8, 16),
     'model.depths': (1, 1),
     'model.group_width': 4,

@@ -11,7 +11,6 @@ import pytest
 import training_runs
 
 from nfnets.config import complete, flatten
-from nfnets.configs import digits
 from nfnets.data.digits import DigitsSource
 from nfnets.errors import InputError
 from nfnets.planning import precheck
@@ -23,6 +22,7 @@ SETTINGS = {
     'train.batch_size': 48,  # For 8 devices and for 6.
     'eval.batch_size': 48,  # Does not divide the 360 images.
 }
+BN_NET = {**training_runs.NFNET, 'model.name': 'BNNet'}
 SHARDED = {**SETTINGS, 'train.shard_optimizer': True}
 PROBED = {'probe.source': 'digits', 'probe.eval_split': 'eval', 'probe.shots': (1, 5)}
 END = {'position': 12 * 48}
@@ -77,9 +77,9 @@ def test_two_processes_evaluate_as_the_run_did(one_process):
 
 
 def test_two_processes_of_four_devices_normalize_batches_as_one_of_eight(tmp_path):
-    settings = {**SETTINGS, 'train.steps': 4, 'eval.every_steps': 4}
-    processes = training_runs.start_several(2, 4, tmp_path / 'two', settings, 'digits:BNNet')
-    training_runs.train(tmp_path / 'one', settings, lambda: digits.get_config('BNNet'))
+    settings = {**SETTINGS, **BN_NET, 'train.steps': 4, 'eval.every_steps': 4}
+    processes = training_runs.start_several(2, 4, tmp_path / 'two', settings)
+    training_runs.train(tmp_path / 'one', settings)
     for process in processes:
         training_runs.finish(process)
     training_runs.assert_close(tmp_path / 'two', tmp_path / 'one')

@@ -5,13 +5,14 @@ import json
 import pytest
 import training_runs
 
-from nfnets.configs import digits
 from nfnets.errors import InputError
 
 # Those of a run in run/test_processes.py: its programs are compiled once.
 SETTINGS = {
     **training_runs.TINY,
     **training_runs.NOT_RANDOM,
+    **training_runs.NFNET,
+    'model.name': 'BNNet',
     'train.batch_size': 48,
     'eval.batch_size': 48,
     'train.steps': 4,
@@ -25,7 +26,7 @@ def script(experiment):
 
 
 def test_a_run_is_evaluated_by_its_statistics_and_by_others(script, tmp_path, monkeypatch, capsys):
-    results = training_runs.train(tmp_path, SETTINGS, lambda: digits.get_config('BNNet'))
+    results = training_runs.train(tmp_path, SETTINGS)
     monkeypatch.setattr(script, '_BATCHES', 4)
     capsys.readouterr()
     script.main([str(tmp_path)])
