@@ -23,11 +23,11 @@ from nfnets.weights.load import load_checkpoint
 COUNTS = {'train': 320, 'val': 160}
 SETTINGS = {
     **training_runs.TINY,
-    **training_runs.NFNET,
     'data.source': 'folder',
     'data.eval_split': 'val',
     'data.crop_area': (1.0, 1.0),
     'train.loss': 'sigmoid',
+    'optimizer.learning_rate': 0.3,
     'train.label_smoothing': 0.0,
     'train.steps': 60,
     'train.log_every_steps': 20,
@@ -107,7 +107,7 @@ def test_every_class_begins_with_its_share_of_one_label_an_image(data):
     config = training_runs.config({**SETTINGS, 'data.dir': str(data)})
     frozen = complete(config, num_examples=320, num_classes=10, num_devices=8)
     params, _ = jax.jit(functools.partial(build.initial_variables, frozen))(jax.random.key(0))
-    np.testing.assert_allclose(params['NFNet/~/linear']['b'], np.full(10, -np.log(10)), rtol=1e-6)
+    np.testing.assert_allclose(params['NF_ResNet/~/linear']['b'], np.full(10, -np.log(10)), rtol=1e-6)
 
 
 def test_an_evaluation_of_the_run_takes_its_loss_and_names_the_labels(data, trained, tmp_path):
