@@ -20,7 +20,7 @@ def config(settings=()):
     """The config of the digits for a tiny network."""
     changed = digits.get_config()
     changed.update_from_flattened_dict(
-        {'model.widths': (32, 64), 'model.depths': (1, 2), 'model.group_width': 16, **dict(settings)}
+        {'model.widths': (32, 64), 'model.depths': (1, 1), 'model.group_width': 16, **dict(settings)}
     )
     return changed
 

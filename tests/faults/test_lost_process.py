@@ -31,16 +31,7 @@ def runs(tmp_path_factory):
     return runs
 
 
-@pytest.mark.parametrize('lost', [0, 1])
-def test_the_others_end_within_a_minute_and_name_it(lost, runs):
-    other, began = runs[lost]
-    output, _ = other.communicate(timeout=120)
-    assert time.monotonic() - began < 60
-    assert other.returncode != 0
-    assert NAMES[lost] in output
-    assert 'Thread 0x' not in output  # No stacks of threads around it.
-
-
+@pytest.mark.usefixtures('runs')  # They wait meanwhile.
 @pytest.mark.parametrize('place', ['step', 'save'])
 def test_after_a_step_that_fails_for_it_nothing_is_computed_together(place, tmp_path, monkeypatch):
     """Closing Orbax's manager is: it met what was left of a step, 64 bytes where it sent 4."""
@@ -59,3 +50,13 @@ def test_after_a_step_that_fails_for_it_nothing_is_computed_together(place, tmp_
     with pytest.raises(TrainingStopped, match=r'step \d failed on several processes: .* closed by peer'):
         train_and_evaluate(training_runs.config(training_runs.TINY), tmp_path / 'run')
     assert events == ['waits 60 s']
+
+
+@pytest.mark.parametrize('lost', [0, 1])
+def test_the_others_end_within_a_minute_and_name_it(lost, runs):
+    other, began = runs[lost]
+    output, _ = other.communicate(timeout=120)
+    assert time.monotonic() - began < 60
+    assert other.returncode != 0
+    assert NAMES[lost] in output
+    assert 'Thread 0x' not in output  # No stacks of threads around it.

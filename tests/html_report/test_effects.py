@@ -61,7 +61,7 @@ def test_a_variant_counts_where_the_network_is_it(tmp_path):
     whole = {'model.widths': None, 'model.depths': None, 'model.group_width': None, 'model.variant': 'F1'}
     message = _tables(tmp_path / 'whole', {}, whole)['differs']
     assert message['model.variant'] == ['F0 (unused)', 'F1']
-    assert message['model.depths'] == ['(1, 2)', '(2, 4, 12, 6)']
+    assert message['model.depths'] == ['(1, 1)', '(2, 4, 12, 6)']
 
 
 def test_settings_that_change_no_result_are_listed_separately(tmp_path):

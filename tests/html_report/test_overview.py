@@ -58,7 +58,7 @@ def test_a_run_is_listed_with_its_network_and_its_speed(tmp_path):
         'steps': '80 of 400',
         'images/s': '1,234',
         'waiting for input': '6.2%',
-        'network': 'NFNet of 1 x 32, 2 x 64',
+        'network': 'NFNet of 1 x 32, 1 x 64',
         'parameters': f'{sum(leaf.size for leaf in jax.tree.leaves(small_runs.params(0))):,}',
         'data': 'digits',
     }
@@ -74,7 +74,7 @@ def test_only_a_network_of_its_variant_is_called_by_it(tmp_path, name):
     changes['width']['model.depths'] = (1, 2)
     runs = read_runs([small_runs.write(tmp_path / key, LINES, settings | c) for key, c in changes.items()])
     names = [network_name(run.config) for run in runs]
-    assert names == [f'{name} {variant}', f'{name} of 1 x 32, 2 x 64', f'{name} of 1 x 256, 2 x 512']
+    assert names == [f'{name} {variant}', f'{name} of 1 x 32, 1 x 64', f'{name} of 1 x 256, 2 x 512']
 
 
 def test_parameters_are_counted(tmp_path):

@@ -35,7 +35,7 @@ ABOUT = About(NAMES)
 
 def _config(**changed):
     config = digits.get_config()
-    config.model.widths, config.model.depths, config.model.group_width = (32, 64), (1, 2), 16
+    config.model.widths, config.model.depths, config.model.group_width = (32, 64), (1, 1), 16
     config.update_from_flattened_dict({key.replace('__', '.'): value for key, value in changed.items()})
     return config
 
@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_refused():
 
 def test_a_config_takes_the_network_of_a_checkpoint():
     config = with_network_of(digits.get_config(), _weights(About(activation='silu')))
-    assert (config.model.widths, config.model.depths, config.model.group_width) == ((32, 64), (1, 2), 16)
+    assert (config.model.widths, config.model.depths, config.model.group_width) == ((32, 64), (1, 1), 16)
     assert (config.model.num_classes, config.model.activation) == (10, 'silu')
     assert digits.get_config().model.widths == (64, 128)
     rung = imagenet_ladder.get_config('F1-baseline')

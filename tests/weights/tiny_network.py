@@ -6,7 +6,7 @@ from pure_nfnet import make_network, parameter_shapes
 
 from nfnets import Variant
 
-VARIANT = Variant((32, 64), (1, 2), group_width=16)
+VARIANT = Variant((32, 64), (1, 1), group_width=16)
 
 
 def params(variant=VARIANT, num_classes=3, seed=0):
