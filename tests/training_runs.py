@@ -52,7 +52,7 @@ NFNET = {
     'model.group_width': 8,
     'optimizer.learning_rate': 0.5,
 }
-# To be ended by something else, whatever it trains: what is traced and compiled in a fifth of the time.
+# To be ended by something else, whatever it trains: what is traced and compiled soonest.
 LONG = {
     **TINY,
     'model.name': 'SkipInitResNet',
