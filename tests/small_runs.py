@@ -19,9 +19,10 @@ STEP = 40  # Of the checkpoint.
 def config(settings=()):
     """The config of the digits for a tiny network."""
     changed = digits.get_config()
-    changed.update_from_flattened_dict(
-        {'model.widths': (32, 64), 'model.depths': (1, 1), 'model.group_width': 16, **dict(settings)}
-    )
+    network = {
+        f'model.{key}': getattr(tiny_network.VARIANT, key) for key in ('widths', 'depths', 'group_width')
+    }
+    changed.update_from_flattened_dict({**network, **dict(settings)})
     return changed
 
 

@@ -52,6 +52,7 @@ NFNET = {
     'model.group_width': 8,
     'optimizer.learning_rate': 0.5,
 }
+BN_NET = {**NFNET, 'model.name': 'BNNet'}
 # To be ended by something else, whatever it trains: what is traced and compiled soonest.
 LONG = {
     **TINY,

@@ -221,7 +221,7 @@ class Pipeline:
         while not exhausted:
             with contextlib.suppress(tf.errors.InvalidArgumentError):  # Of a broken image.
                 exhausted = next(self._batches, None) is None
-        # This lives on until the collector comes: TensorFlow's graph leads back here.
+        # The pipeline lives on until the collector comes, as TensorFlow's graph leads back to it.
         self._batches = iter(())
         self._readers.shutdown(cancel_futures=True)
 

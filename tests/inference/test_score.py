@@ -34,10 +34,7 @@ ABOUT = About(NAMES)
 
 
 def _config(**changed):
-    config = digits.get_config()
-    config.model.widths, config.model.depths, config.model.group_width = (32, 64), (1, 1), 16
-    config.update_from_flattened_dict({key.replace('__', '.'): value for key, value in changed.items()})
-    return config
+    return small_runs.config({key.replace('__', '.'): value for key, value in changed.items()})
 
 
 def _weights(about=ABOUT, **settings):

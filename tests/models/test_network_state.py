@@ -21,7 +21,6 @@ from nfnets.optim.accumulate import accumulated_value_and_grad
 from nfnets.optim.optimizer import OptimizerSettings, make_optimizer
 from nfnets.optim.sam import sam_value_and_grad
 from nfnets.tasks.classification_loss import make_loss_fn
-from nfnets.train import train_and_evaluate
 from nfnets.train_state import init_train_state
 from nfnets.train_step import make_train_step, parallelize_step
 
@@ -114,7 +113,7 @@ TINY = {
 def run(tmp_path_factory):
     """Working directory and results of a run on 8 devices."""
     workdir = tmp_path_factory.mktemp('resnet') / 'run'
-    return workdir, train_and_evaluate(training_runs.config(TINY), workdir)
+    return workdir, training_runs.train(workdir, TINY)
 
 
 def test_evaluation_is_that_of_the_whole_split_at_once_on_one_device(run):
@@ -147,7 +146,7 @@ def test_a_resumed_run_ends_bit_equal_statistics_included(run, tmp_path):
     again = tmp_path / 'run'
     shutil.copytree(workdir, again)
     shutil.rmtree(again / 'checkpoints' / '12')
-    train_and_evaluate(training_runs.config(TINY), again)
+    training_runs.train(again, TINY)
     expected, _ = training_runs.state(workdir)
     state, _ = training_runs.state(again)
     assert sum('network_state' in name and 'average' in name for name in expected) == 2 * 2 * 4

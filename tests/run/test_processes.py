@@ -22,7 +22,6 @@ SETTINGS = {
     'train.batch_size': 48,  # For 8 devices and for 6.
     'eval.batch_size': 48,  # Does not divide the 360 images.
 }
-BN_NET = {**training_runs.NFNET, 'model.name': 'BNNet'}
 SHARDED = {**SETTINGS, 'train.shard_optimizer': True}
 PROBED = {'probe.source': 'digits', 'probe.eval_split': 'eval', 'probe.shots': (1, 5)}
 END = {'position': 12 * 48}
@@ -77,7 +76,7 @@ def test_two_processes_evaluate_as_the_run_did(one_process):
 
 
 def test_two_processes_of_four_devices_normalize_batches_as_one_of_eight(tmp_path):
-    settings = {**SETTINGS, **BN_NET, 'train.steps': 4, 'eval.every_steps': 4}
+    settings = {**SETTINGS, **training_runs.BN_NET, 'train.steps': 4, 'eval.every_steps': 4}
     processes = training_runs.start_several(2, 4, tmp_path / 'two', settings)
     training_runs.train(tmp_path / 'one', settings)
     for process in processes:

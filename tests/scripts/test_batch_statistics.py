@@ -11,8 +11,7 @@ from nfnets.errors import InputError
 SETTINGS = {
     **training_runs.TINY,
     **training_runs.NOT_RANDOM,
-    **training_runs.NFNET,
-    'model.name': 'BNNet',
+    **training_runs.BN_NET,
     'train.batch_size': 48,
     'eval.batch_size': 48,
     'train.steps': 4,
