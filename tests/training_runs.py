@@ -218,6 +218,21 @@ def state(workdir):
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}, restored['input']
 
 
+def array_files(workdir, step):
+    """The files of a checkpoint that hold arrays.
+
+    They come first in a file. An index may follow that a later file replaces, and that nobody reads.
+    """
+    return list((workdir / 'checkpoints' / str(step) / 'state' / 'ocdbt.process_0' / 'd').iterdir())
+
+
+def flip_a_bit(file):
+    """One of an array in the file."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 8] ^= 1
+    file.write_bytes(content)
+
+
 def assert_equal(workdir, expected):
     """That two runs ended in the same state, to the last bit, at the same place in the data."""
     _assert_same(workdir, expected, lambda _: 0)

@@ -10,14 +10,8 @@ from nfnets.errors import InputError
 from nfnets.run.checkpoint import is_damage
 
 
-def _flip_a_bit(file):
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-
-
 def _cut_short(file):
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 8])
 
 
 def _garble_what_is_compressed(file):
@@ -27,13 +21,13 @@ def _garble_what_is_compressed(file):
     file.write_bytes(content)
 
 
-@pytest.fixture(params=[_flip_a_bit, _cut_short, _garble_what_is_compressed])
+@pytest.fixture(params=[training_runs.flip_a_bit, _cut_short, _garble_what_is_compressed])
 def damaged(request, undisturbed, tmp_path):
-    """A copy of a run whose last checkpoint is damaged in its largest file, that of the arrays."""
+    """A copy of a run whose last checkpoint is damaged in each file of arrays."""
     workdir = tmp_path / 'run'
     shutil.copytree(undisturbed[0], workdir)
-    files = (workdir / 'checkpoints' / '12' / 'state').rglob('d/*')
-    request.param(max(files, key=lambda file: file.stat().st_size))
+    for file in training_runs.array_files(workdir, step=12):
+        request.param(file)
     return workdir
 
 

@@ -81,10 +81,8 @@ def test_a_run_on_other_classes_is_not_rewound_to(undisturbed, tmp_path):
 
 def test_a_damaged_checkpoint_is_named_and_stays(undisturbed, tmp_path):
     shutil.copytree(undisturbed[0], tmp_path / 'run')
-    largest = max((tmp_path / 'run' / 'checkpoints' / '8').rglob('*'), key=lambda path: path.stat().st_size)
-    content = bytearray(largest.read_bytes())
-    content[len(content) // 2] ^= 1
-    largest.write_bytes(content)
+    for file in training_runs.array_files(tmp_path / 'run', step=8):
+        training_runs.flip_a_bit(file)
     with pytest.raises(InputError, match=r'checkpoint 8 in .*run/checkpoints is damaged'):
         training_runs.train(tmp_path / 'new', {**LONGER, 'rewind_from': f'{tmp_path}/run@8'})
     assert {path.name for path in (tmp_path / 'run' / 'checkpoints').iterdir()} == {'4', '8', '12'}
