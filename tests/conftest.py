@@ -13,6 +13,8 @@ os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 # Small networks that run a few steps compile longer than they compute. For programs that tests start, too.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = 'true'
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'  # Equal programs are compiled once.
+# A program notes the line that an operation is of, not the hundred calls that led there.
+os.environ['JAX_TRACEBACK_IN_LOCATIONS_LIMIT'] = '1'
 os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
 
 import jax
@@ -53,6 +55,12 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+def pytest_sessionfinish():
+    # Pytest is about to look ten times for what nobody uses any more; the first time finds it.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
