@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from nfnets import NFNet, losses
-from nfnets.models.param_layout import UNSTACKED
 
 DIRECTORY = Path(__file__).parent / 'golden'
 
@@ -37,7 +36,7 @@ def f0_params():
     return fill.to_haiku(fill.fill_flat(f0_shapes()))
 
 
-def f0_gradients(dtype='float32', layout=UNSTACKED, compiler_options=None):
+def f0_gradients(dtype, layout, compiler_options):
     """(loss, logits, gradients) as in grads_F0_96_f64.npz, by our network; unstacked whatever it ran in."""
 
     def forward(images):
