@@ -29,23 +29,31 @@ def _optimizer():
     return make_optimizer(0.1, settings, is_clipped=lambda name: name != 'Net/~/linear/w')
 
 
+@jax.jit
+def _start(params):
+    return init_train_state(params, _optimizer())
+
+
+@jax.jit
+def _step(state, grads):
+    updates, opt_state = _optimizer().update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return state._replace(step=state.step + 1, params=params, opt_state=opt_state)
+
+
 def _state(seed, updates):
     rng = np.random.default_rng(seed)
-    params = {
-        'Net/~/conv': {
-            'w': jnp.asarray(rng.normal(size=(3, 3, 2, 4)), jnp.float32),
-            'gain': jnp.ones(4),
-            'skip_gain': jnp.zeros(()),
-        },
-        'Net/~/linear': {'w': jnp.asarray(rng.normal(size=(4, 5)), jnp.float32), 'b': jnp.zeros(5)},
+    shapes = {
+        'Net/~/conv': {'w': (3, 3, 2, 4), 'gain': (4,), 'skip_gain': ()},
+        'Net/~/linear': {'w': (4, 5), 'b': (5,)},
     }
-    optimizer = _optimizer()
-    state = init_train_state(params, optimizer)
+
+    def drawn():
+        return {m: {n: np.float32(rng.normal(size=s)) for n, s in v.items()} for m, v in shapes.items()}
+
+    state = _start(drawn())
     for _ in range(updates):
-        grads = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), params)
-        updates_, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates_)
-        state = state._replace(step=state.step + 1, params=params, opt_state=opt_state)
+        state = _step(state, drawn())
     return state
 
 
