@@ -119,7 +119,7 @@ def script(monkeypatch):
 
 def test_the_script_draws_and_prints_what_it_drew(script, capsys, tmp_path, monkeypatch):
     smallest = next(iter(NETWORKS['NFResNet'].variants))
-    monkeypatch.setitem(NETWORKS['NFResNet'].variants, smallest, Variant((16, 32), (1, 2), group_width=None))
+    monkeypatch.setitem(NETWORKS['NFResNet'].variants, smallest, Variant((16, 32), (1, 1), group_width=None))
     folder = tmp_path / 'images'
     folder.mkdir()
     for number in range(2):
@@ -129,7 +129,7 @@ def test_the_script_draws_and_prints_what_it_drew(script, capsys, tmp_path, monk
     script('--model', 'NFResNet', '--size', 32, '--images', 2, '--data', folder, '--plot', plot)
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line['images'] for line in printed] == ['photographs', 'noise', 'predicted']
-    assert [len(line['variance']) for line in printed] == [1 + 3] * 3
+    assert [len(line['variance']) for line in printed] == [1 + 2] * 3
     with Image.open(plot) as image:
         assert len(np.unique(np.asarray(image.convert('RGB')).reshape(-1, 3), axis=0)) > 10
 
