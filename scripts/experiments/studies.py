@@ -169,6 +169,7 @@ def layers(data: Data) -> Study:
         'not the stem': _skipping(STEM),
         'not the first stage': _skipping('/nf_res_block(_1)?/'),
         'not the second stage': _skipping('/nf_res_block_[23]/'),
+        'not the skip gains': _skipping('/skip_gain$'),
         'nothing': clipped(INF),
     }
     return _at_scaled_rate(data, data.batches[1:], settings)
