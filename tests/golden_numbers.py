@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from nfnets import NFNet, losses
+from nfnets.models.param_layout import stack_alike
+from nfnets.models.variants import VARIANTS
 
 DIRECTORY = Path(__file__).parent / 'golden'
 
@@ -36,25 +38,32 @@ def f0_params():
     return fill.to_haiku(fill.fill_flat(f0_shapes()))
 
 
-def f0_gradients(dtype, layout, compiler_options):
-    """(loss, logits, gradients) as in grads_F0_96_f64.npz, by our network; unstacked whatever it ran in."""
+def f0_gradients():
+    """(loss, logits, gradients) as in grads_F0_96_f64.npz, by our network in float64.
+
+    Blocks that are alike are stacked for it; gradients come unstacked.
+    """
+    layout = stack_alike(f0_params(), VARIANTS['F0'].depths)
 
     def forward(images):
         net = NFNet(1000, 'F0', dropout_rate=0.0, stochastic_depth_rate=0.0, layout=layout)
         return net(images, is_training=True)
 
     network = hk.without_apply_rng(hk.transform(forward))
-    labels = jnp.array([3, 7])
-    targets = losses.soft_targets(labels, labels, jnp.ones(2), num_classes=1000, label_smoothing=0.1)
 
     def loss_fn(params):
-        logits = network.apply(params, fill.inputs(96, 96).astype(dtype))['logits']
+        logits = network.apply(params, fill.inputs(96, 96).astype(np.float64))['logits']
+        labels = jnp.array([3, 7])
+        targets = losses.soft_targets(labels, labels, jnp.ones(2), num_classes=1000, label_smoothing=0.1)
         return jnp.mean(losses.cross_entropy(logits, targets)), logits
 
-    value_and_grad = jax.jit(jax.value_and_grad(loss_fn, has_aux=True), compiler_options=compiler_options)
-    params = layout.stack(jax.tree.map(lambda p: p.astype(dtype), f0_params()))
-    (loss, logits), grads = jax.device_get(value_and_grad(params))
-    return loss, logits, layout.unstack(grads)
+    # Not optimized at all, it would compute longer than it compiles.
+    some = {'xla_backend_optimization_level': 1}
+    with jax.enable_x64(True):
+        value_and_grad = jax.jit(jax.value_and_grad(loss_fn, has_aux=True), compiler_options=some)
+        params = layout.stack(jax.tree.map(np.float64, f0_params()))
+        (loss, logits), grads = jax.device_get(value_and_grad(params))
+        return loss, logits, layout.unstack(grads)
 
 
 def stored_entries(arrays, prefix):

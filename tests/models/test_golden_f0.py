@@ -9,19 +9,13 @@ import pytest
 
 from nfnets.configs import default
 from nfnets.models.networks import make_network
-from nfnets.models.param_layout import stack_alike
 from nfnets.models.param_names import all_but
-from nfnets.models.variants import VARIANTS
 from nfnets.optim.optimizer import OptimizerSettings, clipped_fraction, make_optimizer
 
 
 @pytest.fixture(scope='module')
 def f0_gradients():
-    """(loss, logits, gradients) in float64, with the blocks stacked that are alike."""
-    layout = stack_alike(golden_numbers.f0_params(), VARIANTS['F0'].depths)
-    # Not optimized at all, it would compute longer than it compiles.
-    with jax.enable_x64(True):
-        return golden_numbers.f0_gradients('float64', layout, {'xla_backend_optimization_level': 1})
+    return golden_numbers.f0_gradients()
 
 
 @pytest.mark.parametrize('size', [96, 97])
