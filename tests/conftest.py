@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items):
     # What takes longest, or waits longest, begins first, so that no process is left with it at the end.
     longest = (
         *('test_processes.py', 'test_train.py', 'test_gcs.py', 'test_golden_f0.py', 'test_resume.py'),
-        *('test_lost_process.py', 'test_documents.py', 'test_packaging.py'),
+        *('test_documents.py', 'test_packaging.py'),
     )
     items.sort(key=lambda item: item.path.name not in longest)
 

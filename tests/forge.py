@@ -80,6 +80,10 @@ class Run:
         """Its standard output so far."""
         return self._outputs[0].read_text()
 
+    def last_printed(self) -> float:
+        """When it printed, in seconds of `time.time`; of a process that ended with a message, its end."""
+        return max(path.stat().st_mtime for path in self._outputs)
+
     def wait_until_printed(self, text: str, timeout: float = 60) -> None:
         deadline = time.monotonic() + timeout
         while text not in self.printed():

@@ -7,14 +7,17 @@ import time
 
 import forge
 import jax
+import orbax.checkpoint as ocp
 import pytest
 import training_runs
 
+from nfnets import build
 from nfnets.config import complete, flatten
 from nfnets.data.digits import DigitsSource
-from nfnets.errors import InputError
+from nfnets.errors import InputError, TrainingStopped
 from nfnets.planning import precheck
 from nfnets.run import processes as processes_lib
+from nfnets.train import train_and_evaluate
 
 SETTINGS = {
     **training_runs.TINY,
@@ -26,6 +29,23 @@ SHARDED = {**SETTINGS, 'train.shard_optimizer': True}
 PROBED = {'probe.source': 'digits', 'probe.eval_split': 'eval', 'probe.shots': (1, 5)}
 END = {'position': 12 * 48}
 START_AGAIN = 75
+LOST = {0: 'leader task', 1: 'unhealthy (stopped sending heartbeats):\n1\n'}
+
+
+@pytest.fixture(scope='module')
+def left_behind(tmp_path_factory):
+    """Of two runs of two processes each, of which the first and the second is killed, the other, and when."""
+    started = []
+    for lost in LOST:
+        workdir = tmp_path_factory.mktemp('lost') / 'run'
+        started.append((lost, workdir, training_runs.start_several(2, 2, workdir, training_runs.LONG)))
+    others = []
+    for lost, workdir, processes in started:
+        training_runs.wait_for(workdir / 'checkpoints' / '4', processes[0])
+        processes[lost].send_signal(signal.SIGKILL)
+        processes[lost].communicate()
+        others.append((processes[1 - lost], time.time()))
+    return others
 
 
 @pytest.fixture(scope='module')
@@ -43,6 +63,7 @@ def two_processes(tmp_path_factory):
     return workdir, outputs
 
 
+@pytest.mark.usefixtures('left_behind')  # They wait beside all other tests.
 def test_two_processes_of_four_devices_train_as_one_of_eight(one_process, two_processes):
     workdir, outputs = two_processes
     training_runs.assert_close(workdir, one_process)
@@ -208,6 +229,26 @@ def test_a_step_that_fails_for_a_lost_process_waits_for_jax_to_name_it(monkeypat
     assert waited == [60]  # Twice what JAX waits for a heartbeat.
 
 
+@pytest.mark.parametrize('place', ['step', 'save'])
+def test_after_a_step_that_fails_for_a_lost_process_nothing_is_computed_together(place, tmp_path, monkeypatch):
+    """Closing Orbax's manager is: it met what was left of a step, 64 bytes where it sent 4."""
+    events = []
+
+    def lose(*args, **kwargs):
+        monkeypatch.setattr(jax, 'process_count', lambda: 2)
+        monkeypatch.setattr(time, 'sleep', lambda seconds: events.append(f'waits {seconds} s'))
+        raise jax.errors.JaxRuntimeError('UNKNOWN: Gloo all-reduce failed: Connection closed by peer')
+
+    if place == 'step':
+        monkeypatch.setattr(build, 'train_step', lambda config: lose)
+    else:
+        monkeypatch.setattr(ocp.CheckpointManager, 'save', lose)
+    monkeypatch.setattr(ocp.CheckpointManager, 'close', lambda self: events.append('closes'))
+    with pytest.raises(TrainingStopped, match=r'step \d failed on several processes: .* closed by peer'):
+        train_and_evaluate(training_runs.config(SETTINGS), tmp_path / 'run')
+    assert events == ['waits 60 s']
+
+
 @pytest.mark.parametrize(
     ('given', 'message'),
     [
@@ -220,3 +261,13 @@ def test_a_step_that_fails_for_a_lost_process_waits_for_jax_to_name_it(monkeypat
 def test_what_cannot_be_joined_is_named(given, message):
     with pytest.raises(InputError, match=message):
         processes_lib.join(*given)
+
+
+@pytest.mark.parametrize('lost', LOST)
+def test_the_others_of_a_lost_process_end_within_a_minute_and_name_it(lost, left_behind):
+    other, killed = left_behind[lost]
+    output, _ = other.communicate(timeout=120)
+    assert other.last_printed() - killed < 60
+    assert other.returncode != 0
+    assert LOST[lost] in output
+    assert 'Thread 0x' not in output  # No stacks of threads around it.
