@@ -42,12 +42,14 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    # What takes longest, or waits longest, begins first, so that no process is left with it at the end.
-    longest = (
-        *('test_processes.py', 'test_train.py', 'test_gcs.py', 'test_golden_f0.py', 'test_resume.py'),
-        *('test_documents.py', 'test_packaging.py'),
+    # What takes longest begins first, so that no process is left with it at the end; and of these, what needs
+    # the `undisturbed` run begins far apart, lest one process waits while another makes it.
+    first = (
+        *('test_train.py', 'test_processes.py', 'test_golden_f0.py', 'test_resume.py', 'test_documents.py'),
+        *('test_packaging.py', 'test_gcs.py', 'test_timm.py'),
     )
-    items.sort(key=lambda item: item.path.name not in longest)
+    places = {name: place for place, name in enumerate(first)}
+    items.sort(key=lambda item: places.get(item.path.name, len(first)))
 
 
 def pytest_collection_finish():

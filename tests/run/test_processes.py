@@ -230,7 +230,7 @@ def test_a_step_that_fails_for_a_lost_process_waits_for_jax_to_name_it(monkeypat
 
 
 @pytest.mark.parametrize('place', ['step', 'save'])
-def test_after_a_step_that_fails_for_a_lost_process_nothing_is_computed_together(place, tmp_path, monkeypatch):
+def test_when_a_step_fails_for_a_lost_process_nothing_is_computed_together(place, tmp_path, monkeypatch):
     """Closing Orbax's manager is: it met what was left of a step, 64 bytes where it sent 4."""
     events = []
 
