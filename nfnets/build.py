@@ -14,6 +14,7 @@ from ml_collections import FrozenConfigDict as Config
 from nfnets import parallel
 from nfnets.config import from_settings
 from nfnets.evaluation.evaluate import Results, Variables
+from nfnets.models.networks import shapes_of
 from nfnets.models.param_layout import UNSTACKED, ParamLayout, stack_alike
 from nfnets.models.param_names import all_but, found_by, layer_group
 from nfnets.optim.accumulate import accumulated_value_and_grad
@@ -137,7 +138,7 @@ def initial_variables(config: Config, key: jax.Array) -> tuple[hk.Params, hk.Sta
 
 def variable_shapes(config: Config) -> tuple[Any, Any]:
     """{module: {name: shape and dtype}} of the parameters, unstacked, and the state; nothing is computed."""
-    return jax.eval_shape(functools.partial(initial_variables, config), jax.random.key(0))
+    return shapes_of(functools.partial(initial_variables, config), jax.random.key(0))
 
 
 def new_state(config: Config) -> TrainState:
@@ -166,7 +167,7 @@ def step_arguments(
         name: jax.ShapeDtypeStruct((here, *x.shape), x.dtype)
         for name, x in task(config).batch_shapes(config, per_device).items()
     }
-    state = jax.eval_shape(functools.partial(new_state, config))
+    state = shapes_of(functools.partial(new_state, config))
     if config.train.shard_optimizer:
         state = jax.eval_shape(placement(config, devices).place, state)
     return state, batch, jax.eval_shape(lambda: jax.random.key(0))

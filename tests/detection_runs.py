@@ -1,5 +1,6 @@
 """Working directories as runs that detect leave them, without the training."""
 
+import functools
 import json
 
 import jax
@@ -9,6 +10,7 @@ from nfnets import build
 from nfnets.config import complete
 from nfnets.configs import scenes
 from nfnets.detection.examples import CocoExamples
+from nfnets.models.networks import shapes_of
 from nfnets.run.checkpoint import Checkpoints
 from nfnets.run.workdir import CHECKPOINTS, claim
 
@@ -49,7 +51,8 @@ def write(workdir, data, metrics=(), settings=(), *, has_checkpoint=True):
 
 def state(config):
     """Parameters at random, and another EMA; nothing is compiled."""
-    made = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(lambda: build.new_state(config)))
+    shapes = shapes_of(functools.partial(build.new_state, config))
+    made = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     params, ema = (_at_random(made.params, seed) for seed in (0, 1))
     return made._replace(step=np.int32(STEP), params=params, ema_params=ema)
 

@@ -1,9 +1,12 @@
 """An NFNet as a pair of functions without state: init, and apply(params, key, images, is_training)."""
 
+import functools
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from nfnets.models.networks import shapes_of
 from nfnets.models.nfnet import NFNet
 
 
@@ -19,4 +22,4 @@ def init_params(network, key):
 
 def parameter_shapes(network):
     """{module: {name: shape and dtype}}; nothing is computed."""
-    return jax.eval_shape(lambda key: init_params(network, key), jax.random.key(0))
+    return shapes_of(functools.partial(init_params, network), jax.random.key(0))

@@ -85,4 +85,20 @@ def init_variables(network: hk.TransformedWithState, key: jax.Array) -> tuple[hk
 
 def variable_shapes(network: hk.TransformedWithState) -> tuple[Any, Any]:
     """{module: {name: shape and dtype}} of the parameters and of the state; nothing is computed."""
-    return jax.eval_shape(lambda key: init_variables(network, key), jax.random.key(0))
+    return shapes_of(functools.partial(init_variables, network), jax.random.key(0))
+
+
+def shapes_of(initialize: Callable[..., Any], *args: Any) -> Any:
+    """What a function gives that draws a network's parameters, as shapes and dtypes; nothing is computed.
+
+    Nor is anything drawn: initializers take longer to trace than the network itself.
+    """
+
+    def zeros(next_creator, shape, dtype, init, context):  # type: ignore[no-untyped-def]
+        return jnp.zeros(shape, dtype)
+
+    def undrawn(*args: Any) -> Any:
+        with hk.custom_creator(zeros):
+            return initialize(*args)
+
+    return jax.eval_shape(functools.partial(hk.transform(undrawn).apply, {}, None), *args)

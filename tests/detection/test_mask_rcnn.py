@@ -18,6 +18,7 @@ from nfnets.detection.mask_rcnn import MaskRCNN, Sizes
 from nfnets.detection.proposals import Proposals, propose
 from nfnets.detection.pyramid import FeaturePyramid
 from nfnets.detection.targets import Objects
+from nfnets.models.networks import shapes_of
 from nfnets.models.nf_resnet import NFResNet
 from nfnets.models.nfnet import NFNet
 from nfnets.models.resnet import ResNet
@@ -70,7 +71,7 @@ def test_every_backbone_gives_losses_and_detections_and_gets_gradients(name):
     init, (losses, detect) = _network(name)
     scene = _scene(0)
     key = jax.random.key(0)
-    shapes = jax.eval_shape(init, key, key, *scene)
+    shapes = shapes_of(init, key, key, *scene)
     params, state = jax.tree.map(lambda x: jnp.full(x.shape, 0.02, x.dtype), shapes)
     total = lambda params: sum(losses(params, state, key, key, *scene)[0].values())  # noqa: E731
     grads = jax.eval_shape(jax.grad(total), params)

@@ -14,7 +14,7 @@ from nfnets import build
 from nfnets import config as config_lib
 from nfnets.data.augment import AugmentedBatch
 from nfnets.evaluation.evaluate import make_eval_step
-from nfnets.models.networks import init_variables
+from nfnets.models.networks import shapes_of, variable_shapes
 from nfnets.tasks.classification_loss import make_loss_fn
 
 SHORT = {
@@ -36,7 +36,7 @@ def _complete(config):
 
 def _step_equations(config):
     """Of the training step on eight devices, traced."""
-    state = jax.eval_shape(functools.partial(build.new_state, config))
+    state = shapes_of(functools.partial(build.new_state, config))
     batch = {'images': jnp.zeros((8, 8, 16, 16, 3), jnp.uint8), 'labels': jnp.zeros((8, 8), jnp.int32)}
     program = jax.make_jaxpr(build.train_step(config))(state, batch, jax.random.key(0))
     return list(programs.equations(program.jaxpr)), state
@@ -74,7 +74,7 @@ def test_products_of_float32_training_and_their_gradients_are_float32_on_any_bac
 def test_products_of_an_evaluation_are_float32_on_any_backend():
     config = _complete(_config('bfloat16'))
     network = build.network(config)
-    variables = {'eval': jax.eval_shape(lambda: init_variables(network, jax.random.key(0)))}
+    variables = {'eval': variable_shapes(network)}
     batch = {
         'images': jnp.zeros((8, 2, 16, 16, 3)),
         'labels': jnp.zeros((8, 2), jnp.int32),
@@ -89,7 +89,7 @@ def test_products_of_an_evaluation_are_float32_on_any_backend():
 def test_the_lowered_precision_is_that_of_every_product_and_of_its_gradients(platform, precision):
     config = _complete(_config(precision))
     loss_fn = make_loss_fn(build.network(config), num_classes=10, label_smoothing=0.1, precision=precision)
-    params, network_state = jax.eval_shape(lambda: init_variables(build.network(config), jax.random.key(0)))
+    params, network_state = variable_shapes(build.network(config))
     labels = jax.ShapeDtypeStruct((4,), jnp.int32)
     images = jax.ShapeDtypeStruct((4, 16, 16, 3), jnp.float32)
     batch = AugmentedBatch(images, labels, labels, jax.ShapeDtypeStruct((4,), jnp.float32))
