@@ -42,7 +42,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.train_split = 'train'  # In TFDS's syntax; a folder's name under `dir`; or tars, 'a-{0..9}.tar'.
     data.eval_split = 'validation'
     # Sources to train on instead, by names of your own, with fields source, name, dir, split and weight; but
-    # for the last, those left out are as above. Weights are parts of the images; None: all count alike.
+    # for the last, those not given are as above. Weights are parts of the images; None: all count alike.
     data.mixture = ml_collections.ConfigDict()  # {NAME: {FIELD: VALUE}}, or flags data.mixture.NAME.FIELD.
     # Sizes, margin and style that are None are those of the checkpoint that is evaluated or started from, if
     # it knows them; else they follow from the variant.
@@ -93,7 +93,7 @@ def get_config() -> ml_collections.ConfigDict:
     # Of task='detection' alone; sizes are those of TensorFlow's Model Garden for images of 1024 px.
     config.detection = detection = ml_collections.ConfigDict()
     detection.scales = (0.8, 1.25)  # Least and most of a training image's longer side, in data.train_size.
-    detection.most_objects = 100  # Of a training image; those there is no room for are left out, and counted.
+    detection.most_objects = 100  # Of a training image; those there is no room for are dropped, and counted.
     detection.channels = 256  # Of the feature pyramid, and of the heads' convolutions.
     detection.hidden = 1024  # Units of each of two layers of the box head.
     detection.anchor_scale = 8.0  # Side of a level's anchors, in its stride: 8 gives 32 to 512 px.

@@ -283,7 +283,7 @@ def _evaluate(run: _Run, gather: Callable[[TrainState], TrainState], state: Trai
 
 
 def _report(run: _Run, step: int, results: Results, batches: Batches, watch: _Watch) -> None:
-    """Writes and says what was measured, and how much was left out of training so far."""
+    """Writes and says what was measured, and how much was dropped from training so far."""
     task, counts = build.task(run.config), {}
     watch.progress.say(f'step {step}\n{task.summary(results)}')
     for name, (own, what) in task.left_out(batches).items():

@@ -35,15 +35,15 @@ def training_sheet(
         batch = next(batches)
     finally:
         batches.close()
-    pictures = [
-        _training_picture({name: value[i] for name, value in batch.items()}, examples.class_names)
+    images = [
+        _training_image({name: value[i] for name, value in batch.items()}, examples.class_names)
         for i in range(len(batch['images']))
     ]
     text = 'The first images of the run as they lie in their squares, with the objects to find, and crowds.'
-    return [element('p', text), element('div', [_card(one) for one in pictures], class_='pictures')]
+    return [element('p', text), element('div', [_card(one) for one in images], class_='images')]
 
 
-def _training_picture(example: dict[str, np.ndarray], class_names: Sequence[str]) -> np.ndarray:
+def _training_image(example: dict[str, np.ndarray], class_names: Sequence[str]) -> np.ndarray:
     shown = np.flatnonzero(example['present'] | example['crowd'])
     boxes, labels, crowd = (example[name][shown] for name in ('boxes', 'labels', 'crowd'))
     height, width = example['images'].shape[:2]
@@ -74,7 +74,7 @@ def held_out(run: Run, most: int) -> list[Element]:
         f'EMA of the parameters at step {detector.step:,} on {len(indices)} of {len(examples):,} images: the '
         f'truth, and beside or below it what is found with a score of {_LEAST_SCORE:.0%} or more.'
     )
-    return [element('p', text), element('div', pairs, class_='pictures pairs'), *_by_class(run)]
+    return [element('p', text), element('div', pairs, class_='images pairs'), *_by_class(run)]
 
 
 def _by_class(run: Run) -> list[Element]:
@@ -88,9 +88,9 @@ def _by_class(run: Run) -> list[Element]:
     return [element('h4', 'Average precision by class, EMA'), table(head, rows)]
 
 
-def _card(*pictures: np.ndarray, title: str = '') -> Element:
-    images = [
-        element('img', src=data_uri(picture, _MOST_PIXELS), alt=title, title=title, loading='lazy')
-        for picture in pictures
+def _card(*images: np.ndarray, title: str = '') -> Element:
+    elements = [
+        element('img', src=data_uri(image, _MOST_PIXELS), alt=title, title=title, loading='lazy')
+        for image in images
     ]
-    return element('figure', images, class_='card')
+    return element('figure', elements, class_='card')

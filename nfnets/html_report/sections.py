@@ -8,7 +8,7 @@ from nfnets.html_report.effects import has_effect, is_computed
 from nfnets.html_report.html import Child, Element, element, table
 from nfnets.html_report.runs import Run, all_settings, differences
 
-_COLOURS = 8  # --run0 .. --run7 in page.css.
+_COLORS = 8  # --run0 .. --run7 in page.css.
 
 
 def section(title: str, *children: Child | list[Element]) -> Element:
@@ -87,7 +87,7 @@ def _different_rows(runs: Sequence[Run]) -> tuple[list[list[str]], list[list[str
 
 def swatch(number: int) -> Element:
     """The color of a run."""
-    return element('i', class_='swatch', style=f'--color:var(--run{number % _COLOURS})')
+    return element('i', class_='swatch', style=f'--color:var(--run{number % _COLORS})')
 
 
 def _setting(value: Any, has_effect: bool = True) -> str:

@@ -61,7 +61,7 @@ def left_out(batches: batches_lib.TrainBatches) -> dict[str, tuple[int, str]]:
     """Broken images, and objects that there was no room for."""
     return {
         'skipped_images': (batches.skipped, 'broken images skipped'),
-        'dropped_objects': (batches.dropped, 'objects beyond detection.most_objects of an image left out'),
+        'dropped_objects': (batches.dropped, 'objects beyond detection.most_objects of an image dropped'),
     }
 
 

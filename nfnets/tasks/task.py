@@ -56,7 +56,7 @@ class Task(Protocol):
         """This process's part of the training stream, from a data position on."""
 
     def left_out(self, batches: Any) -> Mapping[str, tuple[int, str]]:
-        """What this process has left out of its batches: {metric: (count, the same in words)}."""
+        """What this process has dropped from its batches: {metric: (count, the same in words)}."""
 
     def batch_shapes(self, config: Config, count: int) -> dict[str, jax.ShapeDtypeStruct]:
         """The part of a batch of a device that trains on so many images."""

@@ -108,7 +108,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument('run', type=epath.Path, help='working directory')
     parser.add_argument('--config', required=True, help='that it was started with, such as fashion_mnist')
     parser.add_argument('--results', type=Path, default=Path('results'), help='directory of the records')
-    parser.add_argument('--plot', type=Path, help='takes a picture of its curves')
+    parser.add_argument('--plot', type=Path, help='draws its curves into this file')
     arguments = parser.parse_args(argv)
     record = record_of(read_run(arguments.run), arguments.config)
     arguments.results.mkdir(parents=True, exist_ok=True)
