@@ -1,7 +1,9 @@
-"""Every command in README.md and docs/ runs here, is run by another test, or is marked as not run here."""
+"""Every command in README.md and docs/ runs here, is run by another test, or is marked as one that is not."""
 
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import forge
@@ -11,12 +13,11 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')))
-NOT_RUN = '# not run here'
+MARKS = ('# not run here', '# run by hand')
 # What other tests run, by how it begins.
 ELSEWHERE = {
-    'make train': '.ci/run',  # Sets up as `make test` does; what it trains is run in test_train.py.
+    'make train': 'tests/test_documents.py',
     'make test': '.ci/run',
-    'make .venv/installed': '.ci/run',
     'nfnets-plan': 'tests/planning/test_plan.py',
     'python scripts/summarize.py': 'tests/models/test_cost.py',
     'python scripts/experiments/ablate.py': 'tests/scripts/test_ablate.py',
@@ -25,12 +26,10 @@ ELSEWHERE = {
     'python scripts/experiments/scenes.py': 'tests/scripts/test_scenes.py',
     'python scripts/experiments/backbones.py': 'tests/scripts/test_backbones.py',
     'python scripts/experiments/speed.py': 'tests/scripts/test_speed.py',
-    'nfnets-train --config=scenes': 'tests/tasks/test_detection.py',
     'nfnets-predict DIR/val': 'tests/inference/test_detector.py',
     'python scripts/experiments/batch_statistics.py': 'tests/scripts/test_batch_statistics.py',
     'python scripts/experiments/record.py': 'tests/scripts/test_record.py',
     'python scripts/experiments/page.py': 'tests/scripts/test_record.py',
-    'nfnets-train --config=fashion_mnist': 'tests/scripts/test_fashion_mnist.py',
     'python scripts/experiments/signal_propagation.py': 'tests/models/test_signal_propagation.py',
 }
 # Of runs that are documented at full size; what is read of them later, and what is not.
@@ -47,11 +46,11 @@ def _commands():
     """Each command in a block of shell, with its document; not those that are marked."""
     for document in DOCUMENTS:
         for block in re.findall(r'^```sh\n(.*?)^```', document.read_text(), re.DOTALL | re.MULTILINE):
-            if block.startswith(NOT_RUN):
+            if block.startswith(MARKS):
                 continue
             for line in block.replace('\\\n', ' ').splitlines():
                 command = line.partition(' #')[0].strip()
-                if command and not command.startswith('#') and NOT_RUN not in line:
+                if command and not command.startswith('#') and not any(mark in line for mark in MARKS):
                     yield document.name, command
 
 
@@ -69,8 +68,18 @@ def test_no_command_is_neither_run_nor_marked():
 
 @pytest.mark.parametrize(('command', 'place'), ELSEWHERE.items())
 def test_other_commands_are_run_by_the_test_they_name(command, place):
-    script = re.search(r'(\w+)\.py|--config=(\w+)|nfnets-(\w+)|make', command)
-    assert (script[1] or script[2] or script[3] or 'make') in (ROOT / place).read_text()
+    script = re.search(r'(\w+)\.py|nfnets-(\w+)|make', command)
+    assert (script[1] or script[2] or 'make') in (ROOT / place).read_text()
+
+
+def test_make_train_trains_the_recipe_for_digits():
+    environment = {name: value for name, value in os.environ.items() if name not in ('ARGS', 'WORKDIR')}
+    make = ['make', '--dry-run', 'train']
+    printed = subprocess.run(
+        make, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+    ).stdout
+    last = printed.splitlines()[-1]  # The installation is before it, if it is not up to date.
+    assert last.split() == ['.venv/bin/nfnets-train', '--config=digits', '--workdir=runs/digits']
 
 
 def test_the_documents_have_commands():

@@ -56,6 +56,23 @@ def test_pieces_are_written_by_class_in_their_own_size_and_each_split_has_its_ow
             assert (pixels == shade).all()
 
 
+def test_the_command_writes_pieces_and_does_all_runs(backbones, monkeypatch, tmp_path, capsys):
+    done = []
+
+    def pretend(runs, results, workdir, jobs, data_dirs):
+        done.extend(run.key for run in runs)
+        assert results.name == 'backbones.jsonl'
+        assert data_dirs == {'fashion_mnist': str(tmp_path / 'pieces'), 'scenes': 'DIR'}
+
+    written = []
+    monkeypatch.setattr(backbones, 'write_pieces', lambda garments, target: written.append(target))
+    monkeypatch.setattr(backbones, 'run_all', pretend)
+    backbones.main(['--dir', 'DIR', '--workdir', str(tmp_path), '--results', str(tmp_path)])
+    assert written == [tmp_path / 'pieces']
+    assert done == [run.key for run in backbones.all_runs()]
+    assert capsys.readouterr().out.startswith('| backbone |')
+
+
 def test_the_table_has_means_over_seeds_in_percent_and_a_detector_that_diverged_finds_nothing(backbones):
     there = {}
     for run, ap in zip(backbones.of_seeds('NF-ResNet'), (0.4, 0.5, None), strict=True):

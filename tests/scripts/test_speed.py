@@ -44,6 +44,24 @@ def test_minutes_are_of_the_steps_up_to_the_target_at_the_median_speed_of_the_ro
     assert len(rows) == 2  # Nothing of networks that lack a run.
 
 
+def test_the_command_trains_all_then_times_one_at_a_time(speed, monkeypatch, tmp_path, capsys):
+    calls = []
+
+    def pretend(runs, results, workdir, jobs, data_dirs):
+        calls.append(([run.key for run in runs], jobs))
+        assert (results.name, workdir, data_dirs) == ('speed.jsonl', tmp_path, {'fashion_mnist': 'DATA'})
+
+    monkeypatch.setattr(speed, 'run_all', pretend)
+    directories = ['--workdir', str(tmp_path), '--results', str(tmp_path)]
+    speed.main(['--dir', 'DATA', *directories, '--jobs', '3', '--plot', str(tmp_path / 'speed.png')])
+    (trained, trained_at_once), (timed, timed_at_once) = calls
+    assert (trained_at_once, timed_at_once) == (3, 1)
+    pairs = len(speed.NETWORKS) * len(speed.WIDTHS)
+    assert (len(set(trained)), len(set(timed))) == (pairs, 3 * pairs)
+    assert capsys.readouterr().out.startswith('| network | widths |')
+    assert (tmp_path / 'speed.png').stat().st_size > 1000
+
+
 def test_the_figure_shows_milliseconds_for_32_images(speed, tmp_path):
     (point, _) = speed.points(_there(speed))
     assert point.milliseconds == pytest.approx(320.0)

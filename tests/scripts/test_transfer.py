@@ -46,6 +46,21 @@ def test_each_seed_draws_as_many_digits_of_each_class_and_none_to_evaluate_on(
     assert not of_split['train-200-0'] & of_split['eval']
 
 
+def test_the_command_writes_the_digits_and_does_all_runs(transfer, monkeypatch, tmp_path, capsys):
+    done = []
+
+    def pretend(runs, results, workdir, jobs, data_dirs):
+        done.extend(run.key for run in runs)
+        assert (results.name, data_dirs['fashion_mnist']) == ('transfer.jsonl', 'DATA')
+        source = load_source('folder', name='', directory=data_dirs['digits'], split='eval')
+        assert len(source) == 360
+
+    monkeypatch.setattr(transfer, 'run_all', pretend)
+    transfer.main(['--dir', 'DATA', '--workdir', str(tmp_path), '--results', str(tmp_path)])
+    assert done == [run.key for run in transfer.all_runs()]
+    assert capsys.readouterr().out.startswith('| to | examples |')
+
+
 def test_the_table_has_the_better_rate_by_the_mean_of_all_seeds(transfer):
     there = {}
     accuracies_by_rate = (0.4, 0.4, 0.9), (0.6, 0.6, 0.6)
