@@ -13,7 +13,7 @@ def get_config() -> ml_collections.ConfigDict:
     """The complete config, locked: a delta that names another key is an error."""
     config = ml_collections.ConfigDict()
     config.seed = 0  # Of initial parameters, order of examples, augmentation and dropout.
-    config.task = 'classification'  # Or detection: boxes and masks by Mask R-CNN, of a set in COCO's form.
+    config.task = 'classification'  # Or detection: boxes and masks by Mask R-CNN, of a set in COCO format.
     config.init_from = placeholder(
         str
     )  # Path or name of a checkpoint whose parameters a new run starts from.

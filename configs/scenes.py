@@ -1,7 +1,7 @@
 """Mask R-CNN on scenes of garments and digits: `--config=scenes --config.data.dir=DIR`.
 
-DIR is a set in COCO's form, `annotations/instances_train.json`, `train/` and the same of `val`, of images of
-128 px. `scenes` is a small NFNet, `scenes:NFResNet` and `scenes:ResNet` its twins by the same recipe.
+DIR is a set in the COCO format, `annotations/instances_train.json`, `train/` and the same of `val`, of images
+of 128 px. `scenes` is a small NFNet, `scenes:NFResNet` and `scenes:ResNet` its twins by the same recipe.
 """
 
 import ml_collections
