@@ -17,11 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from etils import epath
 from forge import ROOT
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from nfnets import build
 from nfnets.configs import digits
+from nfnets.run.checkpoint import whole_steps
 from nfnets.tasks import classification
 from nfnets.train import train_and_evaluate
 from nfnets.train_step import run_keys
@@ -198,6 +200,15 @@ def wait_for(path, process):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.002)
+
+
+def wait_for_checkpoint(workdir, step, process):
+    """Until a run has saved a step or a later one; the step itself may have been deleted by then."""
+    deadline = time.monotonic() + PATIENCE
+    while max(whole_steps(epath.Path(workdir / 'checkpoints')), default=0) < step:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def wait_for_step(workdir, step, process):

@@ -20,7 +20,7 @@ SETTINGS = {**training_runs.LONG, 'model.widths': (256,), 'checkpoint.every_step
 def test_a_checkpoint_that_does_not_fit_stops_the_run_and_leaves_the_ones_before(tmp_path):
     workdir = tmp_path / 'run'
     process = training_runs.start(workdir, SETTINGS)
-    training_runs.wait_for(workdir / 'checkpoints' / str(EVERY), process)
+    training_runs.wait_for_checkpoint(workdir, EVERY, process)
     # No file may grow beyond what is less than a checkpoint and more than all other files.
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
     output, _ = process.communicate(timeout=training_runs.PATIENCE)
@@ -55,7 +55,7 @@ def _error(output):
 
 def _assert_goes_on(workdir, step):
     process = training_runs.start(workdir, SETTINGS)
-    training_runs.wait_for(workdir / 'checkpoints' / str(step + EVERY), process)
+    training_runs.wait_for_checkpoint(workdir, step + EVERY, process)
     process.terminate()
     output, _ = process.communicate(timeout=training_runs.PATIENCE)
     assert f'resuming from step {step}\n' in output

@@ -19,7 +19,7 @@ def test_the_run_saves_and_ends_with_the_name_of_the_shard(tiny_imagenet_tfrecor
     shutil.copytree(tiny_imagenet_tfrecords, tmp_path / 'data')
     workdir = tmp_path / 'run'
     process = training_runs.start(workdir, {**SETTINGS, 'data.dir': tmp_path / 'data'})
-    training_runs.wait_for(workdir / 'checkpoints' / '4', process)
+    training_runs.wait_for_checkpoint(workdir, 4, process)
     (shard,) = (tmp_path / 'data').rglob('*train.tfrecord*')
     shard.unlink()
     output, _ = process.communicate(timeout=training_runs.PATIENCE)

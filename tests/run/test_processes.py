@@ -41,7 +41,7 @@ def left_behind(tmp_path_factory):
         started.append((lost, workdir, training_runs.start_several(2, 2, workdir, training_runs.LONG)))
     others = []
     for lost, workdir, processes in started:
-        training_runs.wait_for(workdir / 'checkpoints' / '4', processes[0])
+        training_runs.wait_for_checkpoint(workdir, 4, processes[0])
         processes[lost].send_signal(signal.SIGKILL)
         processes[lost].communicate()
         others.append((processes[1 - lost], time.time()))
