@@ -154,7 +154,7 @@ def gather_bytes(own: bytes) -> list[bytes]:
     if jax.process_count() == 1:
         return [own]
     lengths = np.ravel(multihost_utils.process_allgather(np.asarray(len(own))))
-    padded = np.zeros(lengths.max(), np.uint8)
+    padded = np.zeros(max(1, lengths.max()), np.uint8)
     padded[: len(own)] = np.frombuffer(own, np.uint8)
     rows = multihost_utils.process_allgather(padded).reshape(len(lengths), -1)
     return [row[:length].tobytes() for row, length in zip(rows, lengths.tolist(), strict=True)]

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
 
 from nfnets import host
 from nfnets.errors import InputError, TrainingStopped
+from nfnets.parallel import gather_bytes
 
 # A process that is not heard of for so long is taken for lost, and JAX ends the others.
 _LOST_AFTER_SECONDS = 30
@@ -113,14 +112,7 @@ def require_shared(directory: epath.Path) -> None:
 
 def _gather(text: str) -> list[str]:
     """A text of each process, in their order."""
-    if jax.process_count() == 1:
-        return [text]
-    encoded = np.frombuffer(text.encode(), np.uint8)
-    lengths = np.ravel(multihost_utils.process_allgather(np.int32(encoded.size)))
-    padded = np.zeros(max(1, *lengths), np.uint8)
-    padded[: encoded.size] = encoded
-    rows = multihost_utils.process_allgather(padded)
-    return [bytes(row[:length]).decode() for row, length in zip(rows, lengths, strict=True)]
+    return [one.decode() for one in gather_bytes(text.encode())]
 
 
 def stopped_by_lost_process(step: int, error: Exception) -> TrainingStopped:
