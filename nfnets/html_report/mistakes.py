@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from nfnets.data.source import Label, Source
+from nfnets.data.source import Source
 from nfnets.data.stream import Batch, eval_batches
+from nfnets.data.subset import Subset
 from nfnets.html_report.images import spaced, to_bytes
 from nfnets.inference.predict import Predictor
 
@@ -64,27 +65,6 @@ class Mistake(NamedTuple):
     probability: float
     own_probability: float
     where: str
-
-
-class _Some(Source):
-    """Some examples of a source, as a source."""
-
-    def __init__(self, source: Source, indices: np.ndarray):
-        self.class_names, self.warnings = source.class_names, source.warnings
-        self.label_shape = source.label_shape
-        self._source = source
-        self._indices = [int(i) for i in indices]
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def read(self, index: int) -> tuple[bytes, Label]:
-        return self._source.read(self._indices[index])
-
-    def describe(self, index: int) -> str:
-        return self._source.describe(self._indices[index])
-
-    name = describe
 
 
 def predict_split(
@@ -173,7 +153,7 @@ def _batches(
 ) -> Iterator[Batch]:
     return iter(
         eval_batches(
-            _Some(source, np.asarray(indices)),
+            Subset(source, indices),
             predictor.preprocessing,
             batch_size=_BATCH_SIZE,
             skip_broken=skip_broken,
