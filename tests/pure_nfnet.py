@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from nfnets.models.networks import shapes_of
 from nfnets.models.nfnet import NFNet
+from nfnets.models.param_names import FIRST_BLOCKS, block_module
 
 
 def make_network(num_classes, variant='F0', **settings):
@@ -23,3 +24,8 @@ def init_params(network, key):
 def parameter_shapes(network):
     """{module: {name: shape and dtype}}; nothing is computed."""
     return shapes_of(functools.partial(init_params, network), jax.random.key(0))
+
+
+def nfnet_block(index):
+    """The module of a block, counted from 0 through the network."""
+    return block_module(FIRST_BLOCKS['NFNet'], index)

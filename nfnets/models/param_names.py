@@ -16,6 +16,13 @@ from nfnets.errors import InputError
 T = TypeVar('T')
 Predicate = Callable[[str], bool]
 
+# Of each normalizer-free network, as in `model.name`, the module of its first block.
+FIRST_BLOCKS = {
+    'NFNet': 'NFNet/~/nf_block',
+    'NFRegNet': 'NF_RegNet/~/nf_block',
+    'NFResNet': 'NF_ResNet/~/nf_res_block',
+}
+
 _BLOCK = re.compile(r'/\w*block(?:_(\d+))?(?:/|$)')
 _STEM = re.compile(r'/(?:stem|initial)_conv')
 _CLASSIFIER = re.compile(r'[^/]+/~/linear(?:/\w+)?')
@@ -34,11 +41,6 @@ def name_at(path: Sequence[Any]) -> str:
 def block_module(first: str, index: int) -> str:
     """The module of a block, counted from 0 through the network, whose first block's this is."""
     return f'{first}_{index}' if index else first
-
-
-def nfnet_block(index: int) -> str:
-    """The module of an NFNet's block, counted from 0 through the network."""
-    return block_module('NFNet/~/nf_block', index)
 
 
 def split_block(name: str) -> tuple[int, str, str] | None:

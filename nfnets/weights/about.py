@@ -7,7 +7,7 @@ from typing import Any
 from nfnets.data.preprocessing import STYLES, Preprocessing
 from nfnets.losses import LOSSES
 from nfnets.models.activations import ACTIVATIONS
-from nfnets.weights.fit import FIRST_BLOCKS
+from nfnets.models.param_names import FIRST_BLOCKS
 from nfnets.weights.pickles import Refused
 
 

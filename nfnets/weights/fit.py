@@ -11,17 +11,11 @@ import numpy as np
 from nfnets.errors import InputError
 from nfnets.models import nf_regnet, nfnet
 from nfnets.models.networks import NETWORKS, variable_shapes
-from nfnets.models.param_names import block_module
+from nfnets.models.param_names import FIRST_BLOCKS, block_module
 from nfnets.models.variants import SHOWN, Variant, have_same_blocks
 from nfnets.weights.released import Params
 
 _MOST_NAMED = 4
-# The networks that files hold, as in `model.name`, and the module of the first block of each.
-FIRST_BLOCKS = {
-    'NFNet': 'NFNet/~/nf_block',
-    'NFRegNet': 'NF_RegNet/~/nf_block',
-    'NFResNet': 'NF_ResNet/~/nf_res_block',
-}
 _NUM_FEATURES = {'NFNet': nfnet.num_features, 'NFRegNet': nf_regnet.num_features}
 
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from nfnets.errors import InputError
-from nfnets.models.param_names import block_module, split_block
-from nfnets.weights.fit import FIRST_BLOCKS, Architecture, architecture, network_kind
+from nfnets.models.param_names import FIRST_BLOCKS, block_module, split_block
+from nfnets.weights.fit import Architecture, architecture, network_kind
 from nfnets.weights.pickles import Refused
 from nfnets.weights.released import Params
 from nfnets.weights.timm_scales import from_timms_scales, to_timms_scales

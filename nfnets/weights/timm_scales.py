@@ -18,6 +18,7 @@ import numpy as np
 
 from nfnets.models.activations import GAMMAS
 from nfnets.models.layers import FLOOR
+from nfnets.models.param_names import is_classifier
 from nfnets.models.variants import Variant
 from nfnets.weights.pickles import Refused
 from nfnets.weights.released import Params
@@ -53,7 +54,7 @@ def _scaled(params: Mapping[str, Mapping[str, np.ndarray]], variant: Variant, po
         if 'gain' in names:
             factor = _of_variance(names['w']) * (gamma if layer in _WITHOUT_ACTIVATION else 1.0)
             scaled[module]['gain'] = _times(names['gain'], factor**power)
-        elif module.endswith('/~/linear') and 'squeeze_excite' not in module:
+        elif is_classifier(module):
             scaled[module]['w'] = _times(names['w'], gamma**-power)
     return scaled
 

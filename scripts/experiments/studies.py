@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from sweep import Run
 
-from nfnets.configs import imagenet_ladder
+from nfnets.configs import default, imagenet_ladder
 
 INF = float('inf')
 SEEDS = 3
@@ -13,7 +13,7 @@ CLIPPINGS = (0.01, 0.02, 0.04, 0.08, 0.16)  # AGC's thresholds.
 CLIPPING = 0.04  # Where it is not what changes.
 NEVER = 1_000_000  # Steps between evaluations and checkpoints: there is one at the end.
 FEW = {'model.widths': (32, 64), 'model.depths': (1, 2), 'model.group_width': 16}  # Of an NFNet.
-CLASSIFIER, STEM = '^[^/]+/~/linear/w$', '/initial_conv/'
+CLASSIFIER, STEM = default.get_config().optimizer.agc_skip, '/initial_conv/'
 
 Setting = tuple[str, Mapping[str, Any]]  # Network, and what differs by key of the config.
 Settings = dict[str, Setting]  # By label.

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pure_nfnet import nfnet_block
 
 from nfnets import build
 from nfnets.config import complete
@@ -14,7 +15,6 @@ from nfnets.configs import imagenet
 from nfnets.data.imagenet import NUM_CLASSES, NUM_TRAIN_IMAGES
 from nfnets.models.networks import NETWORKS, make_network, variable_shapes
 from nfnets.models.param_layout import UNSTACKED, ParamLayout, stack_alike
-from nfnets.models.param_names import nfnet_block
 
 DEPTHS = (1, 2, 6, 3)  # F0's.
 SIZES = {'num_examples': NUM_TRAIN_IMAGES, 'num_classes': NUM_CLASSES, 'num_devices': 8}

@@ -3,6 +3,7 @@
 import golden_numbers
 import numpy as np
 import pytest
+from pure_nfnet import nfnet_block
 
 from nfnets.errors import InputError
 from nfnets.models.param_names import (
@@ -12,7 +13,6 @@ from nfnets.models.param_names import (
     is_classifier,
     layer_group,
     map_names,
-    nfnet_block,
     split_block,
 )
 

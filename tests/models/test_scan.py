@@ -7,11 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import programs
 import pytest
-from pure_nfnet import make_network, parameter_shapes
+from pure_nfnet import make_network, nfnet_block, parameter_shapes
 
 from nfnets import Variant
 from nfnets.models.param_layout import UNSTACKED, ParamLayout, stack_alike
-from nfnets.models.param_names import nfnet_block
 
 DEEP = Variant((8,), (4,), group_width=None, second_conv=False)  # Soon compiled, as all here.
 THREE = ParamLayout((tuple(map(nfnet_block, (1, 2, 3))),))
