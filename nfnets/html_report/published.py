@@ -8,10 +8,8 @@ from etils import epath
 
 from nfnets.errors import InputError
 from nfnets.files import file_errors, why
-from nfnets.models.published import OTHERS, STEP_MS, TOP_1
+from nfnets.models.published import OTHERS, STEP_DEVICE, STEP_IMAGES, STEP_MS, TOP_1
 from nfnets.models.variants import RECIPES
-
-_BATCH = 32  # Images on each device, in the paper.
 
 
 class Point(NamedTuple):
@@ -20,7 +18,7 @@ class Point(NamedTuple):
     name: str
     milliseconds: float
     top_1: float
-    devices: str = 'TPUv3'
+    devices: str = f'TPU{STEP_DEVICE}'
 
 
 # Networks without a published time are not drawn.
@@ -55,7 +53,7 @@ def _point(line: str, where: str) -> Point:
         entry: dict[str, Any] = json.loads(line)
         if entry['command'] != 'step':
             raise ValueError(f"its command is {entry['command']!r}, not 'step'")
-        milliseconds = float(entry['median_ms']) * _BATCH / int(entry['batch'])
+        milliseconds = float(entry['median_ms']) * STEP_IMAGES / int(entry['batch'])
         variant, size, devices = str(entry['variant']), entry['image_size'], str(entry['device'])
         top_1 = 100 * float(entry['top_1']) if 'top_1' in entry else None
     except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:

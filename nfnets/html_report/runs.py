@@ -15,9 +15,7 @@ from etils import epath
 from nfnets.config import flatten
 from nfnets.data.imagenet import imagenet_names
 from nfnets.errors import InputError
-from nfnets.run.workdir import read_class_names, read_config
-
-_METRICS = 'metrics.jsonl'
+from nfnets.run.workdir import METRICS, read_class_names, read_config
 
 
 class Curve(NamedTuple):
@@ -74,7 +72,7 @@ def read_runs(workdirs: Sequence[epath.Path]) -> list[Run]:
     runs = [read_run(workdir) for workdir in workdirs]
     runs = [run if called[run.name] == 1 else dataclasses.replace(run, name=str(run.workdir)) for run in runs]
     if not any(run.curves for run in runs):
-        paths = ', '.join(str(workdir / _METRICS) for workdir in workdirs)
+        paths = ', '.join(str(workdir / METRICS) for workdir in workdirs)
         steps = ', '.join(str(run.config.train.log_every_steps) for run in runs)
         raise InputError(f'no metrics in {paths} yet: the first line comes after step {steps}')
     return runs
@@ -91,7 +89,7 @@ def read_run(workdir: epath.Path) -> Run:
         workdir,
         ml_collections.FrozenConfigDict(read_config(workdir)),
         read_class_names(workdir),
-        *read_curves(workdir / _METRICS),
+        *read_curves(workdir / METRICS),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from nfnets.data.imagenet import NUM_TRAIN_IMAGES
-from nfnets.models.published import STEP_DEVICE
+from nfnets.models.published import STEP_DEVICE, STEP_IMAGES
 
 _FITS = {True: 'fits', False: 'does not fit', None: 'not known: a TPU may need less'}
 
@@ -82,10 +82,12 @@ def _estimates(plan: dict[str, Any]) -> Iterator[str]:
     if plan['shard_optimizer']:
         yield '- memory of momentum and EMA: compiled for one host, and computed for all devices from that'
     if f'published for {STEP_DEVICE}' in plan['paces']:
-        yield '- time: published for 32 images a device of v3, taken in proportion to the images a device;'
+        base = f'{STEP_IMAGES} images a device of {STEP_DEVICE}'
+        yield f'- time: published for {base}, taken in proportion to the images a device;'
         yield '  remat adds up to a third'
-        if device != 'v3':
-            yield f'- time scaled to {device}: as if it used as much of its peak in bfloat16 as v3 did'
+        if device != STEP_DEVICE:
+            peak = f'as if it used as much of its peak in bfloat16 as {STEP_DEVICE} did'
+            yield f'- time scaled to {device}: {peak}'
     if 'estimated by XLA' in plan['paces']:
         scanned = 'for scanned blocks ' if plan['scan'] else ''
         yield f"- time estimated by XLA's TPU compiler {scanned}with its least effort for speed, so"

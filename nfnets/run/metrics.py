@@ -15,6 +15,7 @@ from tensorboardX.proto import event_pb2, summary_pb2
 
 from nfnets.errors import TrainingStopped
 from nfnets.files import failure, file_errors, replace_file, why
+from nfnets.run.workdir import METRICS
 
 Scalars = Mapping[str, float]
 
@@ -38,7 +39,7 @@ class MetricsWriter:
         """
         self._is_writer = jax.process_index() == 0
         if self._is_writer:
-            path = workdir / 'metrics.jsonl'
+            path = workdir / METRICS
             self._closing = contextlib.ExitStack()
             try:
                 _drop_after(path, start_step)

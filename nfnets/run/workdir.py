@@ -13,6 +13,7 @@ from nfnets.run.checkpoint import Checkpoints, whole_steps
 from nfnets.run.config_file import DATA_DIR, check_same_run, from_json, to_json
 
 CONFIG = 'config.json'
+METRICS = 'metrics.jsonl'
 CHECKPOINTS = 'checkpoints'
 _CLASS_NAMES = 'class_names.json'
 # Settings that those who use a run's parameters ask for.

@@ -25,6 +25,7 @@ from nfnets.commands.command_line import Parser, run
 from nfnets.config import get
 from nfnets.configs import digits as digits_config
 from nfnets.errors import TrainingStopped
+from nfnets.run.workdir import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST, SECOND = range(5), range(5, 10)
@@ -94,7 +95,7 @@ def train(config: str, workdir: Path, settings: Mapping[str, object]) -> None:
 
 def accuracy(workdir: Path) -> dict[int, float]:
     """{step: top-1 of the EMA of the parameters on held-out images}."""
-    lines = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
+    lines = map(json.loads, (workdir / METRICS).read_text().splitlines())
     return {line['step']: line['eval_ema/top_1'] for line in lines if 'eval_ema/top_1' in line}
 
 
