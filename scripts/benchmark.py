@@ -42,7 +42,7 @@ from typing import Any
 from nfnets import host
 from nfnets.commands.command_line import Parser, run
 from nfnets.data.imagenet import NUM_CLASSES
-from nfnets.data.source import KINDS
+from nfnets.data.load import KINDS
 from nfnets.models.variants import RECIPES, VARIANTS
 from nfnets.planning.compiler import EFFORTS
 from nfnets.planning.tpus import DEVICES

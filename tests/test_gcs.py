@@ -22,7 +22,7 @@ from fake_gcs import FakeGcs
 
 from nfnets import load_checkpoint
 from nfnets.commands.command_line import run
-from nfnets.data.source import load_source
+from nfnets.data.load import load_source
 from nfnets.data.tensorflow import tf
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.html_report.published import read_points

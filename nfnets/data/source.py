@@ -1,4 +1,4 @@
-"""Sources of examples: their common interface, and the choice of one by name."""
+"""The interface that all sources of examples have in common."""
 
 import functools
 import itertools
@@ -9,9 +9,6 @@ import numpy as np
 
 from nfnets.data.order import Order
 from nfnets.errors import InputError
-from nfnets.files import as_path, failure, file_errors
-
-KINDS = ('tfds', 'folder', 'webdataset', 'digits')
 
 NO_LABEL = -1  # Fills up a set of labels.
 
@@ -68,29 +65,6 @@ def label_set(labels: Sequence[int] | np.ndarray, most: int) -> np.ndarray:
     return places
 
 
-def load_source(kind: str, *, name: str, directory: str | None, split: str) -> Source:
-    """Opens one split of a data set; reads no image.
-
-    Args:
-      kind: 'tfds' (a prepared TensorFlow data set), 'folder', 'webdataset' (tars) or 'digits'.
-      name: of the TensorFlow data set; the other kinds ignore it.
-      directory: TFDS's data_dir (None: its default), or the folder; 'digits' ignores it.
-      split: in TFDS's syntax; for a folder the name of a folder in it; for 'webdataset' names of tars, see
-        `nfnets/data/webdataset.py`; for 'digits' 'train' or 'eval'.
-
-    Returns:
-      The source.
-
-    Raises:
-      InputError: there is no such kind, data set or split, or nothing usable in it.
-      TrainingStopped: its bucket does not answer now.
-    """
-    try:
-        return _load(kind, name, directory, split)
-    except file_errors() as error:
-        raise failure(f'data.dir={directory} cannot be read: {error}', error) from error
-
-
 def check_same_classes(names: Sequence[str], owner: str, others: Sequence[str], other_owner: str) -> None:
     """Refuses classes whose labels mean something else than those of others.
 
@@ -109,32 +83,3 @@ def check_same_classes(names: Sequence[str], owner: str, others: Sequence[str], 
         if other not in (name, None):
             has = 'does not have it' if name is None else f'has {name!r} there'
             raise InputError(f'label {label} of {other_owner} is the class {other!r}, and {owner} {has}')
-
-
-def _load(kind: str, name: str, directory: str | None, split: str) -> Source:
-    path = None if directory is None else as_path(directory)
-    # Imported where used: TFDS alone takes seconds.
-    if kind == 'digits':
-        from nfnets.data.digits import DigitsSource
-
-        return DigitsSource(split)
-    if kind == 'folder':
-        from nfnets.data.csv_folder import CsvFolderSource, table_of
-        from nfnets.data.folder import TRAIN, FolderSource
-
-        if path is None:
-            raise InputError("data.source='folder' needs data.dir, the folder that holds the splits")
-        if any(table_of(path, each).exists() for each in (TRAIN, split)):
-            return CsvFolderSource(path, split)
-        return FolderSource(path, split)
-    if kind == 'webdataset':
-        from nfnets.data.webdataset import WebDatasetSource
-
-        if path is None:
-            raise InputError("data.source='webdataset' needs data.dir, the folder that holds the tars")
-        return WebDatasetSource(path, split)
-    if kind == 'tfds':
-        from nfnets.data.tfds_source import TfdsSource
-
-        return TfdsSource(name, directory, split)
-    raise InputError(f'unknown data.source {kind!r}; there are {", ".join(KINDS)}')

@@ -10,7 +10,8 @@ from etils import epath
 from nfnets import config as config_lib
 from nfnets.data.imagenet import NUM_CLASSES
 from nfnets.data.imagenet_sets import ImageNetSet
-from nfnets.data.source import Source, load_source
+from nfnets.data.load import load_source
+from nfnets.data.source import Source
 from nfnets.errors import InputError
 from nfnets.inference.score import Record, Result, prepare, score
 from nfnets.models.param_names import is_classifier

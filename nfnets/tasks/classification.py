@@ -15,9 +15,10 @@ from nfnets.data import stream
 from nfnets.data.augment import Augmentation
 from nfnets.data.augment import augment as augment_batch
 from nfnets.data.decode import TrainCrop
+from nfnets.data.load import load_source
 from nfnets.data.mixture import Mixture
 from nfnets.data.preprocessing import Preprocessing
-from nfnets.data.source import Source, load_source
+from nfnets.data.source import Source
 from nfnets.errors import InputError, TrainingStopped
 from nfnets.evaluation.evaluate import Look, Results, Variables, evaluate, make_eval_step
 from nfnets.evaluation.probe import Probe, make_feature_step

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nfnets.data.source import load_source
+from nfnets.data.load import load_source
 from nfnets.errors import InputError
 
 

@@ -11,7 +11,7 @@ import tiny_imagenet
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from nfnets.data.source import load_source
+from nfnets.data.load import load_source
 from nfnets.errors import InputError
 
 

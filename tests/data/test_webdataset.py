@@ -10,7 +10,8 @@ import tars
 from etils import epath
 
 from nfnets.data import tar_index
-from nfnets.data.source import check_same_classes, load_source
+from nfnets.data.load import load_source
+from nfnets.data.source import check_same_classes
 from nfnets.data.tar_members import members
 from nfnets.data.webdataset import find_tars
 from nfnets.errors import InputError

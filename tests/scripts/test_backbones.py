@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nfnets import config as config_lib
-from nfnets.data.source import load_source
+from nfnets.data.load import load_source
 
 
 @pytest.fixture

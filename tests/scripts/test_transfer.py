@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nfnets import config as config_lib
-from nfnets.data.source import load_source
+from nfnets.data.load import load_source
 
 
 @pytest.fixture
