@@ -15,8 +15,8 @@ from nfnets.detection.image_detections import ImageDetections
 from nfnets.errors import InputError
 
 _KINDS = {'box': 'bbox', 'mask': 'segm'}
-# In pycocotools' order: mean over overlaps of 0.5 to 0.95, two of these alone, and of small, medium and large
-# objects, below 32^2 and 96^2 px of their image and above.
+# In pycocotools' order: mean over IoU thresholds of 0.5 to 0.95, two of these alone, and of small, medium and
+# large objects, below 32^2 and 96^2 px of their image and above.
 _NAMES = ('ap', 'ap50', 'ap75', 'ap_s', 'ap_m', 'ap_l')
 
 
@@ -26,8 +26,8 @@ class ClassScore(NamedTuple):
     Attributes:
       name: of the class.
       objects: how many there are, without crowds.
-      box_ap: mean over overlaps of 0.5 to 0.95.
-      box_ap50: at an overlap of 0.5.
+      box_ap: mean over IoU thresholds of 0.5 to 0.95.
+      box_ap50: at an IoU threshold of 0.5.
       mask_ap: as `box_ap`.
       mask_ap50: as `box_ap50`.
     """

@@ -1,7 +1,7 @@
 """Batches of images in their squares, with their objects.
 
-Where an image lies is a function of the seed and of its place in the order, so that resuming from a data
-position gives the same batches, as of `nfnets/data/stream.py`.
+Where an image lies is a function of the seed and of its data position, so that resuming from a position gives
+the same batches, as of `nfnets/data/stream.py`.
 """
 
 from collections.abc import Iterator
@@ -37,6 +37,7 @@ class TrainBatches(stream.TrainBatches):
     """
 
     def __init__(self, pipeline: Pipeline, position: int, batch_size: int):
+        """Args: pipeline gives N images at a time; position and batch_size are of all processes, images."""
         super().__init__(pipeline, position, batch_size, self._with_objects)
         self.dropped = 0
 
@@ -72,10 +73,10 @@ def train_batches(
       size: S, px.
       scales: least and most of an image's longer side, in S.
       flip: whether half of the images are mirrored.
-      most_objects: G.
-      mask_side: M.
+      most_objects: G, places for objects of an image.
+      mask_side: M, side of a mask in places.
       seed: of the run; order and places in the square are functions of it and of the position.
-      position: see `nfnets/data/stream.py`.
+      position: data position, the images that all processes have read before.
       batch_size: images a step over all processes, whose number must divide it.
       skip_broken: count broken images instead of stopping.
 

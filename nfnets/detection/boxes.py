@@ -15,12 +15,12 @@ _MOST = math.log(1000.0 / 16.0)
 
 
 def area(boxes: jax.Array) -> jax.Array:
-    """px², [..., 4] -> [...]."""
+    """Area of boxes, px²: [..., 4] -> [...]."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def intersection(a: jax.Array, b: jax.Array) -> jax.Array:
-    """px² that two boxes share, each with each: [N, 4], [M, 4] -> [N, M]."""
+    """Area that two boxes share, px², each with each: [N, 4], [M, 4] -> [N, M]."""
     width, height = (
         jnp.minimum(a[:, None, axis + 2], b[None, :, axis + 2])
         - jnp.maximum(a[:, None, axis], b[None, :, axis])
@@ -48,14 +48,14 @@ def _centers_and_sizes(boxes: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def encode(boxes: jax.Array, anchors: jax.Array) -> jax.Array:
-    """Shifts of boxes from anchors in anchor sizes, and logs of ratios of sizes ([R] equation 2).
+    """Shifts of boxes from anchors (box regression deltas, [R] equation 2).
 
     Args:
-      boxes: [..., 4], not empty.
-      anchors: [..., 4], not empty.
+      boxes: [..., 4], px, not empty.
+      anchors: [..., 4], px, not empty.
 
     Returns:
-      [..., 4]: x, y, width, height.
+      [..., 4]: x and y of the center in anchor sizes, and logs of the ratios of widths and of heights.
     """
     (centers, sizes), (anchor_centers, anchor_sizes) = map(_centers_and_sizes, (boxes, anchors))
     return jnp.concatenate(

@@ -10,7 +10,7 @@ from nfnets.detection.losses import SHIFT_UNITS
 from nfnets.detection.proposals import Proposals
 from nfnets.detection.suppression import suppress
 
-_OVERLAP = 0.5  # Of two of a class, above which the less likely is dropped.
+_OVERLAP = 0.5  # IoU of two of a class, above which the less likely is dropped.
 _LEAST_SCORE = 0.05
 _CANDIDATES = 10  # Pairs of region and class that are looked at, in multiples of what is kept.
 
@@ -34,14 +34,14 @@ class Detections(NamedTuple):
 def find(
     logits: jax.Array, shifts: jax.Array, proposals: Proposals, image_size: jax.Array, most: int
 ) -> Detections:
-    """Scores each pair of region and class, and suppresses doubles within a class.
+    """Scores each pair of region and class, with non-maximum suppression within each class.
 
     Args:
       logits: [P, K + 1], background last.
       shifts: [P, K, 4], in `SHIFT_UNITS`.
       proposals: P regions.
       image_size: [2], height and width without padding, px.
-      most: D.
+      most: D, detections kept.
     """
     num_classes = shifts.shape[1]
     scores = jax.nn.softmax(logits.astype(jnp.float32))[:, :num_classes]

@@ -35,7 +35,13 @@ class Placing(NamedTuple):
 
 
 def fit(height: int, width: int, size: int) -> Placing:
-    """The whole image, its longer side S px: for evaluation."""
+    """Placing of a whole image, for evaluation: its longer side becomes S.
+
+    Args:
+      height: of the image, px.
+      width: alike.
+      size: S, px.
+    """
     scale = size / max(height, width)
     tall, wide = (max(1, round(side * scale)) for side in (height, width))
     return Placing(tall, wide, 0, 0, False, size)
@@ -61,7 +67,14 @@ def jitter(
 
 
 def place_boxes(placing: Placing, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Boxes [G, 4] of an image of a height and width, as they lie in the square, cut off where it ends."""
+    """Boxes of an image as they lie in the square, cut off where it ends, float32 [G, 4], px.
+
+    Args:
+      placing: of the image.
+      boxes: [G, 4], in the image as it is, px.
+      height: of the image, px.
+      width: alike.
+    """
     scale, shift = _scale_and_shift(placing, height, width)
     tall, wide = placing.shown
     placed = np.clip(boxes * scale - shift, 0, [wide, tall] * 2)
@@ -69,7 +82,14 @@ def place_boxes(placing: Placing, boxes: np.ndarray, height: int, width: int) ->
 
 
 def boxes_in_image(placing: Placing, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The inverse of `place_boxes` for an image that is seen whole."""
+    """Boxes of the square as they lie in the image, float32 [G, 4], px: `place_boxes` undone, without cuts.
+
+    Args:
+      placing: of the image.
+      boxes: [G, 4], in the square, px.
+      height: of the image, px.
+      width: alike.
+    """
     scale, shift = _scale_and_shift(placing, height, width)
     return ((_mirror(placing, boxes) + shift) / scale).astype(np.float32)
 
@@ -94,11 +114,11 @@ def mask_across(
 
     Args:
       mask: bool [height, width], of the image as it is.
-      placed: [4], the box in the square.
+      placed: [4], the box in the square, px.
       placing: of the image.
       height: of the image, px.
       width: alike.
-      side: M.
+      side: M, side of the mask in places.
 
     Returns:
       uint8 [M, M], 1 where the middle of a place is in the object.

@@ -21,12 +21,12 @@ SHIFT_UNITS = (0.1, 0.1, 0.2, 0.2)
 def anchor_losses(
     objectness: jax.Array, shifts: jax.Array, anchors: jax.Array, targets: AnchorTargets, objects: Objects
 ) -> dict[str, jax.Array]:
-    """Of the region proposal network ([R] equation 1): means over the anchors sampled.
+    """Losses of the region proposal network ([R] equation 1): means over the anchors sampled.
 
     Args:
       objectness: logits [A].
-      shifts: [A, 4].
-      anchors: [A, 4].
+      shifts: [A, 4], in anchor sizes, see `encode`.
+      anchors: [A, 4], px.
       targets: of the anchors.
       objects: of the image.
 
@@ -49,7 +49,7 @@ def anchor_losses(
 def roi_losses(
     logits: jax.Array, shifts: jax.Array, targets: RoiTargets, objects: Objects
 ) -> dict[str, jax.Array]:
-    """Of the box head ([G] equation 1): means over the regions.
+    """Losses of the box head ([G] equation 1): means over the regions.
 
     Args:
       logits: [R, K + 1], background last.
@@ -74,7 +74,7 @@ def roi_losses(
 
 
 def mask_loss(logits: jax.Array, wanted: jax.Array, labels: jax.Array, on_object: jax.Array) -> jax.Array:
-    """Of the mask head ([H] section 3): mean over the pixels of the regions on objects, in nats.
+    """Loss of the mask head ([H] section 3): mean over the pixels of the regions on objects, in nats.
 
     Args:
       logits: [R, S, S, K], for each class.

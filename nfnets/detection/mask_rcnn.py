@@ -119,11 +119,11 @@ class MaskRCNN(hk.Module):
     def _look(self, images: jax.Array, *, is_training: bool) -> tuple[dict[int, jax.Array], ...]:
         """The pyramid, and objectness and shifts of the anchors, all by level."""
         grids = self.pyramid(self.backbone(images, is_training))
-        said = {level: self.proposal_head(grid) for level, grid in grids.items()}
+        outputs = {level: self.proposal_head(grid) for level, grid in grids.items()}
         made = make_anchors(images.shape[1], images.shape[2], self.sizes.anchor_scale)
         anchors = {level: jnp.asarray(each) for level, each in zip(LEVELS, made, strict=True)}
-        objectness = {level: each for level, (each, _) in said.items()}
-        return grids, objectness, {level: each for level, (_, each) in said.items()}, anchors
+        objectness = {level: each for level, (each, _) in outputs.items()}
+        return grids, objectness, {level: each for level, (_, each) in outputs.items()}, anchors
 
     def _propose(self, *of_images: Any) -> Proposals:
         def of_image(objectness: Any, shifts: Any, anchors: Any, size: jax.Array) -> Proposals:
@@ -149,8 +149,8 @@ class MaskRCNN(hk.Module):
         """A head on regions [N, R, 4]; what it gives, [N, R, ...]."""
         of_boxes = {level: grid for level, grid in grids.items() if level < LEVELS[-1]}
         pooled = jax.vmap(lambda grids, boxes: roi_align(grids, boxes, size))(of_boxes, boxes)
-        said = head(pooled.reshape(-1, *pooled.shape[2:]))
-        return jax.tree.map(lambda x: x.reshape(*boxes.shape[:2], *x.shape[1:]), said)
+        outputs = head(pooled.reshape(-1, *pooled.shape[2:]))
+        return jax.tree.map(lambda x: x.reshape(*boxes.shape[:2], *x.shape[1:]), outputs)
 
     def _mask_losses(
         self, grids: dict[int, jax.Array], targets: RoiTargets, objects: Objects, masks: jax.Array

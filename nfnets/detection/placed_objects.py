@@ -18,7 +18,7 @@ class PlacedObjects(NamedTuple):
       labels: int32 [G], classes from 0.
       present: bool [G], whether the place holds an object to find.
       crowd: bool [G], whether it holds a crowd.
-      masks: uint8 [G, M, M], across the boxes; of crowds 0.
+      masks: uint8 [G, M, M], 1 in the object, across the boxes; of crowds 0.
       dropped: how many there was no room for.
     """
 
@@ -36,8 +36,8 @@ def place_objects(image: Annotated, placing: Placing, most: int, side: int) -> P
     Args:
       image: its objects.
       placing: of the image.
-      most: G.
-      side: M.
+      most: G, places for objects of an image.
+      side: M, side of a mask in places.
     """
     boxes = place_boxes(placing, image.boxes, image.height, image.width)
     masks = np.zeros((len(boxes), side, side), np.uint8)

@@ -1,4 +1,4 @@
-"""Regions that the heads look at: the best of the anchors, moved and stretched, without doubles."""
+"""Regions that the heads look at: the best of the anchors, moved and stretched, without duplicates."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from nfnets.detection.boxes import clip, decode
 from nfnets.detection.suppression import suppress
 
-_OVERLAP = 0.7  # Above it the less likely of two is dropped (arXiv 1506.01497, section 3.3).
+_OVERLAP = 0.7  # IoU above which the less likely of two is dropped (arXiv 1506.01497, section 3.3).
 _LEAST_SIDE = 1.0  # px; smaller ones have nothing to pool.
 
 
@@ -17,7 +17,7 @@ class Proposals(NamedTuple):
     """The regions of one image, the likeliest first.
 
     Attributes:
-      boxes: float32 [P, 4], inside of the image.
+      boxes: float32 [P, 4], px, inside of the image.
       is_there: bool [P]; the others are places that stayed empty.
     """
 
@@ -34,17 +34,17 @@ def propose(
     most_of_level: int,
     most: int,
 ) -> Proposals:
-    """Decodes the likeliest anchors of each level, suppresses doubles within it, and keeps the likeliest.
+    """Decodes the likeliest anchors, with non-maximum suppression in each level, and keeps the likeliest.
 
     No gradient passes: proposals are constants to the heads.
 
     Args:
       objectness: {level: logits [A]}.
-      shifts: {level: [A, 4]}.
-      anchors: {level: [A, 4]}.
+      shifts: {level: [A, 4]}, in anchor sizes, see `encode`.
+      anchors: {level: [A, 4]}, px.
       image_size: [2], height and width of what the image is without its padding, px.
-      most_of_level: anchors of a level that are looked at.
-      most: P.
+      most_of_level: anchors kept of each level before the suppression.
+      most: P, proposals kept after it.
     """
     scores, boxes = [], []
     for level, logits in objectness.items():

@@ -15,7 +15,7 @@ def suppress(boxes: jax.Array, is_there: jax.Array, threshold: float) -> jax.Arr
     steps.
 
     Args:
-      boxes: [N, 4], those of the highest score first.
+      boxes: [N, 4], px, those of the highest score first.
       is_there: bool [N]; the others are neither kept nor suppress any.
       threshold: intersection over union above which boxes overlap.
 
@@ -28,8 +28,8 @@ def suppress(boxes: jax.Array, is_there: jax.Array, threshold: float) -> jax.Arr
     def rule(kept: jax.Array) -> jax.Array:
         return is_there & (kept.astype(jnp.float32) @ suppresses == 0)
 
-    def go_on(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
+    def has_changed(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
         return jnp.any(pair[0] != pair[1])
 
     kept = rule(is_there)
-    return jax.lax.while_loop(go_on, lambda pair: (pair[1], rule(pair[1])), (kept, rule(kept)))[1]
+    return jax.lax.while_loop(has_changed, lambda pair: (pair[1], rule(pair[1])), (kept, rule(kept)))[1]

@@ -1,4 +1,4 @@
-"""What anchors and proposals are trained to say: matched with the objects, and sampled at random.
+"""Training targets of anchors and proposals, matched with the objects and sampled at random.
 
 All shapes are static: an image has room for G objects, and `present` says which places hold one. Crowds are
 no objects to find; what lies in one is neither right nor wrong.
@@ -39,12 +39,12 @@ class Objects(NamedTuple):
 
 
 class AnchorTargets(NamedTuple):
-    """For A anchors of one image.
+    """Training targets of the A anchors of one image.
 
     Attributes:
       positive: bool [A], sampled, and on an object.
       negative: bool [A], sampled, and on none.
-      match: int32 [A], the object that overlaps most.
+      match: int32 [A], the object of the largest IoU.
     """
 
     positive: jax.Array
@@ -56,9 +56,9 @@ class RoiTargets(NamedTuple):
     """R regions of one image that its heads are trained on.
 
     Attributes:
-      boxes: float32 [R, 4].
+      boxes: float32 [R, 4], px.
       labels: int32 [R], classes from 0; the number of classes for background.
-      match: int32 [R], the object that overlaps most.
+      match: int32 [R], the object of the largest IoU.
       weight: float32 [R], 0 for places that no region was found for.
     """
 
@@ -71,12 +71,12 @@ class RoiTargets(NamedTuple):
 def match_anchors(key: jax.Array, anchors: jax.Array, objects: Objects) -> AnchorTargets:
     """Matches anchors with objects, and samples up to 256, up to half of them positive ([R] section 3.1).
 
-    An anchor is positive above an overlap of 0.7, or if no other overlaps an object more; negative below 0.3
-    with all.
+    An anchor is positive from an IoU of 0.7 on, or if no other anchor has a larger IoU with some object. It
+    is negative below an IoU of 0.3 with all objects.
 
     Args:
       key: random.
-      anchors: [A, 4].
+      anchors: [A, 4], px.
       objects: of the image.
     """
     overlap = jnp.where(objects.present[None, :], iou(anchors, objects.boxes), 0.0)
@@ -104,10 +104,10 @@ def sample_rois(
 
     Args:
       key: random.
-      proposals: [P, 4].
-      is_there: bool [P].
+      proposals: [P, 4], px.
+      is_there: bool [P], whether the place holds a proposal.
       objects: of the image.
-      count: R.
+      count: R, regions sampled.
       num_classes: K, the label of background.
     """
     boxes = jnp.concatenate([proposals, objects.boxes])
