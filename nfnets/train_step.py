@@ -48,8 +48,8 @@ def make_train_step(
     Args:
       loss_fn: of a task. Each device, or each part of its batch, makes its own network state from
         the last, and they are averaged.
-      value_and_grad: how it is differentiated: `jax.value_and_grad` with has_aux, SAM, accumulation. Devices
-        add up its gradients in the dtype that they have.
+      value_and_grad: how it is differentiated: `jax.value_and_grad` with has_aux, SAM, accumulation. Its
+        gradients are all-reduced in their own dtype.
       optimizer: whose state knows the fraction clipped (`make_optimizer`).
       augment: of the task, called with a random key and a device's part of a batch.
       ema_decay: what the decay of the EMA of the parameters grows to.

@@ -8,7 +8,7 @@ STYLES = ('paper', 'timm', 'timm_center')
 _PAPER_MARGIN = 32
 # timm resizes to int(size / crop_pct) px, with a crop_pct of each variant's own; by eval size.
 _TIMM_RESIZED = {256: 284, 320: 351, 352: 382, 416: 442, 512: 538, 544: 570, 576: 602}
-_TIMM_SHARE = 0.9  # Of other sizes.
+_TIMM_CROP_FRACTION = 0.9  # Of other sizes.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Preprocessing:
 
     Attributes:
       size: side of the network's input, px.
-      margin: px.
+      margin: what the resized image exceeds `size` by, px.
       style: 'paper': the whole image becomes a square, whatever its aspect, bicubic without antialiasing,
         JPEG by TensorFlow's fast transform, not rounded (arXiv 2102.06171 and the code released with it).
         'timm': a square too, bicubic with antialiasing, JPEG by the accurate transform, rounded to bytes, as
@@ -35,7 +35,7 @@ def default_margin(size: int, style: str) -> int:
     """The margin around the center crop that the paper or timm resize to, px."""
     if style == 'paper':
         return _PAPER_MARGIN
-    return _TIMM_RESIZED.get(size, int(size / _TIMM_SHARE)) - size
+    return _TIMM_RESIZED.get(size, int(size / _TIMM_CROP_FRACTION)) - size
 
 
 def default_preprocessing(recipe: Recipe, size: int | None = None, style: str | None = None) -> Preprocessing:
@@ -43,5 +43,5 @@ def default_preprocessing(recipe: Recipe, size: int | None = None, style: str | 
     size, style = size or recipe.eval_size, style or recipe.eval_style
     if recipe.eval_crops is None or style != recipe.eval_style:
         return Preprocessing(size, default_margin(size, style), style)
-    share = recipe.eval_crops[size == recipe.eval_size]
-    return Preprocessing(size, int(size / share) - size, style)
+    fraction = recipe.eval_crops[size == recipe.eval_size]
+    return Preprocessing(size, int(size / fraction) - size, style)

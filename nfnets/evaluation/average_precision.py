@@ -1,4 +1,4 @@
-"""Mean average precision from counts of scores, which add up over batches, devices and processes.
+"""Mean average precision from counts of scores, which are summed over batches, devices and processes.
 
 Scores are log-odds, rounded down to 1/32 from -16 to 16; what is beyond falls into the outer bins. The
 average precision of the rounded scores is exact. It is that of the scores themselves but for the order of

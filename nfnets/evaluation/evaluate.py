@@ -27,7 +27,7 @@ RECALL_AT = (3, 5, 10)  # Of sets of labels; 3 and 5 as in arXiv 1312.4894.
 
 
 class Predicted(NamedTuple):
-    """What a network says of N examples, those of all devices of all hosts.
+    """Predictions for N examples, those of all devices of all hosts.
 
     Attributes:
       indices: of the examples in their source, int32 [N].
@@ -63,7 +63,7 @@ def make_eval_step(
       network: its apply takes (params, network_state, key, images [N, H, W, 3], is_training) and gives
         outputs with 'logits', and the state.
       classes: labels whose logits are kept; None: all.
-      predicts: whether the outcome holds what is said of each example.
+      predicts: whether the outcome holds the predictions (`Predicted`).
       loss: to report, and how logits become probabilities.
 
     Returns:
@@ -171,7 +171,7 @@ def evaluate(
       variables_by_name: such as {'eval': (params, network_state), 'eval_ema': their EMAs}.
       batches: this process's part; every process must have as many.
       expected_examples: how many examples all processes together must have counted, checked at the end.
-      look: called with what is said of each batch, if the step predicts, in order and in every process.
+      look: called with the predictions for each batch, if the step predicts, in order and in every process.
       tally_classes: number of classes kept, where the average precision of each is measured; None: it is not.
 
     Returns:

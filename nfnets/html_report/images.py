@@ -54,9 +54,9 @@ def training_images(
       InputError: an image cannot be decoded.
     """
     repeats = config.data.repeats
-    share = max(2, min(config.train.batch_size // jax.device_count(), _MOST_IN_BATCH) // repeats) * repeats
+    count = max(2, min(config.train.batch_size // jax.device_count(), _MOST_IN_BATCH) // repeats) * repeats
     own = ml_collections.ConfigDict(config)
-    own.train.batch_size = share
+    own.train.batch_size = count
     batches = build.train_batches(ml_collections.FrozenConfigDict(own), source, 0, num_devices=1)
     try:
         batch = next(batches)
@@ -74,8 +74,8 @@ def training_images(
         label_smoothing=0.0,
         loss=classification.loss(config),
     )
-    chosen = spaced(share, most)
-    return [TrainingImage(pixels[i], _weights(np.asarray(targets[i]))) for i in chosen], share
+    chosen = spaced(count, most)
+    return [TrainingImage(pixels[i], _weights(np.asarray(targets[i]))) for i in chosen], count
 
 
 def _weights(target: np.ndarray) -> dict[int, float]:

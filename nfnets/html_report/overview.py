@@ -71,8 +71,8 @@ def num_parameters(run: Run) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
-def _percent(share: float | None, digits: int = 2) -> str:
-    return _number(None if share is None else 100 * share, f'.{digits}f', '%')
+def _percent(fraction: float | None, digits: int = 2) -> str:
+    return _number(None if fraction is None else 100 * fraction, f'.{digits}f', '%')
 
 
 def _rate(value: float | None) -> str:

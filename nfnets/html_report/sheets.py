@@ -10,11 +10,17 @@ from nfnets.html_report.mistakes import Mistake, Predictions, confused_pairs, co
 
 _MOST_CLASSES = 20  # Of a confusion matrix that can be read.
 _MOST_PAIRS = 10
-_LEAST = 0.005  # Share of a class that rounds to a percent.
+_LEAST = 0.005  # Fraction of a class that rounds to a percent.
 
 
-def training_sheet(images: Sequence[TrainingImage], share: int, names: Sequence[str]) -> list[Element]:
-    """Augmented images with what they count as."""
+def training_sheet(images: Sequence[TrainingImage], count: int, names: Sequence[str]) -> list[Element]:
+    """Augmented images with what they count as.
+
+    Args:
+      images: to show.
+      count: images in the first device's part of the batch.
+      names: of the classes, by label.
+    """
     cards = [
         _card(
             image.pixels,
@@ -24,8 +30,9 @@ def training_sheet(images: Sequence[TrainingImage], share: int, names: Sequence[
         for image in images
     ]
     text = (
-        f'Of the first step, made anew from settings and seed: what the first device sees if its share is '
-        f'{share} images. Percentages are the weights of the classes in the loss, before label smoothing.'
+        f'Of the first step, made anew from settings and seed: what the first device sees if its part of '
+        f'the batch is {count} images. Percentages are the weights of the classes in the loss, before label '
+        'smoothing.'
     )
     return [element('p', text), element('div', *cards, class_='cards')]
 
@@ -84,9 +91,9 @@ def _card(pixels: np.ndarray, *caption: Element, title: str) -> Element:
     return element('figure', image, element('figcaption', *caption), class_='card')
 
 
-def _cell(count: int, share: float, is_own: bool) -> Element:
+def _cell(count: int, fraction: float, is_own: bool) -> Element:
     # The root, so that a few mistakes can be seen.
-    strength = f'--strength:{100 * share**0.5:.0f}%'
+    strength = f'--strength:{100 * fraction**0.5:.0f}%'
     kind = 'hit' if is_own else 'miss'
     return element('td', str(count), class_=kind, style=strength) if count else element('td')
 
@@ -99,9 +106,9 @@ def _short(name: str) -> str:
     return name.split(',')[0]
 
 
-def _part(name: str, share: float) -> str:
-    return _short(name) if share > 1 - _LEAST else f'{_short(name)} {_percent(share)}'
+def _part(name: str, fraction: float) -> str:
+    return _short(name) if fraction > 1 - _LEAST else f'{_short(name)} {_percent(fraction)}'
 
 
-def _percent(share: float) -> str:
-    return f'{100 * share:.0f}%'
+def _percent(fraction: float) -> str:
+    return f'{100 * fraction:.0f}%'

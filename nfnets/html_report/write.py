@@ -25,7 +25,7 @@ from nfnets.inference.score import check_class_names
 from nfnets.weights.load import load_checkpoint
 
 _CARDS = 24  # Images of a sheet.
-_PICTURES = 12  # Larger ones, with objects drawn on them.
+_DRAWN_IMAGES = 12  # Larger ones, with objects drawn on them.
 _CURVES = 'Held-out images are evaluated with the parameters and with their EMA.'
 _GROUPS = 'AGC leaves the weight of the classifier alone; it is not among the units of the head.'
 _SPEED = (
@@ -137,9 +137,9 @@ def _training_sheet(config: ml_collections.FrozenConfigDict) -> list[Element]:
     if config.task == 'detection':
         from nfnets.html_report import detections  # Late: it needs pycocotools.
 
-        return detections.training_sheet(config, source, _PICTURES)
-    images, share = training_images(config, source, _CARDS)
-    return sheets.training_sheet(images, share, readable_names(source.class_names, len(source.class_names)))
+        return detections.training_sheet(config, source, _DRAWN_IMAGES)
+    images, count = training_images(config, source, _CARDS)
+    return sheets.training_sheet(images, count, readable_names(source.class_names, len(source.class_names)))
 
 
 def _held_out(runs: Sequence[Run], most_images: int) -> list[Element]:
@@ -156,7 +156,7 @@ def _held_out(runs: Sequence[Run], most_images: int) -> list[Element]:
 def _found(run: Run) -> list[Element]:
     from nfnets.html_report import detections
 
-    return detections.held_out(run, _PICTURES)
+    return detections.held_out(run, _DRAWN_IMAGES)
 
 
 def _mistakes(run: Run, most_images: int) -> list[Element]:

@@ -38,7 +38,7 @@ def evaluate_all(
       sets: published test sets in the config's `data.dir`; none: the config's data.
       sizes: sides of the network's input, px; none: the checkpoint's.
       ema: of working directories, the EMA of the parameters.
-      record: called with what is said of each batch.
+      record: called with what is evaluated, the split and the predictions for each batch (`Predicted`).
 
     Raises:
       InputError: a checkpoint, config or set cannot be used, or processes have other checkpoints.

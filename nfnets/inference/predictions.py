@@ -1,4 +1,4 @@
-"""A CSV file of what networks say of each image of the sets they are evaluated on."""
+"""A CSV file of predictions: a row for each image of each set that a network is evaluated on."""
 
 import contextlib
 from collections.abc import Iterator

@@ -109,7 +109,7 @@ def score(
       ema: of a working directory, the EMA of the parameters.
       test_set: which of the published ones the data is, to be counted as they are.
       source: the evaluation split, if it is open already.
-      record: called with what is evaluated, the split and what is said of each batch.
+      record: called with what is evaluated, the split and the predictions for each batch (`Predicted`).
 
     Returns:
       What can be written as a JSON object: 'top_1', 'top_5' (0..1), 'loss' (nats), 'num_examples' (and

@@ -33,13 +33,13 @@ class ParamLayout:
 
     def stack(self, params: Mapping[str, Mapping[str, Any]]) -> hk.Params:
         """Stacks parameters, or a tree like them; NumPy arrays give NumPy arrays."""
-        joined = {block for run in self.runs for block in run}
+        stacked_blocks = {block for run in self.runs for block in run}
         stacked: dict[str, Any] = {}
         for module, names in params.items():
             modules = self._modules(module)
             if modules != (module,):
                 stacked[module] = jax.tree.map(_stack, *(params[each] for each in modules))
-            elif _block(module) not in joined:
+            elif _block(module) not in stacked_blocks:
                 stacked[module] = names
         return stacked
 

@@ -28,8 +28,9 @@ def sam_value_and_grad(loss_fn: LossFn, *, rho: float, ascent_fraction: float) -
       ascent_fraction: fraction of the batch that g is taken on, above 0 and up to 1; at least one example.
 
     Returns:
-      A function of loss_fn's arguments that gives ((loss, (metrics, network_state)), grads): the state of the
-      part at `params`, all else of the whole batch higher up.
+      A function of loss_fn's arguments that gives ((loss, (metrics, network_state)), grads). Loss, metrics
+      and gradients are those of the whole batch at the perturbed parameters; network_state is that of the
+      part of the batch at `params`.
     """
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
     if rho == 0.0:

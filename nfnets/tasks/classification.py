@@ -164,7 +164,7 @@ def split_evaluation(
       network: that the variables are of.
       watch: hands the batches through.
       classes: labels whose logits are kept; None: all.
-      look: called with what is said of each batch.
+      look: called with the predictions for each batch (`Predicted`).
     """
     eval_step = make_eval_step(network, classes, predicts=look is not None, loss=loss(config))
     num_kept = config.model.num_classes if classes is None else len(classes)

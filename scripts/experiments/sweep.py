@@ -61,10 +61,10 @@ class Run(NamedTuple):
     def key(self) -> str:
         """Says all of it as JSON: two runs with the same key are the same."""
         settings = {name: 'inf' if value == math.inf else value for name, value in self.settings.items()}
-        said = {'config': self.config, 'settings': settings}
+        identity = {'config': self.config, 'settings': settings}
         if self.start is not None:
-            said['start'] = json.loads(self.start.key)
-        return json.dumps(said, sort_keys=True)
+            identity['start'] = json.loads(self.start.key)
+        return json.dumps(identity, sort_keys=True)
 
     def load(self) -> ml_collections.ConfigDict:
         """The config with what differs, not checked yet."""

@@ -154,4 +154,4 @@ class Cloud:
 
 
 def _parse(printed: str) -> list[Worker]:
-    return sorted(Worker(host, state, said.strip()) for host, state, said in _WORKER.findall(printed))
+    return sorted(Worker(host, state, log_line.strip()) for host, state, log_line in _WORKER.findall(printed))

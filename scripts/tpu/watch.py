@@ -92,7 +92,8 @@ class Watcher:
         if states == {'running'}:
             self._looks_at_some = 0
             progress = [worker.last_line for worker in workers if 'images/s' in worker.last_line]
-            self._say(f'running on {len(workers)} workers' + ''.join(f': {said}' for said in progress[:1]))
+            log_line = ''.join(f': {line}' for line in progress[:1])
+            self._say(f'running on {len(workers)} workers{log_line}')
         elif _INVALID in states:
             raise LaunchError(f'training would end the same way again: {_summary(workers)}')
         elif 'running' in states:

@@ -59,8 +59,8 @@ def test_training_images_are_those_of_the_first_device(monkeypatch):
     )
     devices, source = _first_step(config, monkeypatch)
     assert len(devices) == jax.device_count() == 8
-    shown, share = training_images(config, source, most=5)
-    assert (len(shown), share) == (5, 8)
+    shown, count = training_images(config, source, most=5)
+    assert (len(shown), count) == (5, 8)
     matches = 0
     for images, labels, mix_labels, ratios in devices:
         pixels = np.clip(np.rint((images * STD + MEAN) * 255), 0, 255)
@@ -85,8 +85,8 @@ def test_few_of_a_large_batch_are_made():
         num_classes=10,
         num_devices=8,
     )
-    shown, share = training_images(config, build.source(config, 'train'), most=100)
-    assert (len(shown), share) == (64, 64)
+    shown, count = training_images(config, build.source(config, 'train'), most=100)
+    assert (len(shown), count) == (64, 64)
     assert shown[0].pixels.shape == (8, 8, 3)
 
 
