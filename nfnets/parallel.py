@@ -140,7 +140,7 @@ def _total_of_all() -> Callable[[jax.Array], jax.Array]:
 def replicate(tree: Tree) -> Tree:
     """Puts a tree of arrays on every device of this process.
 
-    With several processes, `pmap` with donation accepts only what already lies on all of them.
+    In a multi-host run, `pmap` with donation accepts only what already lies on all of these devices.
     """
     return jax.device_put(tree, _on_local_devices())
 

@@ -118,10 +118,10 @@ def checkpoint_argument(text: str) -> epath.Path:
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags by which several processes join, as `nfnets.run.processes.join` takes them."""
-    parser.add_argument('--coordinator', help='HOST:PORT of process 0 of several; a TPU slice needs none')
-    parser.add_argument('--num-processes', type=int, help='how many processes run together')
-    parser.add_argument('--process-id', type=int, help='which of them this is, from 0')
+    """Adds the flags of a distributed run, as `nfnets.run.processes.join` takes them."""
+    parser.add_argument('--coordinator', help='HOST:PORT of process 0; a TPU slice needs none')
+    parser.add_argument('--num-processes', type=int, help='number of processes of the run')
+    parser.add_argument('--process-id', type=int, help='which of the processes this is, from 0')
 
 
 class Offline(argparse.Action):

@@ -3,7 +3,7 @@
     nfnets-train --config=imagenet:F3 --workdir=DIR --config.train.batch_size=1024
 
 Any setting can be given as --config.GROUP.NAME=VALUE. The same command resumes a run that was stopped. On a
-TPU slice it runs on every host. Elsewhere each of several processes needs to know which one it is:
+TPU slice it runs on every host. In a distributed run elsewhere each process needs to know which one it is:
 
     nfnets-train ... --coordinator=HOST:PORT --num-processes=2 --process-id=0
 """

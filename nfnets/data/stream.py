@@ -1,9 +1,9 @@
 """The order of examples and the batches that one process feeds to its devices.
 
-Order is a function of seed and epoch alone, and the place in it is one number: the data position, how many
-images all processes together have read. A batch of the run is the next so many positions, of which each
-process takes its part, so neither their number nor an interruption changes what is in a batch; resuming from
-a position costs one permutation at most (`nfnets/data/order.py`) and reads nothing again.
+Order is a function of seed and epoch alone, and the data position is one number: how many images all
+processes together have read. A batch of the run is the next so many positions, of which each process takes
+its part, so neither their number nor an interruption changes what is in a batch; resuming from a position
+costs one permutation at most (`nfnets/data/order.py`) and reads nothing again.
 """
 
 import itertools
@@ -120,7 +120,7 @@ def train_batches(
       source: the training split.
       crop: of the images.
       seed: of the run; order and crops are functions of it and of the position.
-      position: see the module.
+      position: images that all processes have read before.
       batch_size: source images a step over all processes, whose number must divide it.
       skip_broken: count broken examples instead of stopping.
       needs_label: whether an example with an empty set of labels is broken.
@@ -135,8 +135,8 @@ def train_batches(
 
     def work() -> Iterator[Work]:
         order = source.order(seed)
-        for places in train_places(position, batch_size):
-            crops = _crops(places, repeats, per_round)
+        for positions in train_positions(position, batch_size):
+            crops = _crops(positions, repeats, per_round)
             seeds = np.stack([np.full(len(crops), seed), crops], axis=1)
             yield Work(order(crops // repeats), seeds, np.ones(len(crops), np.float32))
 
@@ -158,7 +158,7 @@ def eval_batches(
     """
 
     def work() -> Iterator[Work]:
-        for indices, mask in eval_places(len(source), batch_size):
+        for indices, mask in eval_positions(len(source), batch_size):
             yield Work(indices, np.zeros((len(indices), 1), np.int64), mask)
 
     decoded = decode.as_graph(decode.decode_eval, preprocessing)
@@ -167,8 +167,13 @@ def eval_batches(
     return EvalBatches(pipeline, -(-len(source) // batch_size))
 
 
-def train_places(position: int, batch_size: int) -> Iterator[np.ndarray]:
-    """This process's places in the order, int64 [N], of one batch after another from a position on."""
+def train_positions(position: int, batch_size: int) -> Iterator[np.ndarray]:
+    """This process's data positions, int64 [N], of one batch after another, without end.
+
+    Args:
+      position: of the first batch, images over all processes.
+      batch_size: images over all processes, whose number must divide it.
+    """
     size = batch_size // jax.process_count()
     start = position + jax.process_index() * size
     while True:
@@ -176,13 +181,18 @@ def train_places(position: int, batch_size: int) -> Iterator[np.ndarray]:
         start += batch_size
 
 
-def eval_places(num_examples: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """This process's examples of each batch, int64 [N], and a mask float32 [N], 0 for padding."""
-    for places in itertools.islice(train_places(0, batch_size), -(-num_examples // batch_size)):
-        yield np.minimum(places, num_examples - 1), (places < num_examples).astype(np.float32)
+def eval_positions(num_examples: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """This process's examples of each batch, int64 [N], and a mask float32 [N], 0 for padding.
+
+    Args:
+      num_examples: of the split.
+      batch_size: images over all processes, whose number must divide it.
+    """
+    for positions in itertools.islice(train_positions(0, batch_size), -(-num_examples // batch_size)):
+        yield np.minimum(positions, num_examples - 1), (positions < num_examples).astype(np.float32)
 
 
-def _crops(places: np.ndarray, repeats: int, per_round: int) -> np.ndarray:
-    """Numbers of the crops of the images at some places in the order; with one of each the places."""
-    crops = places[:, None] * repeats + np.arange(repeats)
+def _crops(positions: np.ndarray, repeats: int, per_round: int) -> np.ndarray:
+    """Numbers of the crops of the images at some data positions; with one of each the positions."""
+    crops = positions[:, None] * repeats + np.arange(repeats)
     return crops.reshape(-1, per_round, repeats).swapaxes(1, 2).reshape(-1)

@@ -76,7 +76,7 @@ def train_batches(
       most_objects: G, places for objects of an image.
       mask_side: M, side of a mask in places.
       seed: of the run; order and places in the square are functions of it and of the position.
-      position: data position, the images that all processes have read before.
+      position: images that all processes have read before.
       batch_size: images a step over all processes, whose number must divide it.
       skip_broken: count broken images instead of stopping.
 
@@ -87,17 +87,17 @@ def train_batches(
 
     def work() -> Iterator[Work]:
         order = Order(len(examples), seed)
-        for places in stream.train_places(position, batch_size):
-            indices = order(places)
+        for positions in stream.train_positions(position, batch_size):
+            indices = order(positions)
             images = [examples.annotated(index) for index in indices]
             placings = [
-                jitter(np.random.default_rng((seed, place, _STREAM)), *image.size, size, scales, flip)
-                for place, image in zip(places, images, strict=True)
+                jitter(np.random.default_rng((seed, at, _STREAM)), *image.size, size, scales, flip)
+                for at, image in zip(positions, images, strict=True)
             ]
             objects = [
                 place_objects(*pair, most_objects, mask_side) for pair in zip(images, placings, strict=True)
             ]
-            yield Work(indices, np.array(placings, np.int64), np.ones(len(places), np.float32), objects)
+            yield Work(indices, np.array(placings, np.int64), np.ones(len(positions), np.float32), objects)
 
     return TrainBatches(_pipeline(examples, work(), size, skip_broken), position, batch_size)
 
@@ -119,7 +119,7 @@ def eval_batches(
     """
 
     def work() -> Iterator[Work]:
-        for indices, mask in stream.eval_places(len(examples), batch_size):
+        for indices, mask in stream.eval_positions(len(examples), batch_size):
             placings = [fit(*examples.annotated(index).size, size) for index in indices]
             yield Work(indices, np.array(placings, np.int64), mask)
 

@@ -110,33 +110,33 @@ class Preemption:
         """
         self.has_progress = False
         self._last_checkpoint = last_checkpoint
-        self._asked: signal.Signals | None = None
-        # With several processes JAX takes SIGTERM, and makes all agree on a step.
-        self._is_joined = jax.distributed.is_initialized()
-        numbers = (signal.SIGINT,) if self._is_joined else (signal.SIGINT, signal.SIGTERM)
+        self._received: signal.Signals | None = None
+        # In a distributed run JAX takes SIGTERM, and makes all processes agree on a step.
+        self._is_distributed = jax.distributed.is_initialized()
+        numbers = (signal.SIGINT,) if self._is_distributed else (signal.SIGINT, signal.SIGTERM)
         self._watch = SignalWatch(numbers, self._on_signal)
 
     def _on_signal(self, number: signal.Signals) -> None:
         kept = f'last checkpoint: {self._last_checkpoint()}'
         if not self.has_progress:
             end_now(number, f'{_NAMES[number]} before the first step was done, nothing to save; {kept}')
-        elif self._asked is None:
-            self._asked = number
-            if self._is_joined:
+        elif self._received is None:
+            self._received = number
+            if self._is_distributed:
                 os.kill(os.getpid(), signal.SIGTERM)  # As if to this process: JAX notifies the others.
         elif number == signal.SIGINT:
             end_now(number, f'interrupted twice, and ended without saving; {kept}')
 
     def is_due(self, step: int) -> bool:
         """Whether to stop after this step, the same on all processes; each must ask after every step."""
-        if self._is_joined:
+        if self._is_distributed:
             return multihost_utils.reached_preemption_sync_point(step)
-        return self._asked is not None
+        return self._received is not None
 
     def error(self, step: int) -> Preempted:
         """The error to raise once the state of a step is saved."""
-        kind = Interrupted if self._asked == signal.SIGINT else Preempted
-        name = _NAMES[self._asked or signal.SIGTERM]
+        kind = Interrupted if self._received == signal.SIGINT else Preempted
+        name = _NAMES[self._received or signal.SIGTERM]
         return kind(f'{name}: saved at step {step}, where the same command resumes')
 
     def close(self) -> None:

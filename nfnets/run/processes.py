@@ -116,7 +116,7 @@ def _gather(text: str) -> list[str]:
 
 
 def stopped_by_lost_process(step: int, error: Exception) -> TrainingStopped:
-    """The error to raise after a step on several processes failed; they cannot compute together any more.
+    """The error to raise after a step failed in a distributed run, as one of its processes is lost.
 
     A process that is killed closes its connections. So the step may fail here before JAX has noticed, by
     heartbeats that do not come, who is lost; then JAX ends this process with a message that names the other,
@@ -124,4 +124,4 @@ def stopped_by_lost_process(step: int, error: Exception) -> TrainingStopped:
     devices here what is left of the step: Gloo calls that a collective mismatch.
     """
     time.sleep(2 * _LOST_AFTER_SECONDS)
-    return TrainingStopped(f'step {step} failed on several processes: {" ".join(str(error).split())[:300]}')
+    return TrainingStopped(f'step {step} failed in a distributed run: {" ".join(str(error).split())[:300]}')

@@ -58,7 +58,14 @@ def mixture(config: ml_collections.ConfigDict) -> Mixture:
 
 
 def train_batches(config: Config, examples: Source, position: int, num_devices: int) -> stream.TrainBatches:
-    """This process's part of the training stream, from a data position on."""
+    """This process's part of the training stream, from a data position on.
+
+    Args:
+      config: a complete one.
+      examples: the training split.
+      position: data position of the whole run, images.
+      num_devices: that share a batch, over all hosts.
+    """
     data = config.data
     per_device = config.train.batch_size // num_devices
     return stream.train_batches(
@@ -81,7 +88,12 @@ def left_out(batches: stream.TrainBatches) -> dict[str, tuple[int, str]]:
 
 
 def batch_shapes(config: Config, count: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """'images' and 'labels' of a device's part of a batch, with those that are mixed in."""
+    """Shapes and dtypes of 'images' and 'labels' of a device's part of a batch, with those that are mixed in.
+
+    Args:
+      config: a complete one.
+      count: images that the device trains on.
+    """
     size, read = config.data.train_size, count * augmentation(config).images_per_example
     return {
         'images': jax.ShapeDtypeStruct((read, size, size, 3), jnp.uint8),

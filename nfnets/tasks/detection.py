@@ -41,7 +41,14 @@ def source(config: ml_collections.ConfigDict, split: str) -> CocoExamples:
 def train_batches(
     config: Config, examples: CocoExamples, position: int, num_devices: int
 ) -> batches_lib.TrainBatches:
-    """This process's part of the training stream, from a data position on."""
+    """This process's part of the training stream, from a data position on.
+
+    Args:
+      config: a complete one.
+      examples: the training split.
+      position: data position of the whole run, images.
+      num_devices: that share a batch, over all hosts.
+    """
     del num_devices
     return batches_lib.train_batches(
         examples,
@@ -66,7 +73,12 @@ def left_out(batches: batches_lib.TrainBatches) -> dict[str, tuple[int, str]]:
 
 
 def batch_shapes(config: Config, count: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """A device's part of a batch, by the names of `TrainBatches`."""
+    """Shapes and dtypes of a device's part of a batch, by the names of `TrainBatches`.
+
+    Args:
+      config: a complete one.
+      count: images that the device trains on.
+    """
     size, most = config.data.train_size, config.detection.most_objects
     of_each = {
         'images': ((size, size, 3), jnp.uint8),

@@ -53,13 +53,25 @@ class Task(Protocol):
         """The examples of one split, see `Examples`."""
 
     def train_batches(self, config: Config, examples: Any, position: int, num_devices: int) -> Batches:
-        """This process's part of the training stream, from a data position on."""
+        """This process's part of the training stream, from a data position on.
+
+        Args:
+          config: a complete one.
+          examples: the training split.
+          position: data position of the whole run, images.
+          num_devices: that share a batch, over all hosts.
+        """
 
     def left_out(self, batches: Any) -> Mapping[str, tuple[int, str]]:
         """What this process has dropped from its batches: {metric: (count, the same in words)}."""
 
     def batch_shapes(self, config: Config, count: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """The part of a batch of a device that trains on so many images."""
+        """Shapes and dtypes of a device's part of a batch, by name.
+
+        Args:
+          config: a complete one.
+          count: images that the device trains on.
+        """
 
     def augment(self, config: Config) -> Augment:
         """What a device does to its part of a batch before the network sees it."""

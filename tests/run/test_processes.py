@@ -225,7 +225,7 @@ def test_a_step_that_fails_for_a_lost_process_waits_for_jax_to_name_it(monkeypat
     waited = []
     monkeypatch.setattr(time, 'sleep', waited.append)
     error = processes_lib.stopped_by_lost_process(7, RuntimeError('Gloo: connection\nclosed by peer'))
-    assert str(error) == 'step 7 failed on several processes: Gloo: connection closed by peer'
+    assert str(error) == 'step 7 failed in a distributed run: Gloo: connection closed by peer'
     assert waited == [60]  # Twice what JAX waits for a heartbeat.
 
 
@@ -244,7 +244,7 @@ def test_when_a_step_fails_for_a_lost_process_nothing_is_computed_together(place
     else:
         monkeypatch.setattr(ocp.CheckpointManager, 'save', lose)
     monkeypatch.setattr(ocp.CheckpointManager, 'close', lambda self: events.append('closes'))
-    with pytest.raises(TrainingStopped, match=r'step \d failed on several processes: .* closed by peer'):
+    with pytest.raises(TrainingStopped, match=r'step \d failed in a distributed run: .* closed by peer'):
         train_and_evaluate(training_runs.config(SETTINGS), tmp_path / 'run')
     assert events == ['waits 60 s']
 
