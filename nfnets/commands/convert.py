@@ -1,4 +1,4 @@
-"""Converts the parameters of an NFNet between the forms that they come in, bit by bit.
+"""Converts the parameters of an NFNet between the formats that they come in, bit by bit.
 
     nfnets-convert SOURCE TARGET
     nfnets-convert --ema WORKDIR model.npz       # one safe file with all that its users need
@@ -6,9 +6,9 @@
 
 SOURCE is a file released with the paper, a .npz of this project, timm's .safetensors or .pth, or the working
 directory of a run; its content decides which. By name, released:F0, timm:dm_nfnet_f0 or hf:OWNER/NAME, it is
-downloaded once. TARGET's form follows from its name: .npz is this project's own
-file, with variant, class names and preprocessing in it, .safetensors timm's, .pkl the released form, and a
-name without a suffix a working directory. --to overrides that.
+downloaded once. TARGET's format follows from its name: .npz is this project's own file, with variant, class
+names and preprocessing in it, .safetensors timm's, .pkl the released format, and a name without a suffix a
+working directory. --to overrides that.
 """
 
 from collections.abc import Sequence
@@ -26,19 +26,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _convert(argv: Sequence[str]) -> None:
     parser = Parser(__doc__)
-    parser.add_argument('source', type=checkpoint_argument)
-    parser.add_argument('target', type=path_argument, help='must not exist')
-    parser.add_argument('--to', choices=_SUFFIXES.values(), help='form of the target, whatever its suffix')
     parser.add_argument(
-        '--ema', action='store_true', help='of a working directory, the EMA of the parameters'
+        'source', type=checkpoint_argument, help='file, working directory of a run, or name of a checkpoint'
     )
+    parser.add_argument('target', type=path_argument, help='file or directory to write; must not exist')
+    parser.add_argument('--to', choices=_SUFFIXES.values(), help='format of the target, whatever its suffix')
+    parser.add_argument('--ema', action='store_true', help="take the EMA of a run's parameters")
     parser.add_argument('--offline', action=Offline)
     arguments = parser.parse_args(argv)
     source, target = arguments.source, arguments.target
     form = arguments.to or _SUFFIXES.get(target.suffix)
     if form is None:
         suffixes = ', '.join(filter(None, _SUFFIXES))
-        raise InputError(f'the form of {target} is not clear: give one of {suffixes} or none, or --to')
+        raise InputError(f'the format of {target} is not clear: give one of {suffixes} or none, or --to')
     if target.exists() and not (form == 'workdir' and target.is_dir()):
         raise InputError(f'{target} exists already: remove it first, or give another name')
     from nfnets.weights.fit import architecture

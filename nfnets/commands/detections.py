@@ -35,7 +35,7 @@ class Row(NamedTuple):
 
 
 def rows(found: Found, class_names: tuple[str, ...], least_score: float) -> Iterator[Row]:
-    """The objects that are likely enough, the likeliest first."""
+    """The objects of an image that are likely enough, the likeliest first."""
     for box, label, score, packed in zip(*found.objects, strict=True):
         if score >= least_score:
             corners = [round(edge, 2) for edge in box.tolist()]
@@ -44,7 +44,7 @@ def rows(found: Found, class_names: tuple[str, ...], least_score: float) -> Iter
 
 
 def as_text(image: epath.Path, objects: list[Row]) -> str:
-    """A few lines of text."""
+    """The objects of an image as a few lines of text."""
     lines = [f'  {100 * each.score:5.1f}%  {each.name}  {_edges(each.box)}' for each in objects]
     return '\n'.join([str(image), *lines])
 
@@ -55,12 +55,12 @@ def _edges(box: list[float]) -> str:
 
 
 def as_json(image: epath.Path, objects: list[Row]) -> str:
-    """One line for programs."""
+    """The objects of an image as one JSON line."""
     return json.dumps({'image': str(image), 'objects': [each._asdict() for each in objects]})
 
 
 def as_csv(image: epath.Path, objects: list[Row]) -> str:
-    """A row for each object; '' for none."""
+    """The objects of an image as rows of CSV, one for each; '' for none."""
     return csv_rows([(image, rank, *each[:3], *each.box) for rank, each in enumerate(objects, 1)])
 
 

@@ -50,7 +50,7 @@ def _export(argv: Sequence[str]) -> None:
     form = arguments.to or next((name for name, f in FORMS.items() if f.suffix == target.suffix), None)
     if form is None:
         suffixes = ', '.join(filter(None, (f.suffix for f in FORMS.values())))
-        raise InputError(f'the form of {target} is not clear: give one of {suffixes} or none, or --to')
+        raise InputError(f'the format of {target} is not clear: give one of {suffixes} or none, or --to')
     check_target(target, form, precision)
     weights = load_checkpoint(arguments.checkpoint)
     _, about = weights.choose(arguments.ema)
@@ -67,14 +67,16 @@ def _export(argv: Sequence[str]) -> None:
 
 def _parser() -> Parser:
     parser = Parser(__doc__)
-    parser.add_argument('checkpoint', type=checkpoint_argument)
-    parser.add_argument('target', type=path_argument, help='must not exist')
     parser.add_argument(
-        '--to', choices=('onnx', 'stablehlo', 'saved_model'), help='form of the target, whatever its suffix'
+        'checkpoint',
+        type=checkpoint_argument,
+        help='file, working directory of a run, or name of a checkpoint',
     )
+    parser.add_argument('target', type=path_argument, help='file or directory to write; must not exist')
     parser.add_argument(
-        '--ema', action='store_true', help='of a working directory, the EMA of the parameters'
+        '--to', choices=('onnx', 'stablehlo', 'saved_model'), help='format of the target, whatever its suffix'
     )
+    parser.add_argument('--ema', action='store_true', help="take the EMA of a run's parameters")
     parser.add_argument('--offline', action=Offline)
     parser.add_argument('--size', type=size_argument, metavar='PX', help="side of the network's input")
     parser.add_argument(
@@ -84,6 +86,6 @@ def _parser() -> Parser:
         '--precision',
         choices=('float32', 'bfloat16', 'float16'),
         default='float32',
-        help='of the weights and of all that is computed; images and logits are float32',
+        help='dtype of weights and computation; images and logits are float32',
     )
     return parser

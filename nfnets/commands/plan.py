@@ -39,8 +39,13 @@ def _plan(argv: Sequence[str]) -> None:
     parser.add_argument('--batch', type=int, help='images of a step, over all devices; 4096 if not given')
     parser.add_argument('--accumulate', type=int, help='train.accumulate_steps; 1 if not given')
     parser.add_argument('--sam', action='store_true', help="with the paper's sharpness-aware gradient")
-    parser.add_argument('--examples', type=int, default=NUM_TRAIN_IMAGES, help="to train on; ImageNet's")
-    parser.add_argument('--classes', type=int, default=NUM_CLASSES, help="of these; ImageNet's")
+    parser.add_argument(
+        '--examples',
+        type=int,
+        default=NUM_TRAIN_IMAGES,
+        help=f'number of training images [{NUM_TRAIN_IMAGES}]',
+    )
+    parser.add_argument('--classes', type=int, default=NUM_CLASSES, help=f'number of classes [{NUM_CLASSES}]')
     parser.add_argument(
         '--step-ms', type=float, help='time of a step; estimated from the published ones if not given'
     )

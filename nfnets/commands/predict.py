@@ -54,10 +54,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _predict(argv: Sequence[str]) -> None:
     parser = Parser(__doc__)
     parser.add_argument('image', nargs='+', help='a file, a directory, or a quoted pattern')
-    parser.add_argument('--checkpoint', type=checkpoint_argument, required=True, metavar='PATH')
     parser.add_argument(
-        '--ema', action='store_true', help='of a working directory, the EMA of the parameters'
+        '--checkpoint',
+        type=checkpoint_argument,
+        required=True,
+        metavar='PATH',
+        help='file, working directory of a run, or name of a checkpoint',
     )
+    parser.add_argument('--ema', action='store_true', help="take the EMA of a run's parameters")
     parser.add_argument('--offline', action=Offline)
     parser.add_argument('--size', type=size_argument, metavar='PX', help="side of the network's input")
     forms = parser.add_mutually_exclusive_group()
@@ -72,7 +76,10 @@ def _predict(argv: Sequence[str]) -> None:
         help='write DIR/NAME.objects.png: boxes, masks, names, scores',
     )
     parser.add_argument(
-        '--least', type=_probability, metavar='SCORE', help=f'of an object to be shown [{LEAST_SCORE}]'
+        '--least',
+        type=_probability,
+        metavar='SCORE',
+        help=f'least score of an object to be shown [{LEAST_SCORE}]',
     )
     arguments = parser.parse_args(argv)
     host.tune()
@@ -140,10 +147,10 @@ def as_text(path: epath.Path, predictions: list['Prediction']) -> str:
 
 
 def as_json(path: epath.Path, predictions: list['Prediction']) -> str:
-    """One line for programs."""
+    """The predictions of an image as one JSON line."""
     return json.dumps({'image': str(path), 'predictions': [p._asdict() for p in predictions]})
 
 
 def as_csv(path: epath.Path, predictions: list['Prediction']) -> str:
-    """A row for each class."""
+    """The predictions of an image as rows of CSV, one for each class."""
     return csv_rows([(path, rank, *prediction) for rank, prediction in enumerate(predictions, 1)])

@@ -21,9 +21,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _publish(argv: Sequence[str]) -> None:
     parser = Parser(__doc__)
-    parser.add_argument('workdir', type=path_argument, help='of a run of nfnets-train')
+    parser.add_argument('workdir', type=path_argument, help='working directory of a run')
     parser.add_argument(
-        '--to', required=True, metavar='DIR|hf:OWNER/NAME', help='must not exist, or be empty'
+        '--to',
+        required=True,
+        metavar='DIR|hf:OWNER/NAME',
+        help='where to publish; a directory must not exist, or be empty',
     )
     parser.add_argument('--raw', action='store_true', help='the parameters themselves instead of their EMA')
     arguments = parser.parse_args(argv)

@@ -22,9 +22,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _report(argv: Sequence[str]) -> None:
     parser = Parser(__doc__)
-    parser.add_argument('workdir', nargs='+', type=path_argument, help='of a run of nfnets-train')
+    parser.add_argument('workdir', nargs='+', type=path_argument, help='working directory of a run')
     parser.add_argument('--output', type=path_argument, help='default: report.html in the first workdir')
-    parser.add_argument('--points', nargs='+', type=path_argument, default=[], metavar='FILE')
+    parser.add_argument(
+        '--points',
+        nargs='+',
+        type=path_argument,
+        default=[],
+        metavar='FILE',
+        help='measured points of accuracy and speed to draw, as scripts/benchmark.py step prints them',
+    )
     parser.add_argument(
         '--images', type=int, default=2000, help='held-out images that each network is tried on, at most'
     )

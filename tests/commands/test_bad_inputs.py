@@ -252,7 +252,7 @@ CASES = [
     ('convert --ema net.npz new.npz', 'net.npz', 'give no --ema'),
     ('convert net.npz', 'target', 'required'),
     # Export.
-    ('export net.npz net.txt', 'the form of net.txt', 'give one of .onnx, .stablehlo or none, or --to'),
+    ('export net.npz net.txt', 'the format of net.txt', 'give one of .onnx, .stablehlo or none, or --to'),
     ('export net.npz text.txt --to=onnx', 'text.txt exists already', 'another name'),
     ('export net.npz run', 'run exists already', 'another name'),
     ('export net.npz nowhere/new.onnx', 'nowhere/new.onnx', 'there is no directory nowhere'),
