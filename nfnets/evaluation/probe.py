@@ -41,7 +41,7 @@ class Features(NamedTuple):
     labels: np.ndarray
 
     def of(self, rows: Any) -> 'Features':
-        """Those of some of the images, by any index of NumPy's."""
+        """The features of some of the images, by any index of NumPy's."""
         return Features(self.pooled[rows], self.labels[rows])
 
 

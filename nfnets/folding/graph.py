@@ -80,12 +80,12 @@ class Graph:
     dtype: str = 'float32'
 
     def arrays(self) -> tuple[Arrays, ...]:
-        """Those of every node, to be given to `run`."""
+        """The arrays of every node, to be given to `run`."""
         return tuple(node.arrays for node in self.nodes)
 
     @property
     def num_bytes(self) -> int:
-        """Of all arrays."""
+        """Size of all arrays, bytes."""
         return sum(x.nbytes for arrays in self.arrays() for x in arrays.values())
 
     def astype(self, dtype: str) -> 'Graph':

@@ -32,17 +32,17 @@ class Predictions:
 
     @property
     def predicted(self) -> np.ndarray:
-        """The likeliest label of each, int [N]."""
+        """The likeliest label of each image, int [N]."""
         return np.argmax(self.probabilities, axis=1)
 
     @property
     def is_right(self) -> np.ndarray:
-        """Whether the likeliest label of each is one of its own, bool [N]."""
+        """Whether the likeliest label of each image is one of its own, bool [N]."""
         return np.any(self.labels == self.predicted[:, None], axis=1)
 
     @property
     def own_probability(self) -> np.ndarray:
-        """Of the likeliest of each one's own labels, float32 [N]."""
+        """Probability of the likeliest of each image's own labels, float32 [N]."""
         own = np.take_along_axis(self.probabilities, np.maximum(self.labels, 0), axis=1)
         return np.max(own * (self.labels >= 0), axis=1)
 

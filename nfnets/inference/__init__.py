@@ -1,1 +1,1 @@
-"""For who has a checkpoint: evaluation, prediction, conversion."""
+"""Using a checkpoint: evaluation, prediction, conversion."""

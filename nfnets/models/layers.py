@@ -241,7 +241,7 @@ def scaled_branch(x: jax.Array, alpha: float, skip_gain: bool) -> jax.Array:
 
 
 def initial_gain(skip_gain: bool) -> float:
-    """Of the last convolution of a branch."""
+    """Initial gain of a branch's last convolution: 1 with a skip gain, which starts at 0 itself, else 0."""
     return 1.0 if skip_gain else 0.0
 
 

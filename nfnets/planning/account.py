@@ -60,7 +60,7 @@ class Account(NamedTuple):
 
     Attributes:
       parts: by name, most cycles first; they add up to the step. `NOT_PLACED` is what no name is known for.
-      reported: what a step takes besides whose norms are logged.
+      reported: extra cycles and bytes of a step whose norms are logged.
       not_placed: cycles by op_name or opcode, the most first.
     """
 

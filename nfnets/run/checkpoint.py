@@ -147,7 +147,7 @@ class Checkpoints:
         """Reads the state and the position in one checkpoint, which stays as it is.
 
         Raises:
-          InputError: it is damaged.
+          InputError: the checkpoint is damaged.
           TrainingStopped: as of `restore`.
         """
         try:
@@ -161,7 +161,7 @@ class Checkpoints:
         None stops before the others have reported what they found.
 
         Raises:
-          Damaged: it is.
+          Damaged: the checkpoint is damaged.
           TrainingStopped: a process cannot read it for another reason.
         """
         damage: Exception | None = None
@@ -204,7 +204,7 @@ class Checkpoints:
         """Reads the newest checkpoint of whatever network: the fields of the state, as NumPy arrays.
 
         Raises:
-          Damaged: it is not as it was written; anything else that the libraries below raise.
+          Damaged: the checkpoint is not as it was written; anything else that the libraries below raise.
         """
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(), input=ocp.args.JsonRestore(), checksums=ChecksumRestore()
@@ -224,7 +224,7 @@ class Checkpoints:
         """Waits until what was started is written.
 
         Raises:
-          TrainingStopped: it cannot be.
+          TrainingStopped: a checkpoint cannot be written.
         """
         if self._is_abandoned:
             return

@@ -151,7 +151,19 @@ def check_same_run(config: ml_collections.FrozenConfigDict, written: str, path: 
 
 
 def changes_of_results(config: ml_collections.FrozenConfigDict, written: str, path: str) -> dict[str, str]:
-    """{setting: how it differs} from a run's JSON, of those that change what is computed; else as above."""
+    """The settings that differ from those of another run and change what is computed.
+
+    Args:
+      config: of the run to start.
+      written: the JSON of the other run's config.
+      path: of that JSON, for messages.
+
+    Returns:
+      {setting: how it differs}, for messages.
+
+    Raises:
+      InputError: the file cannot be read.
+    """
     changed = _changes(config, written, path)
     return {key: change for key, change in changed.items() if not may_change(key)}
 

@@ -56,7 +56,7 @@ class MetricsWriter:
         """Writes the scalars of one step; they reach the disk at once.
 
         Raises:
-          TrainingStopped: they do not.
+          TrainingStopped: the metrics cannot be written.
         """
         if not self._is_writer:
             return

@@ -132,7 +132,7 @@ def check_resumable(
       Warnings about what differs and may.
 
     Raises:
-      InputError: it does, or it cannot be read.
+      InputError: the run in it has another config or other classes, or the directory cannot be read.
     """
     path = workdir / CONFIG
     try:

@@ -57,7 +57,7 @@ def require_network(name: str) -> None:
     """Refuses to download where the network is off.
 
     Raises:
-      InputError: it is.
+      InputError: the network is off.
     """
     from huggingface_hub import constants
 
