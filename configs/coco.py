@@ -25,7 +25,7 @@ LAST_LAYERS = '/(objectness|shifts|logits)/w$'
 def get_config(network: str = 'NFResNet50') -> ml_collections.ConfigDict:
     """The recipe for one network."""
     if network not in NETWORKS:
-        raise InputError(f'configs/coco.py:{network}: there are {", ".join(NETWORKS)}')
+        raise InputError(f'coco:{network}: there are {", ".join(NETWORKS)}')
     config = default.get_config()
     set_detection(config)
     config.model.name, config.model.variant = NETWORKS[network]

@@ -37,10 +37,10 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.data = data = ml_collections.ConfigDict()
     data.source = 'tfds'  # tfds (a prepared TensorFlow data set), folder, webdataset (tars), digits; or coco.
-    data.name = 'imagenet2012'  # Of the TensorFlow data set.
+    data.name = 'imagenet2012'  # Name of the TensorFlow data set.
     data.dir = placeholder(str)  # TFDS's data_dir; what holds train/ and val/, or the tars. May be gs://.
     data.train_split = 'train'  # In TFDS's syntax; a folder's name under `dir`; or tars, 'a-{0..9}.tar'.
-    data.eval_split = 'validation'
+    data.eval_split = 'validation'  # To evaluate on; named as data.train_split.
     # Sources to train on instead, by names of your own, with fields source, name, dir, split and weight; but
     # for the last, those not given are as above. Weights are parts of the images; None: all count alike.
     data.mixture = ml_collections.ConfigDict()  # {NAME: {FIELD: VALUE}}, or flags data.mixture.NAME.FIELD.
@@ -49,7 +49,9 @@ def get_config() -> ml_collections.ConfigDict:
     data.train_size = placeholder(int)  # Side of training images, px.
     data.eval_size = placeholder(int)  # Side of evaluation images, px.
     data.eval_margin = placeholder(int)  # Evaluation resizes to so much more, then crops, px; the paper: 32.
-    data.eval_style = placeholder(str)  # Of that: 'paper', 'timm' as timm of F0.., 'timm_center' of its own.
+    data.eval_style = placeholder(
+        str
+    )  # Evaluation preprocessing: 'paper', 'timm' (of timm's F0 to F6), 'timm_center' (of its own networks).
     data.crop_area = (0.08, 1.0)  # Least and most of an image that a training crop covers.
     data.repeats = 1  # Crops of each image that a batch holds; as many steps then take fewer passes.
     data.flip = True  # Mirror half of the training images.
@@ -72,7 +74,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.shard_optimizer = False  # Momentum and EMA lie split over all devices: less memory on each.
     train.loss = 'softmax'  # One distribution over the classes; 'sigmoid': each is there or not, by itself.
     train.label_smoothing = 0.1  # Fraction of the target spread over all classes, 0..1.
-    train.log_every_steps = 100  # Between lines of metrics.
+    train.log_every_steps = 100  # Steps between logged metrics.
 
     config.optimizer = optimizer = ml_collections.ConfigDict()
     optimizer.learning_rate_per_256 = 0.1  # Peak rate for each 256 images of the batch.
@@ -80,13 +82,13 @@ def get_config() -> ml_collections.ConfigDict:
     optimizer.warmup_epochs = 5.0  # Linear from 0; then a cosine to 0 at the end.
     optimizer.warmup_steps = placeholder(float)  # The same in steps, instead.
     optimizer.drops = ()  # Instead of the cosine: fractions of the run after which the rate falls to a tenth.
-    optimizer.momentum = 0.9  # Nesterov's.
+    optimizer.momentum = 0.9  # Nesterov momentum, 0..1.
     optimizer.weight_decay = 2e-5  # Not on gains, biases and skip gains.
     optimizer.agc_clipping = 0.01  # Largest gradient norm to parameter norm of a unit; inf: no clipping.
     optimizer.agc_eps = 1e-3  # Least parameter norm that a unit counts with.
     optimizer.agc_skip = '^[^/]+/~/linear/w$'  # Regular expression of what AGC leaves alone: 'module/name'.
     optimizer.max_grad_norm = float('inf')  # Norm of all gradients together, at most; before AGC.
-    optimizer.lars_trust = 0.0  # Above 0: LARS, updates in so much of the parameters' norm.
+    optimizer.lars_trust = 0.0  # Trust coefficient of LARS; 0: no LARS.
     optimizer.ema_decay = 0.99999  # What the decay of the EMA of the parameters grows to.
     optimizer.freeze = ''  # Regular expression of parameters 'module/name' that stay as they are.
 
@@ -97,17 +99,17 @@ def get_config() -> ml_collections.ConfigDict:
     detection.channels = 256  # Of the feature pyramid, and of the heads' convolutions.
     detection.hidden = 1024  # Units of each of two layers of the box head.
     detection.anchor_scale = 8.0  # Side of a level's anchors, in its stride: 8 gives 32 to 512 px.
-    detection.most_of_level = 2000  # Anchors of a level that proposals are made of.
-    detection.proposals = 1000  # Of an image.
-    detection.regions = 512  # Of an image that its heads are trained on; its mask head on a quarter of them.
-    detection.detections = 100  # Of an image, at most.
+    detection.most_of_level = 2000  # Anchors kept of each level before NMS.
+    detection.proposals = 1000  # Proposals kept for each image after NMS.
+    detection.regions = 512  # Sampled of each image to train its heads; its mask head on a quarter of them.
+    detection.detections = 100  # Most objects found in an image, after NMS.
 
     config.sam = sam = ml_collections.ConfigDict()
     sam.rho = 0.0  # Length of the step up to a sharper point, in the parameters' unit; 0: no SAM.
     sam.ascent_fraction = 0.2  # Fraction of each device's batch, or of each of its parts, for the ascent.
 
     config.eval = evaluation = ml_collections.ConfigDict()
-    evaluation.batch_size = placeholder(int)  # Over all devices; None: 32 on each.
+    evaluation.batch_size = placeholder(int)  # Images in a batch, over all devices; None: 32 on each.
     evaluation.every_epochs = 5.0  # Between evaluations; there is always one at the end.
     evaluation.every_steps = placeholder(int)  # The same in steps, instead.
 

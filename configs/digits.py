@@ -1,6 +1,6 @@
 """Scikit-learn's handwritten digits: a small network learns real images on any machine in a minute.
 
-`--config=configs/digits.py` is an NFNet, `configs/digits.py:NFResNet` another network of `model.name`. All
+`--config=digits` is an NFNet, `digits:NFResNet` another network of `model.name`. All
 ResNets have the same widths and depths.
 """
 

@@ -1,7 +1,7 @@
-"""Fine-tuning as in the paper (arXiv 2102.06171, section 5, appendix A): `--config=configs/finetune.py:F0`.
+"""Fine-tuning as in the paper (arXiv 2102.06171, section 5, appendix A): `--config=finetune:F0`.
 
 Give `--config.init_from=CHECKPOINT` and the data. The recipe is for a large set of images, as ImageNet after
-a larger one; for some thousand images there is `configs/finetune_small.py`. Where the paper does not say, as
+a larger one; for some thousand images there is `finetune_small`. Where the paper does not say, as
 of augmentation, ImageNet's recipe stays. `F4+-224to384` is that of arXiv 2310.16764 for a network that was
 pre-trained at 224 px, and the paper's where that one does not say.
 """

@@ -1,4 +1,4 @@
-"""Fine-tuning on some hundred to some thousand images: `--config=configs/finetune_small.py:F0`.
+"""Fine-tuning on some hundred to some thousand images: `--config=finetune_small:F0`.
 
 Give `--config.init_from=CHECKPOINT` and the data. What differs from the paper's recipe, and why, is beside
 each setting; `scripts/experiments/finetune_demo.py` measured it beside training from scratch.

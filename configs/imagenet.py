@@ -1,4 +1,4 @@
-"""ImageNet as in the paper: `--config=configs/imagenet.py:F0` .. `F7`, `F0+` .. `F7+`; `F5-SAM` with SAM.
+"""ImageNet as in the paper: `--config=imagenet:F0` .. `F7`, `F0+` .. `F7+`; `F5-SAM` with SAM.
 
 `nfnet_l0` and `eca_nfnet_l0` .. `l2`, timm's light ones, are trained by the paper's recipe for the network of
 the same depths, at timm's sizes: the recipes of timm's own weights are not published with them.

@@ -1,7 +1,7 @@
 """The paper's ladder (arXiv 2102.06171, table 2) on ImageNet: each rung adds one ingredient.
 
-`--config=configs/imagenet_ladder.py:F0-mixup` is F0 with all up to MixUp. From the bottom: baseline, with the
-default widths, then widths, second_conv, mixup, randaugment and cutmix, which is configs/imagenet.py. Then
+`--config=imagenet_ladder:F0-mixup` is F0 with all up to MixUp. From the bottom: baseline, with the
+default widths, then widths, second_conv, mixup, randaugment and cutmix, which is `imagenet`. Then
 there is batch_norm, the top with batch normalization instead (table 6). The paper has F0 to F3.
 """
 

@@ -1,4 +1,4 @@
-"""NF-RegNets on ImageNet: `--config=configs/imagenet_regnet.py:B0` .. `B8` (arXiv 2101.08692).
+"""NF-RegNets on ImageNet: `--config=imagenet_regnet:B0` .. `B8` (arXiv 2101.08692).
 
 The recipe is that of the code released with arXiv 2102.06171, which is for B0 to B5; it clips no gradients.
 timm's `nf_regnet_b1` has that of B1 at timm's sizes, not timm's own, which is not published with its weights.

@@ -1,4 +1,4 @@
-"""ResNets on ImageNet: `--config=configs/imagenet_resnet.py:NFResNet`, or another that is a ResNet.
+"""ResNets on ImageNet: `--config=imagenet_resnet:NFResNet`, or another that is a ResNet.
 
 The recipe of the comparisons in arXiv 2102.06171, section 4.1: 90 epochs at a rate that grows with the batch.
 What the paper does not say is as in the code released with it. `--config.model.variant=ResNet200` is another

@@ -1,4 +1,4 @@
-"""Pre-training on a large label set, to fine-tune after: `--config=configs/pretrain.py:F4+`.
+"""Pre-training on a large label set, to fine-tune after: `--config=pretrain:F4+`.
 
 F4, F4+ and NF-ResNets, as `ResNet50`, are those of arXiv 2102.06171, appendix A.5, on 300 million images of
 18,000 classes; the other NFNets are those of arXiv 2310.16764, on 4 billion of 30,000. Neither set is public:

@@ -1,8 +1,8 @@
-"""One's own small data set, from scratch, on a CPU or one GPU: `--config=configs/small.py`.
+"""One's own small data set, from scratch, on a CPU or one GPU: `--config=small`.
 
 For some hundred to some ten thousand images of any size, in a folder of DATA/train/CLASS/* and
 DATA/val/CLASS/*: give `--config.data.dir=DATA`; or for a TFDS set `--config.data.source=tfds
---config.data.name=NAME --config.data.eval_split=test`. `configs/small.py:64` shows them to the network at
+--config.data.name=NAME --config.data.eval_split=test`. `small:64` shows them to the network at
 64 px instead of 32.
 """
 
@@ -19,7 +19,7 @@ SMALLEST = 16  # px: a grid of 4 x 4 after the stem, and of 2 x 2 before the hea
 def get_config(size: str = '32') -> ml_collections.ConfigDict:
     """A recipe for images of one size; the blocks and the optimizer are the paper's."""
     if not size.isdigit() or int(size) < SMALLEST:
-        raise InputError(f'configs/small.py:{size}: the size must be a whole number of px from {SMALLEST} on')
+        raise InputError(f'small:{size}: the size must be a whole number of px from {SMALLEST} on')
     config = default.get_config()
     # A quarter of F0's widths at most, and a stage more for each doubling of the size: the last stage sees a
     # grid of 4 x 4 or so. Photographs want 64 px and more; each doubling costs four times the time or more.

@@ -295,7 +295,7 @@ def test_a_small_network_has_a_stage_more_for_each_doubling_of_its_images(size, 
 
 @pytest.mark.parametrize('size', ['F0', '0', '15', '-64', '32.5'])
 def test_a_size_that_no_network_takes_is_named(size):
-    with pytest.raises(InputError, match=f'small.py:{size}: the size must be .* from 16 on'):
+    with pytest.raises(InputError, match=f'small:{size}: the size must be .* from 16 on'):
         small.get_config(size)
 
 

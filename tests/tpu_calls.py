@@ -18,7 +18,7 @@ SEND = (
 SSH = f'gcloud compute tpus tpu-vm ssh f0 {PLACE} --worker=all'
 SETUP = f"{SSH} '--command=python3 worker.py setup' --quiet"
 START = (
-    f"{SSH} '--command=python3 worker.py start --config=configs/imagenet.py:F0 "
+    f"{SSH} '--command=python3 worker.py start --config=imagenet:F0 "
     "--config.data.dir=gs://my-bucket/data --workdir=gs://my-bucket/runs/f0' --quiet"
 )
 STOP = f"{SSH} '--command=python3 worker.py stop' --quiet"

@@ -18,7 +18,7 @@ zone = "us-central2-b"
 accelerator = "v4-32"
 spot = true
 workdir = "gs://my-bucket/runs/f0"
-train = ["--config=configs/imagenet.py:F0", "--config.data.dir=gs://my-bucket/data"]
+train = ["--config=imagenet:F0", "--config.data.dir=gs://my-bucket/data"]
 """
 # In place of training: it says what it was given, and ends as the file `ends` in the home directory says.
 TRAIN = """

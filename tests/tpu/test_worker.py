@@ -187,7 +187,7 @@ def test_from_setup_to_the_end_on_two_workers(pod):
     did = [call for call in pod.calls() if ' describe ' not in call and 'worker.py status' not in call]
     assert did == [SEND, SETUP, START, START, START]
     assert 'f0: training ended: 1 ended -9, 1 ended 1; ' in run.stdout
-    given = "['--config=configs/imagenet.py:F0', '--config.data.dir=gs://my-bucket/data', "
+    given = "['--config=imagenet:F0', '--config.data.dir=gs://my-bucket/data', "
     given += "'--workdir=gs://my-bucket/runs/f0']"
     for home in pod.homes:
         assert (home / 'training' / 'log').read_text().count(f'given {given} None\n') == 3
