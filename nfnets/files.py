@@ -96,7 +96,7 @@ def size(path: epath.PathLike) -> int:
 
 @contextlib.contextmanager
 def local_copy(path: epath.Path) -> Iterator[pathlib.Path]:
-    """The file itself, or a copy that is removed afterwards of one in a bucket."""
+    """The file itself, or a copy that is removed afterward of one in a bucket."""
     if is_local(path):
         yield pathlib.Path(path)
         return

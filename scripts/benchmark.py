@@ -29,8 +29,8 @@ from the same bucket with a latency for each request.
 A checkpoint costs the thread that trains a copy of the state, and a rest, which is also given as a fraction
 of the step; the writing overlaps with the next steps.
 
-A TPU need not be here for its estimate, only libtpu (pip install '.[tpu]'); it takes minutes to compile, and
-is kept for the next time. Cycles and bytes are of each part of the step, loops times their trip counts.
+A TPU need not be here for its estimate, only libtpu (pip install 'nfnets[tpu]'); it takes minutes to compile,
+and is kept for the next time. Cycles and bytes are of each part of the step, loops times their trip counts.
 """
 
 import argparse

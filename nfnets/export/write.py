@@ -99,7 +99,7 @@ def check_target(target: Path, form: str, precision: str) -> None:
         )
     for package in FORMS[form].packages:
         if importlib.util.find_spec(package) is None:
-            raise InputError(f'{package} is not installed: pip install {" ".join(FORMS[form].packages)}')
+            raise InputError(f"{package} is not installed: pip install 'nfnets[export]'")
 
 
 def export(

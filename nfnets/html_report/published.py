@@ -35,7 +35,7 @@ def read_points(path: epath.Path) -> list[Point]:
     """Reads what `scripts/benchmark.py step` printed, one JSON object a line, as it is.
 
     A time with other than 32 images on a device is scaled to 32. The accuracy is the object's 'top_1' (0..1,
-    as `scripts/evaluate.py` prints it), if one was put there, or else the paper's for the variant, which was
+    as `nfnets-evaluate` prints it), if one was put there, or else the paper's for the variant, which was
     trained at its own size of images alone.
 
     Raises:

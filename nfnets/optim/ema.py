@@ -27,7 +27,7 @@ def ema_decay(step: jax.Array, max_decay: float) -> jax.Array:
 
 
 def update_ema(ema: optax.Params, new: optax.Params, step: jax.Array, max_decay: float) -> optax.Params:
-    """Moves an EMA towards what was just updated.
+    """Moves an EMA toward what was just updated.
 
     Args:
       ema: of parameters or of a network's state so far; the initial ones before the first step.

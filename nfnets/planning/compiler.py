@@ -1,8 +1,8 @@
 """The memory and the time of a program on a TPU that is not here, by XLA's compiler.
 
-XLA's TPU compiler comes with libtpu (`pip install '.[tpu]'`, Linux on x86-64) and needs no TPU: it gives the
-answer that it will give there. Without libtpu XLA's CPU compiler answers, and overestimates:
-it keeps much of bfloat16 as float32, and joins fewer operations.
+XLA's TPU compiler comes with libtpu (`pip install 'nfnets[tpu]'`, Linux on x86-64) and needs no TPU: it gives
+the answer that it will give there. Without libtpu XLA's CPU compiler answers, and overestimates: it keeps
+much of bfloat16 as float32, and joins fewer operations.
 """
 
 import contextlib

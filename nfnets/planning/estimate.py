@@ -35,7 +35,7 @@ def estimate_step(config: FrozenConfigDict, device: Device, effort: str) -> dict
     """
     devices = tpu_devices(device)
     if devices is None:
-        raise InputError("there is no TPU compiler here: pip install '.[tpu]'")
+        raise InputError("there is no TPU compiler here: pip install 'nfnets[tpu]'")
     lowered = build.lower_train_step(config, devices)
     compiler = f'XLA for TPU {device.name} {importlib.metadata.version("libtpu")}, {effort} effort'
     program = lowered.as_text(debug_info=True)  # With the names that parts are known by.

@@ -1,4 +1,4 @@
-"""The page that `scripts/plan.py` prints."""
+"""The page that `nfnets-plan` prints."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -50,7 +50,7 @@ def _time(plan: dict[str, Any]) -> Iterator[str]:
     paces = plan['paces']
     if not paces:
         yield 'time of a step: none was published for this network; give --step-ms, or install libtpu for'
-        yield '  an estimate: pip install .[tpu]'
+        yield "  an estimate: pip install 'nfnets[tpu]'"
         return
     yield _row('time of a step', paces)
     yield _row('  ms', (f'{pace["step_ms"]:,.1f}' for pace in paces.values()))
@@ -77,8 +77,8 @@ def _estimates(plan: dict[str, Any]) -> Iterator[str]:
     if 'TPU' in compiler:
         yield f'- memory, by {compiler} for one host: with its least effort for speed'
     else:
-        yield f'- memory, by {compiler}: more than a TPU takes; with libtpu (pip install .[tpu]) its own'
-        yield '  compiler answers'
+        yield f'- memory, by {compiler}: more than a TPU takes; with libtpu, from'
+        yield "  pip install 'nfnets[tpu]', its own compiler answers"
     if plan['shard_optimizer']:
         yield '- memory of momentum and EMA: compiled for one host, and computed for all devices from that'
     if f'published for {STEP_DEVICE}' in plan['paces']:

@@ -189,7 +189,7 @@ def test_a_target_is_refused_before_any_work(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r'net\.json exists already'):
         write.check_target(tmp_path / 'net', 'stablehlo', 'float32')
     monkeypatch.setattr(write.importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(InputError, match='onnx is not installed: pip install onnx onnxruntime'):
+    with pytest.raises(InputError, match=r"onnx is not installed: pip install 'nfnets\[export\]'"):
         write.check_target(tmp_path / 'net', 'onnx', 'float32')
 
 
