@@ -34,7 +34,7 @@ def memory_of(compiled: Compiled) -> Memory:
     return Memory(arguments, temporaries, peak)
 
 
-def of_rows(shapes: Any, devices: int) -> int:
+def row_bytes(shapes: Any, devices: int) -> int:
     """Bytes of a device that has its own rows alone of each array of a tree (`parallel.own_rows`)."""
 
     def of_each(x: jax.ShapeDtypeStruct) -> int:
@@ -45,7 +45,7 @@ def of_rows(shapes: Any, devices: int) -> int:
     return sum(map(of_each, jax.tree.leaves(shapes)))
 
 
-def of_device() -> int:
+def device_bytes() -> int:
     """Bytes of memory of each device here; of a CPU, which counts as several devices, an equal part."""
     stats = jax.local_devices()[0].memory_stats() or {}
     whole = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')

@@ -52,7 +52,16 @@ class Question:
 
 
 def plan(question: Question) -> dict[str, Any]:
-    """Everything that is known of the run, as a JSON object; says on stderr what it is about to compile.
+    """Everything that is known of the run; says on stderr what it is about to compile.
+
+    Returns:
+      A JSON object: of the question `variant`, `batch` (images of a step), `accumulate`, `sam`, `devices`
+      (how many), `examples` and `classes`; of the slice `device` (the fields of `Device`), `hosts` (how
+      many) and `accelerator_type`; of the config `scan`, `shard_optimizer`, `image_size` (px), `epochs`,
+      `steps` and `repeats` (crops of each image in a batch); `images_per_device`; `steps_per_epoch` (one
+      crop of each image); `core_rate` (images/s that a core decodes) and `core_rate_is_measured` (here, not
+      given); `paces`, {how the time of a step is known: the fields of `Pace`}; `memory`, the fields of
+      `compiler.Answer` by 'without_remat' and, where there is remat, 'with_remat'.
 
     Raises:
       InputError: there is no such variant or device, or the batch does not divide.
@@ -152,7 +161,7 @@ def _sharded(
     if answer.gib is None:
         return answer
     params, _ = build.variable_shapes(config)
-    then, now = (memory.of_rows(params, number) for number in (devices.num_devices, compiled_for))
+    then, now = (memory.row_bytes(params, number) for number in (devices.num_devices, compiled_for))
     gib = answer.gib + 2 * (then - now) / 2**30
     fits = answer.fits
     if not fits and gib <= devices.device.memory_gib:

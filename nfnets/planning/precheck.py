@@ -63,7 +63,7 @@ def _split_of_both(config: Config) -> str | None:
 
 
 def _memory_warning(config: Config) -> list[str]:
-    there, dtype = memory.of_device(), jnp.dtype(config.train.precision)
+    there, dtype = memory.device_bytes(), jnp.dtype(config.train.precision)
     pixels = _images_at_once(config) * config.data.train_size**2 * 3
     if config.model.remat or pixels * dtype.itemsize * _FEW < there:
         return []  # Only the compiler knows, or it fits, and tracing would take seconds.
@@ -116,7 +116,15 @@ def out_of_memory(config: Config, step: int, error: Exception) -> str:
 def facts(
     config: Config, train: Examples, evaluation: Examples, steps_there: list[int], start_sha256: str | None
 ) -> dict[str, Any]:
-    """Facts that must be equal on all processes of a run, by name."""
+    """Facts that must be equal on all processes of a run, by name.
+
+    Args:
+      config: a complete one.
+      train: the training split.
+      evaluation: the evaluation split.
+      steps_there: of the checkpoints in the working directory, the last one last.
+      start_sha256: SHA-256 of the checkpoint that a new run starts from; None: it starts from none.
+    """
     names = hashlib.sha256('\0'.join(train.class_names).encode()).hexdigest()[:12]
     settings = flatten(json.loads(to_json(config)))
     del settings['probe.dir']  # Each host may have its own copy.

@@ -11,7 +11,7 @@ from training_runs import TINY
 from nfnets import build
 from nfnets import config as config_lib
 from nfnets.configs import digits
-from nfnets.planning.memory import memory_of, of_rows
+from nfnets.planning.memory import memory_of, row_bytes
 
 SIDE = 256
 BYTES = 4 * SIDE * SIDE  # Of one matrix.
@@ -46,4 +46,4 @@ def test_a_training_step_is_lowered_for_its_state_and_each_device_s_part_of_the_
 def test_of_rows_a_device_has_its_part_rounded_up_and_of_few_all():
     shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((3, 3, 100, 8), (5,), (6, 9))]
     # 13 of 100 rows of 9 x 8; what has no rows; 6 rows for 8 devices.
-    assert of_rows(shapes, 8) == 4 * (9 * 13 * 8 + 5 + 54)
+    assert row_bytes(shapes, 8) == 4 * (9 * 13 * 8 + 5 + 54)

@@ -51,7 +51,7 @@ def test_warnings_of_a_source_are_passed_on():
 
 @pytest.mark.parametrize('gib', [2, 8])
 def test_the_papers_batch_on_one_small_machine_warns_before_it_compiles(gib, monkeypatch):
-    monkeypatch.setattr(memory, 'of_device', lambda: gib << 30)
+    monkeypatch.setattr(memory, 'device_bytes', lambda: gib << 30)
     config = imagenet.get_config('F0')
     config.train.batch_size = 4096
     message = [line for line in _warnings(config=config) if 'GiB' in line]
@@ -70,7 +70,7 @@ def test_the_papers_batch_on_one_small_machine_warns_before_it_compiles(gib, mon
 
 def test_the_memory_in_the_warning_is_most_of_what_xla_takes_and_no_more(monkeypatch):
     monkeypatch.setattr(precheck, '_FEW', 10**9)  # Asked of the smallest network, too.
-    monkeypatch.setattr(memory, 'of_device', lambda: 2**20)
+    monkeypatch.setattr(memory, 'device_bytes', lambda: 2**20)
     changed = {'model.scan': True, 'model.widths': (16,), 'model.depths': (3,), 'train.batch_size': 512}
     config = training_runs.config({**training_runs.TINY, **changed, 'optimizer.warmup_steps': 1.0})
     config = complete(config, num_examples=1437, num_classes=10, num_devices=8)
