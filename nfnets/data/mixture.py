@@ -85,7 +85,7 @@ class MixedOrder:
     """
 
     def __init__(self, sizes: Sequence[int], weights: Sequence[int], seed: int):
-        """Args: sizes and weights of the sources, whole numbers above 0."""
+        """Args: sizes and weights of the sources, whole numbers above 0; seed of the run."""
         self._epoch, self._weights = sum(sizes), weights
         self._begins = np.cumsum([0, *sizes[:-1]])
         # With one seed, copies of a set would come in one order.
@@ -94,6 +94,7 @@ class MixedOrder:
         self._blocks: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """Positions in the stream, int64 [N], to indices of examples in the mixture, int64 [N]."""
         places = positions % self._epoch % _BLOCK
         firsts = positions - places
         known = self._blocks

@@ -177,7 +177,11 @@ class Pipeline:
         return None
 
     def next(self) -> tuple[Work, np.ndarray, np.ndarray, np.ndarray]:
-        """The next part: its work, images [N, S, S, 3], labels int32 [N] or [N, L], and which are whole.
+        """The next part of a batch.
+
+        Returns:
+          Its work; images [N, S, S, 3] of the dtype given; labels, int32 [N] or [N, L]; and which images are
+          whole, bool [N]: the others are blank.
 
         Raises:
           InputError: an image cannot be decoded or a file read, or a label is not below K.

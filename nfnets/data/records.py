@@ -18,12 +18,19 @@ _SPARE_FILES = 512  # For whatever else a run opens: checkpoints, logs, sockets.
 
 
 class Shard(NamedTuple):
-    """The records of one file that belong to a split."""
+    """The records of one file that belong to a split.
+
+    Attributes:
+      path: of the file.
+      skip: records before the split's first.
+      take: records of the split.
+      total: records in the whole file.
+    """
 
     path: epath.Path
     skip: int
     take: int
-    total: int  # Records in the whole file.
+    total: int
 
 
 def opening_threads(shards: Sequence[Shard]) -> int:

@@ -1,6 +1,6 @@
 """The files in a tar, by their headers alone: ustar, GNU's and pax's long names, each checksum compared.
 
-Python's tarfile takes 19 us for each, this 5 us: ImageNet-21k's 1,024 tars have 39 million.
+Python's tarfile takes several times as long for each, and ImageNet-21k's 1,024 tars have 39 million.
 """
 
 from collections.abc import Iterator

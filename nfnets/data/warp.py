@@ -58,7 +58,7 @@ def _chosen(by_map: np.ndarray, choice: jax.Array) -> jax.Array:
 
 
 def find_sources(maps: np.ndarray, height: int, width: int) -> Sources:
-    """Applies maps float32 [maps, 2, 3] to every pixel, in float32."""
+    """Applies maps float32 [maps, 2, 3] to every pixel of an image of a height and width, px, in float32."""
     x = np.arange(width, dtype=np.float32)[None, None, :]
     y = np.arange(height, dtype=np.float32)[None, :, None]
     m = maps[..., None, None]

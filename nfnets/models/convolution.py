@@ -5,9 +5,9 @@ transposes of each are the other two, so every transformation of JAX applies. Ho
 when it is lowered, by the backend that it is lowered for.
 
 On GPU, and on TPU for fewer than 64 images, that is XLA's own convolution; on TPU for more, one for each
-group. On a CPU, XLA's gradient of a grouped convolution with respect to its kernel takes 30 times what it
-should, and its other two passes 3 times (`docs/performance.md`): there a convolution for each group is fast
-in all three, and a 1x1 convolution is a matrix product. Within a loop, XLA's CPU backend is fast only at
+group. On a CPU, XLA is slow at all three passes of a grouped convolution, most of all at its gradient with
+respect to the kernel (`docs/performance.md` has the steps): there a convolution for each group is fast in all
+three, and a 1x1 convolution is a matrix product. Within a loop, XLA's CPU backend is fast only at
 convolutions whose axes are in the usual order (NHWC, HWIO): the gradients are written out in it.
 """
 
