@@ -51,7 +51,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.eval_margin = placeholder(int)  # Evaluation resizes to so much more, then crops, px; the paper: 32.
     data.eval_style = placeholder(
         str
-    )  # Evaluation preprocessing: 'paper', 'timm' (of timm's F0 to F6), 'timm_center' (of its own networks).
+    )  # Evaluation preprocessing: 'paper', 'timm' (timm's F0 to F6) or 'timm_center' (timm's own networks).
     data.crop_area = (0.08, 1.0)  # Least and most of an image that a training crop covers.
     data.repeats = 1  # Crops of each image that a batch holds; as many steps then take fewer passes.
     data.flip = True  # Mirror half of the training images.

@@ -82,7 +82,7 @@ def average_precision(examples: CocoExamples, found: Mapping[int, ImageDetection
 def _evaluate(
     examples: CocoExamples, found: Mapping[int, ImageDetections], kind: str
 ) -> tuple[list[float], np.ndarray]:
-    """pycocotools' summary, and precision by overlap, recall and class, [T, R, K]."""
+    """pycocotools' summary, and precision by IoU threshold, recall and class, [T, R, K]."""
     images = [
         {'id': index, 'height': examples.annotated(index).height, 'width': examples.annotated(index).width}
         for index in found

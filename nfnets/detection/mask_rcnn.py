@@ -31,10 +31,10 @@ class Sizes:
       channels: of the pyramid, and of the heads' convolutions.
       hidden: units of each hidden layer of the box head.
       anchor_scale: as of `make_anchors`.
-      most_of_level: anchors of a level that proposals are made of.
-      proposals: of an image.
-      regions: of an image that the heads are trained on.
-      detections: of an image.
+      most_of_level: anchors kept of each level before non-maximum suppression.
+      proposals: kept for each image after it.
+      regions: sampled of each image to train the heads.
+      detections: most objects found in an image.
     """
 
     channels: int

@@ -44,9 +44,9 @@ class Features(NamedTuple):
 
     Attributes:
       pooled: float32 [N, C], what the classifier sees.
-      grids: what leaves each stage, float32 [N, S / s, S / s, C], rounded up, of images of S px; of the
-        networks with names s = 4, 8, 16 and 32. In pre-activation networks, all but Fixup's, the activation
-        that follows is not applied.
+      grids: the feature maps of each stage, float32 [N, S / s, S / s, C], rounded up, of images of S px; of
+        the networks with names s = 4, 8, 16 and 32. In pre-activation networks, all but Fixup's, the
+        activation that follows is not applied.
     """
 
     pooled: np.ndarray

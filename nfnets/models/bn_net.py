@@ -95,7 +95,7 @@ class BNNet(hk.Module):
         return pooled_outputs(self.linear, out, grids, self.dropout_rate, is_training)
 
     def grids(self, images: jax.Array, is_training: bool) -> tuple[jax.Array, ...]:
-        """What leaves each stage, as of `NFNet`."""
+        """The feature maps of each stage, as of `NFNet`."""
         out = self.stem[0](images)
         for norm, conv in zip(self.stem_norms, self.stem[1:], strict=True):
             out = conv(self.activation(batch_normalize(norm, out, is_training)))

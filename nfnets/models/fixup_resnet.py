@@ -89,6 +89,6 @@ class FixupResNet(hk.Module):
         return pooled_outputs(self.linear, grids[-1], grids, self.dropout_rate, is_training, bias='bias2')
 
     def grids(self, images: jax.Array, is_training: bool) -> tuple[jax.Array, ...]:
-        """What leaves each stage, as of `NFNet`."""
+        """The feature maps of each stage, as of `NFNet`."""
         out = stem_pool(self.activation(self.initial_conv(images) + scalar('bias1', images)))
         return run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat)

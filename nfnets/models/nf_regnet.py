@@ -120,6 +120,6 @@ class NFRegNet(hk.Module):
         return pooled_outputs(self.linear, out, grids, self.dropout_rate, is_training)
 
     def grids(self, images: jax.Array, is_training: bool) -> tuple[jax.Array, ...]:
-        """What leaves each stage, as of `NFNet`."""
+        """The feature maps of each stage, as of `NFNet`."""
         out = self.initial_conv(images)
         return run_stages(self.stages, out, is_training, layout=self.layout, remat=self.remat)

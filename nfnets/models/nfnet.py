@@ -147,7 +147,7 @@ class NFNet(hk.Module):
         return pooled_outputs(self.linear, out, grids, self.dropout_rate, is_training)
 
     def grids(self, images: jax.Array, is_training: bool) -> tuple[jax.Array, ...]:
-        """What leaves each stage; applied alone, the network has no parameters behind the stages.
+        """The feature maps of each stage; applied alone, the network has no parameters behind the stages.
 
         Args:
           images: [N, H, W, 3], normalized.

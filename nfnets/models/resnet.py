@@ -93,6 +93,6 @@ class ResNet(hk.Module):
         return pooled_outputs(self.linear, out, grids, self.dropout_rate, is_training)
 
     def grids(self, images: jax.Array, is_training: bool) -> tuple[jax.Array, ...]:
-        """What leaves each stage, as of `NFNet`."""
+        """The feature maps of each stage, as of `NFNet`."""
         out = stem_pool(self.initial_conv(images))
         return run_stages(self.stages, out, is_training)
