@@ -1,6 +1,7 @@
 """Imports go downward only, so that the code can be read in one direction; and the house stays in order."""
 
 import ast
+import graphlib
 import re
 from pathlib import Path
 
@@ -68,6 +69,16 @@ def test_no_module_imports_one_that_stands_after_it():
                 part = rest.partition('.')[0]
                 allowed = WITH_CONFIGS if part == CONFIGS else ORDER[ORDER.index(part) :]
                 assert _part(path) in allowed, f'{path.relative_to(ROOT)} -> {imported}'
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    modules = {'.'.join(path.relative_to(ROOT).with_suffix('').parts): path for path in PACKAGE.rglob('*.py')}
+    graph = {}
+    for module, path in modules.items():
+        froms = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        names = {f'{node.module}.{alias.name}' for node in froms for alias in node.names}
+        graph[module] = (names | _imports(path)) & modules.keys()
+    graphlib.TopologicalSorter(graph).prepare()  # Raises an error that shows the circle.
 
 
 def test_the_order_names_every_module():
