@@ -14,12 +14,8 @@ def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0  # Of initial parameters, order of examples, augmentation and dropout.
     config.task = 'classification'  # Or detection: boxes and masks by Mask R-CNN, of a set in COCO format.
-    config.init_from = placeholder(
-        str
-    )  # Path or name of a checkpoint whose parameters a new run starts from.
-    config.rewind_from = placeholder(
-        str
-    )  # RUN or RUN@STEP: the checkpoint of a run whose whole state a new one, of another length, starts from.
+    config.init_from = placeholder(str)  # Path or name of a checkpoint: a new run starts from its parameters.
+    config.rewind_from = placeholder(str)  # RUN or RUN@STEP: a run of another length starts from that state.
 
     config.model = model = ml_collections.ConfigDict()
     model.name = 'NFNet'  # NFNet, BNNet, NFResNet, NFRegNet, ResNet, SkipInitResNet or FixupResNet.
@@ -49,9 +45,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.train_size = placeholder(int)  # Side of training images, px.
     data.eval_size = placeholder(int)  # Side of evaluation images, px.
     data.eval_margin = placeholder(int)  # Evaluation resizes to so much more, then crops, px; the paper: 32.
-    data.eval_style = placeholder(
-        str
-    )  # Evaluation preprocessing: 'paper', 'timm' (timm's F0 to F6) or 'timm_center' (timm's own networks).
+    data.eval_style = placeholder(str)  # 'paper', 'timm' (of its F0 to F6), 'timm_center' (its own networks).
     data.crop_area = (0.08, 1.0)  # Least and most of an image that a training crop covers.
     data.repeats = 1  # Crops of each image that a batch holds; as many steps then take fewer passes.
     data.flip = True  # Mirror half of the training images.
