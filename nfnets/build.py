@@ -1,4 +1,4 @@
-"""Builds the parts that a config describes; with the tasks and `nfnets/train.py` all that reads settings."""
+"""Builds the parts that a config describes, from its settings, with the tasks: the parts take no config."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence

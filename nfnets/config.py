@@ -1,7 +1,7 @@
 """Turns the config as given into the config as run: checked, complete, frozen.
 
-Called once, after the command line is read and the data is found. Nothing below `nfnets/train.py` sees the
-config.
+Called once, after the command line is read and the data is found. Models, losses, optimizer, data, detection,
+evaluation and the training step take no config, but plain arguments from `nfnets/build.py` and the tasks.
 """
 
 import dataclasses
