@@ -74,7 +74,7 @@ def test_other_commands_are_run_by_the_test_they_name(command, place):
 
 def test_make_train_trains_the_recipe_for_digits():
     environment = {name: value for name, value in os.environ.items() if name not in ('ARGS', 'WORKDIR')}
-    make = ['make', '--dry-run', 'train']
+    make = ['make', '--no-print-directory', '--dry-run', 'train']
     printed = subprocess.run(
         make, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
     ).stdout
