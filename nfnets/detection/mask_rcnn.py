@@ -17,7 +17,7 @@ from nfnets.detection.masks import mask_targets
 from nfnets.detection.proposals import Proposals, propose
 from nfnets.detection.pyramid import FeaturePyramid
 from nfnets.detection.roi_align import roi_align
-from nfnets.detection.targets import Objects, RoiTargets, match_anchors, sample_rois
+from nfnets.detection.targets import Objects, RoiTargets, match_anchors, most_on_objects, sample_rois
 
 NAME = 'MaskRCNN'  # First part of the names of all parameters but the backbone's.
 Grids = Callable[[jax.Array, bool], tuple[jax.Array, ...]]  # Of images, in training or not.
@@ -155,8 +155,7 @@ class MaskRCNN(hk.Module):
     def _mask_losses(
         self, grids: dict[int, jax.Array], targets: RoiTargets, objects: Objects, masks: jax.Array
     ) -> jax.Array:
-        # Regions on objects come first, and are a quarter at most.
-        few = jax.tree.map(lambda x: x[:, : self.sizes.regions // 4], targets)
+        few = jax.tree.map(lambda x: x[:, : most_on_objects(self.sizes.regions)], targets)
         targets_of = jax.vmap(functools.partial(mask_targets, side=MASK_SIDE))
         wanted = targets_of(masks, objects.boxes, few.boxes, few.match)
         on_object = is_on_object(few, self.num_classes)

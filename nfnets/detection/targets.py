@@ -91,6 +91,11 @@ def match_anchors(key: jax.Array, anchors: jax.Array, objects: Objects) -> Ancho
     return AnchorTargets(positive, negative, jnp.argmax(overlap, axis=1))
 
 
+def most_on_objects(count: int) -> int:
+    """Most regions on objects among the `count` that the heads are trained on; they come first."""
+    return int(count * _OBJECT_FRACTION)
+
+
 def sample_rois(
     key: jax.Array,
     proposals: jax.Array,
@@ -117,7 +122,7 @@ def sample_rois(
     is_object = is_there & (most >= _OBJECT)
     is_background = is_there & (most < _OBJECT) & ~_in_crowd(boxes, objects)
     object_key, background_key = jax.random.split(key)
-    limit = int(count * _OBJECT_FRACTION)
+    limit = most_on_objects(count)
     chosen = sample(object_key, is_object, limit, limit)
     others = sample(background_key, is_background, count, count - jnp.sum(chosen))
     # Objects first, then background, then places to fill.

@@ -14,6 +14,7 @@ from nfnets.detection import batches as batches_lib
 from nfnets.detection import detector
 from nfnets.detection.detector import Scenes, make_detector
 from nfnets.detection.examples import CocoExamples
+from nfnets.detection.heads import MASK_SIDE
 from nfnets.detection.mask_rcnn import Sizes
 from nfnets.detection.targets import Objects
 from nfnets.errors import InputError
@@ -28,7 +29,7 @@ from nfnets.tasks.module import module
 from nfnets.train_step import Augment, LossFn
 from nfnets.weights.load import Weights
 
-_MASK_SIDE = 56  # Places across an object's mask on its way to the device: twice those that are learned.
+_MASK_SIDE = 2 * MASK_SIDE  # Of an object's mask on its way to the device: twice that of what is learned.
 
 
 def source(config: ml_collections.ConfigDict, split: str) -> CocoExamples:
