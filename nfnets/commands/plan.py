@@ -66,7 +66,7 @@ def _plan(argv: Sequence[str]) -> None:
     from nfnets.planning.plan_text import text
 
     jax.config.update('jax_platforms', 'cpu')  # Nothing runs on an accelerator, if there is one.
-    answer = plan(Question(**arguments))
+    answer = plan(Question(**{name: value for name, value in arguments.items() if value is not None}))
     print(json.dumps(answer) if as_json else text(answer))
 
 
@@ -78,8 +78,7 @@ def _recipe(given: Given, arguments: dict[str, Any]) -> dict[str, Any]:
         if arguments['variant'] is None:
             raise InputError('--variant or --config is required')
         get_variant(arguments['variant'], NORMALIZER_FREE)
-        defaults = {'batch': 4096, 'accumulate': 1}
-        return {name: default for name, default in defaults.items() if arguments[name] is None}
+        return {}
     for name in ('variant', 'batch', 'accumulate', 'sam'):
         if arguments[name]:
             raise InputError(f'--{name} does not go with --config; give settings, --config.GROUP.NAME=VALUE')
