@@ -29,7 +29,7 @@ _ROWS = 4096  # Predicted at once, which bounds memory.
 FeatureStep = Callable[[Variables, dict], Any]
 
 
-class Features(NamedTuple):
+class LabeledFeatures(NamedTuple):
     """What a network makes of N images.
 
     Attributes:
@@ -40,9 +40,9 @@ class Features(NamedTuple):
     pooled: np.ndarray
     labels: np.ndarray
 
-    def of(self, rows: Any) -> 'Features':
+    def of(self, rows: Any) -> 'LabeledFeatures':
         """The features of some of the images, by any index of NumPy's."""
-        return Features(self.pooled[rows], self.labels[rows])
+        return LabeledFeatures(self.pooled[rows], self.labels[rows])
 
 
 def make_feature_step(network: hk.TransformedWithState) -> FeatureStep:
@@ -72,7 +72,7 @@ def features(
     batches: Iterable[dict[str, np.ndarray]],
     num_examples: int,
     num_broken: Callable[[], int],
-) -> tuple[Features, np.ndarray]:
+) -> tuple[LabeledFeatures, np.ndarray]:
     """The features of every example of a split.
 
     Args:
@@ -99,7 +99,7 @@ def features(
         np.add.at(count, indices, 1)
     if pooled is None or count.max() > 1 or count.sum() != num_examples - num_broken():
         raise RuntimeError(f'{count.sum()} features were computed where the split has {num_examples} images')
-    return Features(pooled, labels), count > 0
+    return LabeledFeatures(pooled, labels), count > 0
 
 
 class Ridge:
@@ -110,7 +110,7 @@ class Ridge:
     diagonalized once. All is computed in float64.
     """
 
-    def __init__(self, train: Features, num_classes: int):
+    def __init__(self, train: LabeledFeatures, num_classes: int):
         """Args: train is what it learns from; num_classes is K."""
         x = train.pooled.astype(np.float64)
         self._mean, self._std = x.mean(axis=0), x.std(axis=0) + _EPS
@@ -130,7 +130,7 @@ class Ridge:
             yield projected @ (self._right / (self._values + strength)[:, None]) + self._intercept
 
 
-def accuracy(train: Features, evaluation: Features, num_classes: int) -> float:
+def accuracy(train: LabeledFeatures, evaluation: LabeledFeatures, num_classes: int) -> float:
     """Top-1 on `evaluation`, 0..1, of the regression on `train`, with the penalty of `L2` that is best there.
 
     big_vision takes one strength for all; the best one grows with the number of images, which is anything
@@ -193,7 +193,7 @@ class Probe:
             for name, rows in self._rows.items()
         }
 
-    def _features(self, variables: Variables, source: Source) -> tuple[Features, np.ndarray]:
+    def _features(self, variables: Variables, source: Source) -> tuple[LabeledFeatures, np.ndarray]:
         batches = self._batches(source)
         num_broken = lambda: parallel.sum_over_processes(batches.skipped)  # noqa: E731
         return features(self._step, variables, batches, len(source), num_broken)

@@ -69,7 +69,7 @@ def read_runs(workdirs: Sequence[epath.Path]) -> list[Run]:
     """
     workdirs = list({workdir.resolve(): workdir for workdir in workdirs}.values())
     called = Counter(workdir.resolve().name for workdir in workdirs)
-    runs = [read_run(workdir) for workdir in workdirs]
+    runs = [read_logged_run(workdir) for workdir in workdirs]
     runs = [run if called[run.name] == 1 else dataclasses.replace(run, name=str(run.workdir)) for run in runs]
     if not any(run.curves for run in runs):
         paths = ', '.join(str(workdir / METRICS) for workdir in workdirs)
@@ -78,7 +78,7 @@ def read_runs(workdirs: Sequence[epath.Path]) -> list[Run]:
     return runs
 
 
-def read_run(workdir: epath.Path) -> Run:
+def read_logged_run(workdir: epath.Path) -> Run:
     """Reads a run, which need not have logged anything.
 
     Raises:

@@ -10,7 +10,7 @@ from etils import epath
 
 from nfnets.errors import InputError
 from nfnets.files import file_errors, is_local, why
-from nfnets.html_report.runs import read_run
+from nfnets.html_report.runs import read_logged_run
 from nfnets.publishing.card import Published, model_card
 from nfnets.publishing.command import without_paths
 from nfnets.publishing.timm_config import timm_builds, timm_config
@@ -81,7 +81,7 @@ def _publish_in_hub(workdir: epath.Path, to: str, raw: bool) -> str:
 def _write(
     folder: Path, workdir: epath.Path, title: str, in_hub: str | None, in_timm: str, raw: bool
 ) -> None:
-    run = read_run(workdir)
+    run = read_logged_run(workdir)
     params, about = load_checkpoint(workdir).choose(ema=not raw)
     network = require_architecture(
         params, f'{workdir} is of {run.config.model.name}, which no file holds, so it is not published'

@@ -21,7 +21,7 @@ from nfnets.commands.command_line import Parser, run
 from nfnets.commands.config_flags import load
 from nfnets.config import flatten
 from nfnets.errors import InputError
-from nfnets.html_report.runs import Curve, Run, read_run, thin
+from nfnets.html_report.runs import Curve, Run, read_logged_run, thin
 
 RUNS = 'runs.jsonl'  # Of results/.
 _POINTS = 100  # Of a curve, at most.
@@ -110,7 +110,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument('--results', type=Path, default=Path('results'), help='directory of the records')
     parser.add_argument('--plot', type=Path, help='draws its curves into this file')
     arguments = parser.parse_args(argv)
-    record = record_of(read_run(arguments.run), arguments.config)
+    record = record_of(read_logged_run(arguments.run), arguments.config)
     arguments.results.mkdir(parents=True, exist_ok=True)
     with (arguments.results / RUNS).open('a') as lines:
         lines.write(json.dumps(record) + '\n')

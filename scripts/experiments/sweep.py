@@ -27,7 +27,7 @@ import numpy as np
 from etils import epath
 
 from nfnets import host
-from nfnets.html_report.runs import read_run
+from nfnets.html_report.runs import read_logged_run
 
 Record = dict[str, Any]  # Of a run that is complete, see `_train`.
 # What is recorded of an evaluation, by config.task; the first is said as a run ends.
@@ -208,7 +208,7 @@ def _train(run: Run, workdir: Path, jobs: int, data_dirs: Mapping[str, str | Non
 
 def _logged(workdir: Path, measure: str) -> Record:
     """The part of a record that is found in the metrics of the run."""
-    run = read_run(epath.Path(workdir))
+    run = read_logged_run(epath.Path(workdir))
     loss, evaluations = run.last('train/loss'), run.curves.get(f'eval/{measure}')
     return {
         'train_loss': None if loss is None or math.isnan(loss) else loss,

@@ -13,7 +13,7 @@ import nfnets
 from nfnets.data.digits import DigitsSource
 from nfnets.data.subset import Subset, some_of_each_class
 from nfnets.errors import InputError
-from nfnets.evaluation.probe import L2, Features, Ridge, accuracy, features
+from nfnets.evaluation.probe import L2, LabeledFeatures, Ridge, accuracy, features
 
 
 def _random(count, seed=0, channels=12, num_classes=4):
@@ -21,7 +21,7 @@ def _random(count, seed=0, channels=12, num_classes=4):
     labels = rng.integers(0, num_classes, count).astype(np.int32)
     pooled = rng.normal(3.0, 2.0, (count, channels)) + 0.7 * np.arange(channels) * (labels[:, None] == 2)
     pooled[:, -1] = 5.0  # Never varies.
-    return Features(pooled.astype(np.float32), labels)
+    return LabeledFeatures(pooled.astype(np.float32), labels)
 
 
 def _predicted_by_sklearn(train, pooled, strength, num_classes=4):
@@ -99,7 +99,7 @@ def _features_of(workdir, split):
     source, model = DigitsSource(split), nfnets.load(workdir, ema=True)
     encoded, labels = zip(*(source.read(index) for index in range(len(source))), strict=True)
     images = [Image.open(io.BytesIO(image)) for image in encoded]
-    return Features(model.features(images).pooled, np.array(labels))
+    return LabeledFeatures(model.features(images).pooled, np.array(labels))
 
 
 @pytest.mark.parametrize(

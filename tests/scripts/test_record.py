@@ -10,7 +10,7 @@ from etils import epath
 from nfnets.config import flatten
 from nfnets.configs import digits
 from nfnets.errors import InputError
-from nfnets.html_report.runs import read_run
+from nfnets.html_report.runs import read_logged_run
 
 
 def test_a_run_is_recorded_with_what_differs_its_curves_and_its_end(experiment, undisturbed, tmp_path):
@@ -49,7 +49,7 @@ def test_a_run_that_is_not_complete_is_not_recorded(experiment, undisturbed, tmp
     lines = (workdir / 'metrics.jsonl').read_text().splitlines(keepends=True)
     (tmp_path / 'metrics.jsonl').write_text(lines[0])
     with pytest.raises(InputError, match='not complete'):
-        experiment('record').record_of(read_run(epath.Path(tmp_path)), 'digits')
+        experiment('record').record_of(read_logged_run(epath.Path(tmp_path)), 'digits')
 
 
 def test_marks_are_filled_with_the_table_of_a_study_and_with_runs(experiment, tmp_path):
