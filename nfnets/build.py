@@ -1,6 +1,7 @@
 """Builds the parts that a config describes, from its settings, with the tasks: the parts take no config."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -139,6 +140,12 @@ def initial_variables(config: Config, key: jax.Array) -> tuple[hk.Params, hk.Sta
 def variable_shapes(config: Config) -> tuple[Any, Any]:
     """{module: {name: shape and dtype}} of the parameters, unstacked, and the state; nothing is computed."""
     return shapes_of(functools.partial(initial_variables, config), jax.random.key(0))
+
+
+def num_parameters(config: Config) -> int:
+    """Number of parameters of the network, by their shapes."""
+    params, _ = variable_shapes(config)
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
 def new_state(config: Config) -> TrainState:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nfnets.html_report.runs import Curve, Run, thin
+from nfnets.run.logged import Curve, Run, thin
 
 Chart = dict[str, Any]
 

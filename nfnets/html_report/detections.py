@@ -12,8 +12,8 @@ from nfnets.detection.image_detections import paste
 from nfnets.errors import InputError
 from nfnets.html_report.html import Element, element, table
 from nfnets.html_report.images import data_uri, spaced
-from nfnets.html_report.runs import Run
 from nfnets.inference.detector import Detector
+from nfnets.run.logged import Run
 
 _LEAST_SCORE = 0.5  # Of an object that is drawn.
 _MOST_PIXELS = 512  # Side of a drawing in the page.

@@ -3,13 +3,11 @@
 import math
 from collections.abc import Sequence
 
-import jax
-
 from nfnets import build
 from nfnets.config import network_name
 from nfnets.html_report.html import Element, element, table
-from nfnets.html_report.runs import Run, are_on_same_data, data_name
 from nfnets.html_report.sections import note, section, swatch
+from nfnets.run.logged import Run, are_on_same_data, data_name
 
 # What counts most, by task.
 _RESULTS = {
@@ -60,15 +58,9 @@ def _row(run: Run, number: int, runs: Sequence[Run]) -> dict[str, Element | str]
         'images/s': _rate(run.median('images_per_second')),
         'waiting for input': _percent(run.median('time/input'), digits=1),
         'network': network_name(run.config),
-        'parameters': f'{num_parameters(run):,}',
+        'parameters': f'{build.num_parameters(run.config):,}',
         'data': data_name(run) or run.config.data.source,
     }
-
-
-def num_parameters(run: Run) -> int:
-    """Number of parameters of a run's network, by their shapes."""
-    params, _ = build.variable_shapes(run.config)
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
 def _percent(fraction: float | None, digits: int = 2) -> str:

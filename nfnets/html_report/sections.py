@@ -6,7 +6,7 @@ from typing import Any
 from nfnets.html_report.charts import Chart
 from nfnets.html_report.effects import has_effect, is_computed
 from nfnets.html_report.html import Child, Element, element, table
-from nfnets.html_report.runs import Run, all_settings, differences
+from nfnets.run.logged import Run, all_settings, differences
 
 _COLORS = 8  # --run0 .. --run7 in page.css.
 

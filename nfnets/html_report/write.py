@@ -18,10 +18,10 @@ from nfnets.html_report.html import Element, element
 from nfnets.html_report.images import training_images
 from nfnets.html_report.mistakes import predict_split, worst_mistakes
 from nfnets.html_report.overview import overview
-from nfnets.html_report.runs import Run, is_on_imagenet, read_runs
 from nfnets.html_report.sections import section
 from nfnets.inference.predict import Predictor
 from nfnets.inference.score import check_class_names
+from nfnets.run.logged import Run, is_on_imagenet, read_runs
 from nfnets.weights.load import load_checkpoint
 
 _CARDS = 24  # Images of a sheet.

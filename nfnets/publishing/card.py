@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import nfnets
+from nfnets import build
 from nfnets.config import network_name
-from nfnets.html_report.overview import num_parameters
-from nfnets.html_report.runs import Run
 from nfnets.models.variants import VARIANTS
 from nfnets.publishing.command import training_command, without_paths
+from nfnets.run.logged import Run
 from nfnets.weights import by_name
 
 _SETS = {'ema': ('eval_ema', 'EMA of the parameters'), 'raw': ('eval', 'parameters')}
@@ -116,9 +116,9 @@ def _summary(run: Run, published: Published) -> str:
     mixed = ' and '.join(run.config.data.mixture)
     trained_on = f'a mixture of {mixed}' if mixed else _data(run)
     return (
-        f'{network_name(run.config)}, {num_parameters(run):,} parameters, for {len(classes)} classes: '
-        f'{_listed(classes)}. These are the {name} after step {published.step:,} of a training run on '
-        f'{trained_on} with nfnets {nfnets.__version__}.'
+        f'{network_name(run.config)}, {build.num_parameters(run.config):,} parameters, for {len(classes)} '
+        f'classes: {_listed(classes)}. These are the {name} after step {published.step:,} of a training run '
+        f'on {trained_on} with nfnets {nfnets.__version__}.'
     )
 
 

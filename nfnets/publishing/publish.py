@@ -10,12 +10,12 @@ from etils import epath
 
 from nfnets.errors import InputError
 from nfnets.files import file_errors, is_local, why
-from nfnets.html_report.runs import read_logged_run
 from nfnets.publishing.card import Published, model_card
 from nfnets.publishing.command import without_paths
 from nfnets.publishing.timm_config import timm_builds, timm_config
 from nfnets.publishing.upload import require_token, upload
 from nfnets.run.config_file import to_json
+from nfnets.run.logged import read_logged_run
 from nfnets.weights import hub
 from nfnets.weights.download import require_network
 from nfnets.weights.fit import require_architecture

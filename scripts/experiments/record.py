@@ -21,7 +21,7 @@ from nfnets.commands.command_line import Parser, run
 from nfnets.commands.config_flags import load
 from nfnets.config import flatten
 from nfnets.errors import InputError
-from nfnets.html_report.runs import Curve, Run, read_logged_run, thin
+from nfnets.run.logged import Curve, Run, read_logged_run, thin
 
 RUNS = 'runs.jsonl'  # Of results/.
 _POINTS = 100  # Of a curve, at most.

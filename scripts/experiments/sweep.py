@@ -27,7 +27,7 @@ import numpy as np
 from etils import epath
 
 from nfnets import host
-from nfnets.html_report.runs import read_logged_run
+from nfnets.run.logged import read_logged_run
 
 Record = dict[str, Any]  # Of a run that is complete, see `_train`.
 # What is recorded of an evaluation, by config.task; the first is said as a run ends.

@@ -7,7 +7,7 @@ import pytest
 import small_runs
 
 from nfnets.html_report import charts
-from nfnets.html_report.runs import read_runs
+from nfnets.run.logged import read_runs
 
 LINES = [
     {'step': 20, 'train/loss': 2.0, 'train/grad_norm/stem': 0.5, 'train/grad_norm/head': 4.0}

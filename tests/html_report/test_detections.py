@@ -15,8 +15,8 @@ from nfnets.detection.drawing import draw_true
 from nfnets.detection.examples import CocoExamples
 from nfnets.html_report import charts
 from nfnets.html_report.overview import overview
-from nfnets.html_report.runs import read_runs
 from nfnets.html_report.write import write_page
+from nfnets.run.logged import read_runs
 
 METRICS = [
     {'step': 20, 'train/loss': 3.0, 'train/loss/mask': 0.5, 'train/loss/anchor_shifts': 0.25},

@@ -9,8 +9,8 @@ import small_runs
 from nfnets.config import flatten
 from nfnets.errors import InputError
 from nfnets.html_report.effects import has_effect, is_computed
-from nfnets.html_report.runs import read_runs
 from nfnets.html_report.sections import settings
+from nfnets.run.logged import read_runs
 from nfnets.run.workdir import check_resumable
 
 LINES = [{'step': 20, 'train/loss': 2.0}]

@@ -10,11 +10,12 @@ import jax
 import pytest
 import small_runs
 
+from nfnets import build
 from nfnets.config import network_name
-from nfnets.html_report.overview import num_parameters, overview
-from nfnets.html_report.runs import read_runs
+from nfnets.html_report.overview import overview
 from nfnets.html_report.write import write_page
 from nfnets.models.networks import NETWORKS
+from nfnets.run.logged import read_runs
 
 LINES = [
     {'step': 20, 'train/loss': 2.0, 'images_per_second': 90.0, 'time/input': 0.5},
@@ -79,10 +80,12 @@ def test_only_a_network_of_its_variant_is_called_by_it(tmp_path, name):
 
 def test_parameters_are_counted(tmp_path):
     (tiny,) = read_runs([small_runs.write(tmp_path / 'tiny', LINES)])
-    assert num_parameters(tiny) == sum(leaf.size for leaf in jax.tree.leaves(small_runs.params(0)))
+    assert build.num_parameters(tiny.config) == sum(
+        leaf.size for leaf in jax.tree.leaves(small_runs.params(0))
+    )
     settings = {**OWN, 'model.num_classes': 1000}
     (whole,) = read_runs([small_runs.write(tmp_path / 'whole', LINES, settings)])
-    assert f'{num_parameters(whole) / 1e6:.1f}' == '71.5'  # Of F0, in table 1 of the paper.
+    assert f'{build.num_parameters(whole.config) / 1e6:.1f}' == '71.5'  # Of F0, in table 1 of the paper.
 
 
 def test_every_cell_but_the_runs_name_has_its_columns_beside_it(tmp_path):

@@ -18,9 +18,9 @@ from nfnets.data.tensorflow import tf
 from nfnets.errors import InputError
 from nfnets.html_report import html
 from nfnets.html_report.charts import curves
-from nfnets.html_report.runs import read_runs
 from nfnets.html_report.write import write_page
 from nfnets.inference.predict import Predictor
+from nfnets.run.logged import read_runs
 from nfnets.weights.about import About
 
 LINES = [{'step': 20, 'train/loss': 2.0, 'train/grad_norm/stem': 0.5}, {'step': 40, 'eval_ema/top_1': 0.25}]

@@ -10,7 +10,7 @@ from etils import epath
 from nfnets.config import flatten
 from nfnets.configs import digits
 from nfnets.errors import InputError
-from nfnets.html_report.runs import read_logged_run
+from nfnets.run.logged import read_logged_run
 
 
 def test_a_run_is_recorded_with_what_differs_its_curves_and_its_end(experiment, undisturbed, tmp_path):

@@ -8,7 +8,7 @@ import small_runs
 
 from nfnets.data.imagenet import imagenet_names
 from nfnets.errors import InputError
-from nfnets.html_report.runs import (
+from nfnets.run.logged import (
     Curve,
     all_settings,
     are_on_same_data,

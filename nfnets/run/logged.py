@@ -1,4 +1,4 @@
-"""Reads runs from their working directories, finished or not."""
+"""What runs have logged, finished or not, read from their working directories."""
 
 import dataclasses
 import json
