@@ -96,7 +96,7 @@ class Checkpoints:
           TrainingStopped: this checkpoint, or the one before it, cannot be written.
         """
         # NumPy copies: the next step takes the arrays' memory, which `jax.device_get` may only look
-        # into, and Orbax refuses what pmap gives on several processes.
+        # into, and Orbax refuses what pmap gives in a multi-host run.
         copy = self._unstack(jax.tree.map(lambda x: np.array(x).view(_Unchanging), state))
         step = int(copy.step)
         if step in self._manager.all_steps():

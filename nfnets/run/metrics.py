@@ -23,7 +23,7 @@ Scalars = Mapping[str, float]
 class MetricsWriter:
     """Appends scalars to `metrics.jsonl`, one JSON object a line, and to TensorBoard event files.
 
-    Of several processes only the first writes. Lines of steps after the one resumed from are dropped:
+    In a multi-host run process 0 alone writes. Lines of steps after the one resumed from are dropped:
     those steps are run again.
     """
 
