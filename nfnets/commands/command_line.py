@@ -106,7 +106,7 @@ def size_argument(text: str) -> int:
     return int(text)
 
 
-def checkpoint_argument(text: str) -> epath.Path:
+def _checkpoint_argument(text: str) -> epath.Path:
     """As `path_argument`, or the name of a checkpoint."""
     path = path_argument(text)
     try:
@@ -115,6 +115,19 @@ def checkpoint_argument(text: str) -> epath.Path:
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return path
+
+
+def add_checkpoint(
+    parser: argparse.ArgumentParser,
+    name: str,
+    *,
+    help: str = 'file, working directory of a run, or name of a checkpoint',
+    **settings: Any,
+) -> None:
+    """Adds an argument that takes checkpoints, and the flags that go with it, `--ema` and `--offline`."""
+    parser.add_argument(name, type=_checkpoint_argument, help=help, **settings)
+    parser.add_argument('--ema', action='store_true', help="take the EMA of a run's parameters")
+    parser.add_argument('--offline', action=Offline)
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:

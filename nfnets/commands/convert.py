@@ -13,7 +13,7 @@ working directory. --to overrides that.
 
 from collections.abc import Sequence
 
-from nfnets.commands.command_line import Offline, Parser, checkpoint_argument, path_argument, run
+from nfnets.commands.command_line import Parser, add_checkpoint, path_argument, run
 from nfnets.errors import InputError
 
 _SUFFIXES = {'.npz': 'npz', '.safetensors': 'timm', '.pkl': 'released', '': 'workdir'}
@@ -26,13 +26,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _convert(argv: Sequence[str]) -> None:
     parser = Parser(__doc__)
-    parser.add_argument(
-        'source', type=checkpoint_argument, help='file, working directory of a run, or name of a checkpoint'
-    )
+    add_checkpoint(parser, 'source')
     parser.add_argument('target', type=path_argument, help='file or directory to write; must not exist')
     parser.add_argument('--to', choices=_SUFFIXES.values(), help='format of the target, whatever its suffix')
-    parser.add_argument('--ema', action='store_true', help="take the EMA of a run's parameters")
-    parser.add_argument('--offline', action=Offline)
     arguments = parser.parse_args(argv)
     source, target = arguments.source, arguments.target
     form = arguments.to or _SUFFIXES.get(target.suffix)

@@ -31,14 +31,7 @@ from typing import Any
 
 from nfnets import host
 from nfnets.commands import config_flags
-from nfnets.commands.command_line import (
-    Offline,
-    add_processes,
-    checkpoint_argument,
-    path_argument,
-    run,
-    size_argument,
-)
+from nfnets.commands.command_line import add_checkpoint, add_processes, path_argument, run, size_argument
 from nfnets.commands.config_help import ConfigParser
 from nfnets.data.imagenet_sets import SETS, ImageNetSet
 from nfnets.errors import InputError
@@ -99,19 +92,15 @@ def _evaluate(argv: Sequence[str]) -> None:
 
 def _parser() -> ConfigParser:
     parser = ConfigParser(__doc__)
-    parser.add_argument(
+    add_checkpoint(
+        parser,
         '--checkpoint',
-        type=checkpoint_argument,
+        help='file, working directory or name; may be given several times',
         action='append',
         required=True,
         metavar='PATH',
-        help='file, working directory or name; may be given several times',
-    )
-    parser.add_argument(
-        '--ema', action='store_true', help='of a working directory, evaluate the EMA of the parameters'
     )
     add_processes(parser)
-    parser.add_argument('--offline', action=Offline)
     sets = ', '.join(f'{each.key} ({each.name})' for each in SETS.values())
     parser.add_argument('--set', type=_sets, default=[], metavar='SET,...', help=sets)
     parser.add_argument(

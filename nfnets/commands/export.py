@@ -18,14 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nfnets import host
-from nfnets.commands.command_line import (
-    Offline,
-    Parser,
-    checkpoint_argument,
-    path_argument,
-    run,
-    size_argument,
-)
+from nfnets.commands.command_line import Parser, add_checkpoint, path_argument, run, size_argument
 from nfnets.errors import InputError
 from nfnets.files import is_local
 
@@ -67,17 +60,11 @@ def _export(argv: Sequence[str]) -> None:
 
 def _parser() -> Parser:
     parser = Parser(__doc__)
-    parser.add_argument(
-        'checkpoint',
-        type=checkpoint_argument,
-        help='file, working directory of a run, or name of a checkpoint',
-    )
+    add_checkpoint(parser, 'checkpoint')
     parser.add_argument('target', type=path_argument, help='file or directory to write; must not exist')
     parser.add_argument(
         '--to', choices=('onnx', 'stablehlo', 'saved_model'), help='format of the target, whatever its suffix'
     )
-    parser.add_argument('--ema', action='store_true', help="take the EMA of a run's parameters")
-    parser.add_argument('--offline', action=Offline)
     parser.add_argument('--size', type=size_argument, metavar='PX', help="side of the network's input")
     parser.add_argument(
         '--uint8', action='store_true', help='take pixels, uint8 [N, H, W, 3], and normalize them inside'

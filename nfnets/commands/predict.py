@@ -26,14 +26,7 @@ from typing import TYPE_CHECKING
 from etils import epath
 
 from nfnets import host
-from nfnets.commands.command_line import (
-    Offline,
-    Parser,
-    checkpoint_argument,
-    path_argument,
-    run,
-    size_argument,
-)
+from nfnets.commands.command_line import Parser, add_checkpoint, path_argument, run, size_argument
 from nfnets.errors import InputError
 from nfnets.files import is_folder
 from nfnets.inference.tables import csv_rows
@@ -54,15 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _predict(argv: Sequence[str]) -> None:
     parser = Parser(__doc__)
     parser.add_argument('image', nargs='+', help='a file, a directory, or a quoted pattern')
-    parser.add_argument(
-        '--checkpoint',
-        type=checkpoint_argument,
-        required=True,
-        metavar='PATH',
-        help='file, working directory of a run, or name of a checkpoint',
-    )
-    parser.add_argument('--ema', action='store_true', help="take the EMA of a run's parameters")
-    parser.add_argument('--offline', action=Offline)
+    add_checkpoint(parser, '--checkpoint', required=True, metavar='PATH')
     parser.add_argument('--size', type=size_argument, metavar='PX', help="side of the network's input")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument('--json', action='store_true', help='one JSON object a line, for each image')
