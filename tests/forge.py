@@ -11,6 +11,7 @@ import atexit
 import gc
 import importlib
 import multiprocessing
+import multiprocessing.connection
 import multiprocessing.forkserver
 import os
 import signal
@@ -80,9 +81,10 @@ class Run:
         """Its standard output so far."""
         return self._outputs[0].read_text()
 
-    def last_printed(self) -> float:
-        """When it printed, in seconds of `time.time`; of a process that ended with a message, its end."""
-        return max(path.stat().st_mtime for path in self._outputs)
+    def watch_end(self, timeout: float) -> float:
+        """When it ends, or the time is over, in seconds of `time.monotonic`; for a thread of its own."""
+        multiprocessing.connection.wait([self._process.sentinel], timeout)
+        return time.monotonic()
 
     def wait_until_printed(self, text: str, timeout: float = 60) -> None:
         deadline = time.monotonic() + timeout
