@@ -195,26 +195,24 @@ def finish(process):
 
 def wait_for(path, process):
     """Until a run has made a file or directory."""
-    deadline = time.monotonic() + PATIENCE
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    _wait_until(path.exists, process)
 
 
 def wait_for_checkpoint(workdir, step, process):
     """Until a run has saved a step or a later one; the step itself may have been deleted by then."""
-    deadline = time.monotonic() + PATIENCE
-    while max(whole_steps(epath.Path(workdir / 'checkpoints')), default=0) < step:
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    directory = epath.Path(workdir / 'checkpoints')
+    _wait_until(lambda: max(whole_steps(directory), default=0) >= step, process)
 
 
 def wait_for_step(workdir, step, process):
     """Until a run has logged a step."""
-    path, deadline = workdir / 'metrics.jsonl', time.monotonic() + PATIENCE
-    while not path.exists() or f'{{"step": {step}, ' not in path.read_text():
+    path = workdir / 'metrics.jsonl'
+    _wait_until(lambda: path.exists() and f'{{"step": {step}, ' in path.read_text(), process)
+
+
+def _wait_until(is_so, process):
+    deadline = time.monotonic() + PATIENCE
+    while not is_so():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.002)
